@@ -1,0 +1,51 @@
+"""Large values in Dask graphs travel by reference, through a ProxyStore store.
+
+::
+
+    import daskps
+
+    with daskps.proxy_graph():
+        dask.array.from_array(big).sum().compute()
+"""
+
+from __future__ import annotations
+
+from daskps.config import load_defaults
+
+load_defaults()
+
+from daskps.client import Client
+from daskps.client_hook import install, optimize
+from daskps.client_proxy import proxy
+from daskps.client_session import proxy_graph
+from daskps.exceptions import (
+    ClusterError,
+    ConfigError,
+    DaskpsError,
+    ObjectMissingError,
+    StoreError,
+    StoreFullError,
+)
+from daskps.explain import explain
+from daskps.stores.urls import open_store
+from daskps.usage import usage
+from daskps.versions import __version__
+
+install()
+
+__all__ = [
+    "Client",
+    "ClusterError",
+    "ConfigError",
+    "DaskpsError",
+    "ObjectMissingError",
+    "StoreError",
+    "StoreFullError",
+    "__version__",
+    "explain",
+    "open_store",
+    "optimize",
+    "proxy",
+    "proxy_graph",
+    "usage",
+]

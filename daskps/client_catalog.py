@@ -1,0 +1,269 @@
+"""What this process has put into one store. Runs on the client.
+
+A :class:`StoredObject` is a handle: while one exists, the client holds the object, and the
+scheduler does not evict it. Handles are kept by the graphs that are being submitted, and by
+the session's :class:`Cache`, for the next graph that has the same data.
+"""
+
+from __future__ import annotations
+
+import collections
+import threading
+import weakref
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import xxhash
+from proxystore.store import Store
+
+from daskps.exceptions import DaskpsError, StoreError
+from daskps.proxy_node import ObjectId
+from daskps.stores.segments import Frame, contiguous_parts, frame_nbytes
+
+#: Address and size of some memory.
+_Place: TypeAlias = tuple[int, int]
+
+
+class Keeper(Protocol):
+    """Decides how long objects live; told what this process holds."""
+
+    def hold(self, objects: list[tuple[ObjectId, int]]) -> None:
+        """From now on this process holds these objects (ids and sizes)."""
+
+    def release(self, objects: list[ObjectId]) -> None:
+        """This process no longer holds these objects.
+
+        Called by the garbage collector, in any thread: it must not block.
+        """
+
+
+class StoredObject:
+    """Holds an object for as long as it exists.
+
+    Attributes
+    ----------
+    id
+        The object.
+    nbytes
+        Its size in the store.
+    """
+
+    id: ObjectId
+    nbytes: int
+
+    __slots__ = ("__weakref__", "id", "nbytes")
+
+    def __init__(self, id: ObjectId, nbytes: int):
+        self.id = id
+        self.nbytes = nbytes
+
+
+class Catalog:
+    """Stores objects, and finds again what is stored already.
+
+    Equal content is one object, whatever held it and wherever it was, as long as a handle
+    exists. Content is compared by a 128-bit hash of all bytes (XXH3, which runs at memory
+    speed), since an array may have been changed in place since it was last stored. Only an
+    array that cannot be written to, nor anything that it is a view of, is known again
+    without looking at its content.
+
+    Parameters
+    ----------
+    store
+        Where to.
+    keeper
+        Whom to tell.
+    creator
+        Who stores, so that what is left can be found if this process dies: see
+        :func:`creator_name`.
+
+    Attributes
+    ----------
+    name
+        Of the store.
+
+    Notes
+    -----
+    Thread-safe. Two threads that store the same content at the same time may store it
+    twice.
+    """
+
+    name: str
+    store: Store[Any]
+    creator: str
+    _connector: Any
+    _keeper: Keeper
+    _known: weakref.WeakValueDictionary[bytes, StoredObject]
+    _frozen: dict[_Place, tuple[weakref.ref[np.ndarray], weakref.ref[StoredObject]]]
+
+    def __init__(self, store: Store[Any], keeper: Keeper, creator: str = ""):
+        self.name = store.name
+        self.creator = creator
+        self.store = store
+        self._connector = store.connector
+        self._keeper = keeper
+        self._known = weakref.WeakValueDictionary()
+        self._frozen = {}
+
+    def put(self, frames: Sequence[Frame]) -> StoredObject:
+        """Store the bytes of `frames`, one after the other, as one object.
+
+        Raises
+        ------
+        daskps.exceptions.StoreError
+            If there is no room, or the store fails in another way.
+        """
+        frozen = _frozen(frames)
+        known = None if frozen is None else self._frozen_put(*frozen)
+        if known is not None and self._is_there(known):
+            return known
+        digest = content_hash(frames)
+        stored = self._known.get(digest)
+        if stored is None or not self._is_there(stored):
+            stored = self._known[digest] = self._store(frames)
+        if frozen is not None:
+            place, root = frozen
+            self._frozen[place] = weakref.ref(root), weakref.ref(stored)
+        return stored
+
+    def _frozen_put(self, place: _Place, root: np.ndarray) -> StoredObject | None:
+        """What was stored of this memory before, if it is still the same array's."""
+        known_root, stored = self._frozen.get(place, (None, None))
+        if known_root is None or stored is None:
+            return None
+        if known_root() is root:
+            return stored()
+        del self._frozen[place]
+        return None
+
+    def _is_there(self, stored: StoredObject) -> bool:
+        """Whether nobody has emptied the store behind our back."""
+        try:
+            return bool(self._connector.exists(stored.id.key))
+        except Exception as e:
+            raise _failed(self.name, e) from e
+
+    def _store(self, frames: Sequence[Frame]) -> StoredObject:
+        try:
+            key = self._put(frames)
+        except DaskpsError:
+            raise
+        except Exception as e:  # whatever a connector raises
+            raise _failed(self.name, e) from e
+        id = ObjectId(self.name, key)
+        stored = StoredObject(id, sum(map(frame_nbytes, frames)))
+        finalizer = weakref.finalize(stored, self._keeper.release, [id])
+        finalizer.atexit = False
+        return stored
+
+    def _put(self, frames: Sequence[Frame]) -> Any:
+        if hasattr(self._connector, "put_frames"):
+            return self._connector.put_frames(frames, self.creator)
+        parts = [part for frame in frames for part in contiguous_parts(frame)]
+        return self._connector.put(b"".join(parts))
+
+    def held(self) -> list[ObjectId]:
+        """The objects that this process holds."""
+        return [stored.id for stored in list(self._known.values())]
+
+    def may_keep(self, wanted: int) -> int:
+        """How much of the store may be kept for later graphs, of what is wanted (bytes)."""
+        if not hasattr(self._connector, "capacity"):
+            return wanted
+        try:
+            return min(wanted, self._connector.capacity() // 4)
+        except OSError:
+            return 0  # the directory is gone: the next put will say so
+
+    def hold(self, objects: Iterable[StoredObject]) -> None:
+        """Say that a graph which uses these objects is about to be submitted."""
+        ids = {stored.id: stored.nbytes for stored in objects}
+        if ids:
+            self._keeper.hold(list(ids.items()))
+
+
+def _failed(store: str, error: Exception) -> StoreError:
+    return StoreError(
+        f"A value could not be put into store {store!r}: {type(error).__name__}: "
+        f"{error}. Check that the store can be reached and has room, or give another "
+        "one: daskps.proxy_graph(store=...)"
+    )
+
+
+def _frozen(frames: Sequence[Frame]) -> tuple[_Place, np.ndarray] | None:
+    """Memory that cannot be written to, and the array that owns it."""
+    if len(frames) != 1 or not isinstance(frames[0], memoryview):
+        return None
+    root: Any = frames[0].obj
+    while isinstance(root, np.ndarray) and not root.flags.writeable:
+        if root.base is None:
+            address = np.asarray(frames[0]).__array_interface__["data"][0]
+            return (address, frames[0].nbytes), root
+        root = root.base
+    return None
+
+
+def creator_name(client: str) -> str:
+    """What marks the objects of a client, given its id."""
+    return xxhash.xxh64_hexdigest(client.encode())
+
+
+def content_hash(frames: Sequence[Frame]) -> bytes:
+    """128 bits that depend on every byte of the frames, and on their lengths."""
+    digest = xxhash.xxh3_128()
+    for frame in frames:
+        digest.update(frame_nbytes(frame).to_bytes(8, "little"))
+        for part in contiguous_parts(frame):
+            digest.update(part)
+    return digest.digest()
+
+
+class Cache:
+    """Keeps the handles that were used last, up to a number of bytes.
+
+    Parameters
+    ----------
+    limit
+        Bytes. A single object larger than this is not kept.
+
+    Notes
+    -----
+    Thread-safe.
+    """
+
+    limit: int
+    _lock: threading.Lock
+    _objects: collections.OrderedDict[ObjectId, StoredObject]
+    _nbytes: int
+
+    def __init__(self, limit: int):
+        self.limit = limit
+        self._lock = threading.Lock()
+        self._objects = collections.OrderedDict()
+        self._nbytes = 0
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    def add(self, stored: StoredObject) -> None:
+        """Keep this handle, as the one used last."""
+        dropped = []
+        with self._lock:
+            if stored.id not in self._objects:
+                self._objects[stored.id] = stored
+                self._nbytes += stored.nbytes
+            self._objects.move_to_end(stored.id)
+            while self._nbytes > self.limit:
+                _, oldest = self._objects.popitem(last=False)
+                self._nbytes -= oldest.nbytes
+                dropped.append(oldest)
+        # The last reference goes outside the lock: it calls the keeper.
+        del dropped
+
+    def clear(self) -> None:
+        """Keep nothing any more."""
+        with self._lock:
+            dropped, self._objects = self._objects, collections.OrderedDict()
+            self._nbytes = 0
+        del dropped

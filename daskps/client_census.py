@@ -1,0 +1,346 @@
+"""How much data a graph holds, found without walking it task by task. Runs on the client.
+
+A graph without anything large must cost next to nothing (I5), whatever its size, so that
+daskps can be left on. Visiting each task in Python would cost more than the two per cent
+that are allowed. The census therefore takes the graph level by level: it collects all
+arguments of all tasks, drops by type those that cannot be large, and goes on with what is
+inside the others, each object once. Most steps are one pass in C.
+
+Inside means more than containers: a function carries its closure, its defaults and, if it
+is pickled by value, the global variables that it uses; an instance carries its attributes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import operator
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
+from types import (
+    BuiltinFunctionType,
+    CodeType,
+    FunctionType,
+    MethodType,
+    ModuleType,
+    NoneType,
+)
+from typing import Any, NamedTuple
+
+import cloudpickle
+import numpy as np
+from dask.sizeof import sizeof
+from proxystore.proxy import Proxy
+
+from daskps.dask_private import Alias, DataNode, GraphNode, Task, TaskRef
+from daskps.proxy_node import ProxyNode
+from daskps.serialization import serialize
+
+#: Never large.
+FREE: frozenset[type] = frozenset(
+    {
+        bool,
+        int,
+        float,
+        complex,
+        NoneType,
+        type,
+        slice,
+        range,
+        type(...),
+        # Each kind of dtype has a type of its own.
+        *(type(np.dtype(code)) for code in np.typecodes["All"]),
+        Alias,
+        TaskRef,
+        BuiltinFunctionType,
+        ModuleType,
+    }
+)
+# Containers that are values of the graph themselves are weighed as a whole as well, so many.
+_WHOLE = {list, dict, set}
+WHOLE = 1000
+_SCALARS = FREE | {str, bytes}
+# Longer containers are not opened if only numbers and strings are in them.
+LONG = 1 << 12
+SAMPLE = 16
+# Objects that pickle themselves in their own way are pickled to learn their size: so many
+# of each type, and if all of these are small (bytes), the others count as small too.
+PICKLED = 16
+PICKLED_SMALL = 1 << 12
+# Strings up to this length are counted as often as they occur.
+TINY = 256
+
+
+# Tasks and containers may be nested, but repeat little: they are not told apart, to save
+# time, down to this depth, below which there could be a cycle.
+_PLAIN = (Task, tuple, list, set, frozenset, dict)
+DEEP = 8
+
+
+class Weight(NamedTuple):
+    """What a graph holds.
+
+    Attributes
+    ----------
+    largest
+        Bytes of the largest single value.
+    small
+        Bytes of all values below the threshold, each counted once.
+    proxies
+        Nodes for values that are stored already, and proxies made by hand.
+    """
+
+    largest: int
+    small: int
+    proxies: list[Any]
+
+
+def weigh(things: Iterable[Any], threshold: int) -> Weight:
+    """Weigh tasks and values.
+
+    Parameters
+    ----------
+    things
+        Graph nodes and literals, in any mix.
+    threshold
+        Bytes.
+    """
+    things = list(things)
+    largest = small = 0
+    proxies: list[Any] = []
+    counted: dict[int, Any] = {}
+    if not _WHOLE.isdisjoint(map(type, things)):
+        # Partitions of bags are lists: large ones are stored whole.
+        wholes = (thing for thing in things if type(thing) in _WHOLE)
+        largest = max(map(nbytes_of, islice(wholes, WHOLE)))
+    for type_, members in _leaves(things):
+        if issubclass(type_, (ProxyNode, Proxy)):
+            proxies += members
+        else:
+            sizes = _sizes(type_, members, counted)
+            largest = max(largest, *sizes, 0)
+            small += sum(size for size in sizes if size < threshold)
+    return Weight(largest, small, proxies)
+
+
+def nbytes_of(value: Any) -> int:
+    """Bytes of one literal, with all that it contains or carries."""
+    if type(value) in FREE:
+        return 0
+    counted: dict[int, Any] = {}
+    leaves = _leaves([value])
+    return sum(sum(_sizes(type_, members, counted)) for type_, members in leaves)
+
+
+def _leaves(things: Iterable[Any]) -> Iterator[tuple[type, list[Any]]]:
+    """All that could be large and has no known contents, by type."""
+    seen: dict[int, Any] = {}
+    level: list[Iterable[Any]] = [things]
+    depth = 0
+    while level:
+        groups = _by_type(list(chain.from_iterable(level)))
+        level = []
+        depth += 1
+        for type_, members in groups.items():
+            contents = _contents(type_)
+            if contents is None:
+                yield type_, members
+                continue
+            told_apart = depth > DEEP or not issubclass(type_, _PLAIN)
+            new = _unseen(members, seen) if told_apart else members
+            level += contents(new) if new else []
+
+
+def _by_type(things: list[Any]) -> dict[type, list[Any]]:
+    """What could be large, by type."""
+    found = set(map(type, things))
+    types = found - FREE
+    if len(found) == len(types) == 1:
+        return {types.pop(): things}
+    groups: dict[type, list[Any]] = {t: [] for t in types}
+    for type_ in types if len(types) == 1 else ():
+        groups[type_] = [x for x in things if type(x) is type_]
+    for thing in things if len(types) > 1 else ():
+        if type(thing) in types:
+            groups[type(thing)].append(thing)
+    return groups
+
+
+def _unseen(things: list[Any], seen: dict[int, Any]) -> list[Any]:
+    new = dict(zip(map(id, things), things, strict=True))
+    for known in new.keys() & seen.keys():
+        del new[known]
+    # Kept alive as well, so that an id means one object.
+    seen.update(new)
+    return list(new.values())
+
+
+_Contents = Callable[[list[Any]], list[Iterable[Any]]]
+
+
+@functools.lru_cache(maxsize=1000)
+def _contents(type_: type) -> _Contents | None:
+    """What gives the contents of objects of this type; None if they have none."""
+    if issubclass(type_, (ProxyNode, Proxy)):
+        return None
+    if issubclass(type_, Task):
+        return _in_tasks
+    if issubclass(type_, DataNode):
+        return lambda nodes: [map(operator.attrgetter("value"), nodes)]
+    if issubclass(type_, (GraphNode, TaskRef, type)):
+        return lambda objects: []
+    if issubclass(type_, dict):
+        return _in_dicts
+    if issubclass(type_, (tuple, list, set, frozenset)):
+        return _in_containers
+    if issubclass(type_, FunctionType):
+        return lambda functions: list(map(_in_function, functions))
+    if issubclass(type_, MethodType):
+        return lambda methods: [map(operator.attrgetter("__self__"), methods)]
+    if issubclass(type_, functools.partial):
+        return _in_partials
+    if _is_opaque(type_) and _pickles_attributes(type_):
+        return lambda objects: [vars(o).values() for o in objects]
+    return None
+
+
+def _in_tasks(tasks: list[Any]) -> list[Iterable[Any]]:
+    functions = list(map(operator.attrgetter("func"), tasks))
+    functions = list(dict(zip(map(id, functions), functions, strict=True)).values())
+    args = chain.from_iterable(map(operator.attrgetter("args"), tasks))
+    kwargs = filter(None, map(operator.attrgetter("kwargs"), tasks))
+    return [functions, args, *map(dict.values, kwargs)]
+
+
+def _in_dicts(dicts: list[Any]) -> list[Iterable[Any]]:
+    return _in_containers(dicts, dict.values)
+
+
+def _in_containers(
+    containers: list[Any], items: Callable[[Any], Iterable[Any]] | None = None
+) -> list[Iterable[Any]]:
+    contents: list[Any] = list(map(items, containers)) if items else containers
+    if max(map(len, containers)) <= LONG:
+        return contents
+    opened = [c for c in contents if len(c) <= LONG or not _is_plain(c)]
+    plain = [_Plain(c) for c in contents if len(c) > LONG and _is_plain(c)]
+    return [*opened, plain]
+
+
+def _is_plain(items: Iterable[Any]) -> bool:
+    return _SCALARS.issuperset(map(type, items))
+
+
+def _in_partials(partials: list[Any]) -> list[Iterable[Any]]:
+    return [
+        chain((partial.func,), partial.args, partial.keywords.values())
+        for partial in partials
+    ]
+
+
+def _in_function(function: Any) -> Iterable[Any]:
+    """What is pickled with a function."""
+    if not _by_value(function):
+        return ()
+    cells = []
+    for cell in function.__closure__ or ():
+        try:
+            cells.append(cell.cell_contents)
+        except ValueError:  # not assigned yet
+            continue
+    variables = function.__globals__
+    used = (variables[n] for n in _names(function.__code__) if n in variables)
+    keywords = (function.__kwdefaults__ or {}).values()
+    return chain(cells, function.__defaults__ or (), keywords, used)
+
+
+def _by_value(function: Any) -> bool:
+    """Whether pickling writes the function itself, not only its name."""
+    module = sys.modules.get(function.__module__ or "")
+    if module is None or function.__module__ == "__main__":
+        return True
+    if function.__module__ in cloudpickle.list_registry_pickle_by_value():
+        return True
+    try:
+        found = operator.attrgetter(function.__qualname__)(module)
+    except AttributeError:
+        return True
+    return found is not function and not hasattr(found, "__wrapped__")
+
+
+def _names(code: CodeType) -> set[str]:
+    """Global variables that a function and those defined within it may use."""
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names |= _names(constant)
+    return names
+
+
+def _is_opaque(type_: type) -> bool:
+    """Whether Dask knows nothing of the size of such objects."""
+    return sizeof.dispatch(type_) is sizeof.dispatch(object)
+
+
+def _pickles_attributes(type_: type) -> bool:
+    """Whether pickling an instance writes its attributes and nothing else."""
+    if dataclasses.is_dataclass(type_) and type_.__dictoffset__ and not _slots(type_):
+        return True
+    own = (
+        getattr(type_, name, None) is not getattr(object, name, None)
+        for name in ("__reduce__", "__reduce_ex__", "__getstate__", "__getnewargs__")
+    )
+    return bool(type_.__dictoffset__) and not any(own) and not _slots(type_)
+
+
+def _slots(type_: type) -> bool:
+    return any(getattr(base, "__slots__", ()) for base in type_.__mro__)
+
+
+class _Plain:
+    """Stands for many numbers and strings."""
+
+    __slots__ = ("nbytes",)
+
+    def __init__(self, items: Any):
+        # About what pickle writes for a number, and the length of each string.
+        n = len(items)
+        sample = list(islice(items, 0, None, max(1, n // SAMPLE)))
+        strings = sum(len(item) for item in sample if isinstance(item, (str, bytes)))
+        self.nbytes = 8 * n + strings * n // len(sample)
+
+
+def _sizes(type_: type, members: list[Any], counted: dict[int, Any]) -> list[int]:
+    """Bytes of each of these objects that was not counted before."""
+    if issubclass(type_, (bytes, bytearray, str)):
+        if max(map(len, members)) <= TINY:
+            return list(map(len, members))
+        return list(map(len, _unseen(members, counted)))
+    members = _unseen(members, counted)
+    if issubclass(type_, (_Plain, memoryview)):
+        return list(map(operator.attrgetter("nbytes"), members))
+    if issubclass(type_, np.ndarray) and type_ is not np.ma.MaskedArray:
+        return list(map(_array_nbytes, members))
+    if not _is_opaque(type_):
+        return list(map(sizeof, members))
+    sizes = list(map(_pickled_nbytes, members[:PICKLED]))
+    if len(members) > PICKLED:
+        if max(sizes) > PICKLED_SMALL:
+            sizes += map(_pickled_nbytes, members[PICKLED:])
+        else:
+            sizes += [sum(sizes) // len(sizes)] * (len(members) - PICKLED)
+    return sizes
+
+
+def _array_nbytes(array: np.ndarray) -> int:
+    if array.dtype == object:
+        return array.nbytes + nbytes_of(array.ravel().tolist())
+    return sizeof(array) if array.dtype.hasobject else array.nbytes
+
+
+def _pickled_nbytes(value: Any) -> int:
+    try:
+        return serialize(value).nbytes
+    except Exception:
+        return 0  # Dask will say why it cannot be sent

@@ -1,0 +1,113 @@
+"""Take large values out of what a client submits. Runs on the client.
+
+Dask submits expressions, whose names the keys of the result begin with. A changed
+expression keeps its name, and with it every key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+from daskps import client_graphs
+from daskps.client_graphs import GraphPass
+from daskps.dask_private import (
+    Expr,
+    HLGExpr,
+    LLGExpr,
+    _HLGExprSequence,
+    _MapExpr,
+    clone_expr,
+    clone_sequence,
+    literals,
+    lower,
+)
+
+#: A pass as Dask knew it: takes a graph and the keys that are wanted, gives a graph.
+Optimization: TypeAlias = Callable[..., Any]
+
+
+def contents(expr: Expr) -> Iterator[Any]:
+    """The nodes and literals of an expression, for the census. Materialises nothing."""
+    if isinstance(expr, _HLGExprSequence):
+        for operand in expr.operands:
+            yield from contents(operand)
+    elif isinstance(expr, (HLGExpr, LLGExpr)):
+        graph = expr.operand("dsk")
+        yield from (
+            contents(graph)
+            if isinstance(graph, Expr)
+            else (client_graphs.contents(graph))
+        )
+    elif isinstance(expr, _MapExpr):
+        yield expr.operand("func")
+        for iterable in expr.operand("iterables"):
+            yield from iterable
+        yield from expr.operand("kwargs").values()
+    else:
+        yield from literals(expr)
+
+
+def replace_large(expr: Expr, graph_pass: GraphPass) -> Expr:
+    """The same expression, which was :func:`prepared`, with large values replaced."""
+    if isinstance(expr, _HLGExprSequence):
+        operands = [replace_large(operand, graph_pass) for operand in expr.operands]
+        return clone_sequence(expr, operands)
+    if isinstance(expr, (HLGExpr, LLGExpr)):
+        graph = expr.operand("dsk")
+        if isinstance(graph, Expr):  # HLGFinalizeCompute
+            return clone_expr(expr, dsk=replace_large(graph, graph_pass))
+        return clone_expr(expr, dsk=graph_pass.graph(graph))
+    if isinstance(expr, _MapExpr):
+        iterables = [
+            [graph_pass.argument(item) for item in iterable]
+            for iterable in expr.operand("iterables")
+        ]
+        kwargs = {k: graph_pass.argument(v) for k, v in expr.operand("kwargs").items()}
+        func = graph_pass.function(expr.operand("func"))
+        return clone_expr(expr, func=func, iterables=iterables, kwargs=kwargs)
+    return expr
+
+
+def prepared(expr: Expr) -> Expr:
+    """An expression whose tasks can be changed.
+
+    A dataframe, or anything else that is made of expressions, makes its tasks here rather
+    than on the scheduler: only the expression knows what each task takes of its operands
+    (some columns, some rows). To be called only for what holds something large.
+    """
+    known = (_HLGExprSequence, HLGExpr, LLGExpr, _MapExpr)
+    return expr if isinstance(expr, known) else lower(expr)
+
+
+def apply(optimization: Optimization, expr: Expr, keys: list[Any]) -> Expr:
+    """Apply a pass as Dask did until 2025.3.1.
+
+    The pass gets the graph of a collection, after the collection's own optimisation, and
+    the collection's keys. Where there is no such graph, as for futures and dataframes, it
+    gets the low-level graph.
+
+    Parameters
+    ----------
+    optimization
+        ``f(dsk, keys, **kwargs)``.
+    expr
+        What is about to be submitted.
+    keys
+        The keys that are wanted of it.
+    """
+    if isinstance(expr, _HLGExprSequence):
+        operands = [
+            apply(optimization, operand, operand.__dask_keys__())
+            for operand in expr.operands
+        ]
+        return clone_sequence(expr, operands)
+    if isinstance(expr, HLGExpr):
+        graph = expr.operand("dsk")
+        if isinstance(graph, Expr):  # HLGFinalizeCompute
+            inner = apply(optimization, graph, graph.__dask_keys__())
+            return clone_expr(expr, dsk=inner, low_level_optimizer=None)
+        graph = optimization(expr._optimized_dsk, keys)
+        return clone_expr(expr, dsk=graph, low_level_optimizer=None)
+    graph = optimization(expr.__dask_graph__(), keys)
+    return LLGExpr(graph, _determ_token=expr._determ_token)

@@ -1,0 +1,313 @@
+"""Take large values out of tasks and layers. Runs on the client.
+
+What is changed is copied, what is not stays the same object; keys, annotations and
+dependencies stay as they are. A symbolic layer stays symbolic.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from dask.utils import funcname
+from distributed.utils import iscoroutinefunction
+
+from daskps.client_census import nbytes_of
+from daskps.client_values import ValueEncoder
+from daskps.dask_private import (
+    Alias,
+    Blockwise,
+    BlockwiseDepDict,
+    DataNode,
+    GraphNode,
+    HighLevelGraph,
+    Layer,
+    MaterializedLayer,
+    Task,
+    TaskRef,
+    all_keys,
+    clone_blockwise,
+    clone_graph,
+    clone_materialized,
+    clone_task,
+    convert_legacy_task,
+    parse_input,
+    writes_to_argument,
+)
+from daskps.proxy_node import ProxyFunction, ProxyNode, children
+from daskps.transparent_proxies import is_proxy
+
+# Characters. A longer string in a legacy graph is data, although it could be a key.
+LONGEST_KEY = 1 << 12
+
+
+def contents(graph: HighLevelGraph | Mapping[Any, Any]) -> Iterator[Any]:
+    """The nodes and literals of a graph, for the census. Materialises nothing."""
+    if not isinstance(graph, HighLevelGraph):
+        yield from graph.values()
+        return
+    for layer in graph.layers.values():
+        if isinstance(layer, Blockwise):
+            yield layer.task
+            yield from (value for value, index in layer.indices if index is None)
+            for dep in layer.io_deps.values():
+                if isinstance(dep, BlockwiseDepDict):
+                    yield from dep.mapping.values()
+        elif isinstance(layer, MaterializedLayer):
+            yield from layer.mapping.values()
+        elif isinstance(layer, Layer):
+            yield from vars(layer).values()
+        else:
+            yield from layer.values()
+
+
+class GraphPass:
+    """Replaces the large values of a graph by proxy nodes.
+
+    Parameters
+    ----------
+    encoder
+        Stores them.
+    in_process
+        Whether tasks run in this process, where an array that the user gives them to
+        write to is to be that very array.
+
+    Attributes
+    ----------
+    where
+        The layer or task that the pass is at.
+    """
+
+    where: Any
+    _encoder: ValueEncoder
+    _functions: dict[int, tuple[Any, Any]]
+    _graph: HighLevelGraph | Mapping[Any, Any]
+    _keys: set[Any] | None
+
+    def __init__(self, encoder: ValueEncoder, in_process: bool = False):
+        self.where = ""
+        self._in_process = in_process
+        self._encoder = encoder
+        self._functions = {}
+        self._graph, self._keys = {}, None
+
+    def graph(
+        self, graph: HighLevelGraph | Mapping[Any, Any]
+    ) -> HighLevelGraph | Mapping[Any, Any]:
+        """A graph of either kind."""
+        self._graph, self._keys = graph, None
+        if not isinstance(graph, HighLevelGraph):
+            new = {}
+            for key, task in graph.items():
+                self.where = key
+                new[key] = self._task(key, task)
+            return new
+        layers = {}
+        for name, layer in graph.layers.items():
+            self.where = name
+            layers[name] = self._layer(layer)
+        if all(layers[name] is layer for name, layer in graph.layers.items()):
+            return graph
+        return clone_graph(graph, layers)
+
+    def argument(self, value: Any) -> Any:
+        """An argument of a task: a node, a reference to a task, or a literal."""
+        if not is_proxy(value) and isinstance(value, GraphNode):
+            return self._node(value)
+        if not is_proxy(value) and isinstance(value, TaskRef):
+            return value
+        return self._literal(None, value, otherwise=value)
+
+    def function(self, function: Any) -> Any:
+        """A task's function, which may carry a large value."""
+        if id(function) not in self._functions:
+            # The function is kept, so that its id stays its own.
+            self._functions[id(function)] = function, self._function(function)
+        return self._functions[id(function)][1]
+
+    def _function(self, function: Any) -> Any:
+        if iscoroutinefunction(function):
+            return function  # Dask looks at it to know how to run it
+        if nbytes_of(function) < self._encoder.at_least:
+            return function
+        stored = self._encoder.encode(function)
+        return function if stored is None else ProxyFunction(stored, funcname(function))
+
+    def _tasks(self, tasks: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        new = {key: self._task(key, task) for key, task in tasks.items()}
+        return new if any(new[k] is not t for k, t in tasks.items()) else tasks
+
+    def _task(self, key: Any, task: Any) -> Any:
+        if isinstance(task, GraphNode):
+            return self._node(task)
+        return self._legacy(key, task)
+
+    def _node(self, node: GraphNode) -> GraphNode:
+        if isinstance(node, DataNode):
+            return self._literal(node.key, node.value, otherwise=node)
+        if not isinstance(node, Task) or self._stays(node):
+            return node
+        func = self.function(node.func)
+        args = self._arguments(node)
+        kwargs = {k: self.argument(v) for k, v in node.kwargs.items()}
+        same = (
+            func is node.func
+            and all(map(_is, args, node.args))
+            and all(kwargs[k] is v for k, v in node.kwargs.items())
+        )
+        return node if same else clone_task(node, func, args, kwargs)
+
+    def _arguments(self, task: Task) -> tuple[Any, ...]:
+        if not task.has_subgraph():
+            return tuple(map(self._within_task, task.args))
+        # Dask's own optimisations look for tasks by these keys.
+        graph, *its_keys = task.args[:3]
+        return (self._tasks(graph), *its_keys, *map(self.argument, task.args[3:]))
+
+    def _stays(self, task: Any) -> bool:
+        """Whether a task, or one within it, must get the very objects that it was given."""
+        stack = [task] if self._in_process else []
+        while stack:
+            node = stack.pop()
+            if writes_to_argument(node):
+                return True
+            stack.extend(children(node))
+        return False
+
+    def _within_task(self, arg: Any) -> Any:
+        # The graph within a fused task.
+        if type(arg) is dict and any(isinstance(v, GraphNode) for v in arg.values()):
+            return self._tasks(arg)
+        return self.argument(arg)
+
+    def _literal(
+        self,
+        key: Any,
+        value: Any,
+        otherwise: Any,
+        unless: Callable[[Any], bool] | None = None,
+    ) -> Any:
+        if not is_proxy(value) and nbytes_of(value) < self._encoder.at_least:
+            return otherwise
+        if unless is not None and unless(value):
+            return otherwise
+        stored = self._encoder.encode(value)
+        return otherwise if stored is None else ProxyNode(key, stored)
+
+    def _legacy(self, key: Any, task: Any) -> Any:
+        """A task as a tuple, or a value, as Dask's graphs were before 2024.
+
+        Dask converts these on the scheduler, once it knows all keys. Strings, numbers
+        and tuples may be keys, and so may what is in a list, a tuple or a set: only what
+        cannot be a key is replaced.
+        """
+        if type(task) is tuple and task and callable(task[0]):
+            arguments = map(self._legacy_argument, task[1:])
+            new = (self.function(task[0]), *arguments)
+            return new if not all(map(_is, new, task)) else task
+        if isinstance(task, GraphNode):
+            return self._node(task)
+        if isinstance(task, (list, tuple, set, frozenset)):
+            whole = self._literal(key, task, otherwise=None, unless=self._refers)
+            if whole is not None:
+                return whole
+            if self._is_key(task):
+                return task
+            old = list(task)
+            items = [self._legacy(None, item) for item in old]
+            if all(map(_is, items, old)):
+                return task
+            if type(task) is tuple:
+                return (tuple, items)  # as it is, it could look like a task
+            # A namedtuple takes its items one by one.
+            return type(task)(*items) if hasattr(task, "_fields") else type(task)(items)
+        if isinstance(task, TaskRef) or (
+            isinstance(task, str) and len(task) < LONGEST_KEY
+        ):
+            return task
+        return self._literal(key, task, otherwise=task)
+
+    def _refers(self, value: Any) -> bool:
+        """Whether Dask would find keys or tasks in a container of a legacy graph."""
+        if self._keys is None:
+            self._keys = all_keys(self._graph)
+        return isinstance(convert_legacy_task(None, value, self._keys), GraphNode)
+
+    def _is_key(self, value: Any) -> bool:
+        """Whether a container of a legacy graph is itself the key of a task."""
+        return type(value) is tuple and isinstance(
+            convert_legacy_task(None, value, self._keys or ()), Alias
+        )
+
+    def _legacy_argument(self, arg: Any) -> Any:
+        # Dask makes a node of a dictionary, if it is an argument, and looks for
+        # references in its values.
+        if not isinstance(arg, dict):
+            return self._legacy(None, arg)
+        new = {k: self.argument(parse_input(v)) for k, v in arg.items()}
+        return new if not all(map(_is, new.values(), arg.values())) else arg
+
+    def _layer(self, layer: Any) -> Any:
+        if isinstance(layer, Blockwise):
+            return self._blockwise(layer)
+        if isinstance(layer, MaterializedLayer):
+            mapping = self._tasks(layer.mapping)
+            same = mapping is layer.mapping
+            return layer if same else clone_materialized(layer, mapping)
+        if not isinstance(layer, Layer):
+            return self._tasks(layer)
+        # A layer that is known to hold something large, nobody knows where.
+        if nbytes_of(list(vars(layer).values())) >= self._encoder.at_least:
+            return clone_materialized(layer, self._tasks(dict(layer)))
+        return layer
+
+    def _blockwise(self, layer: Blockwise) -> Blockwise:
+        if self._stays(layer.task):
+            return layer
+        task = self._node(layer.task)
+        indices = tuple(
+            (value if index is not None else self.argument(value), index)
+            for value, index in layer.indices
+        )
+        io_deps = {name: self._io_dep(dep) for name, dep in layer.io_deps.items()}
+        same = (
+            task is layer.task
+            and all(
+                new[0] is old[0]
+                for new, old in zip(indices, layer.indices, strict=True)
+            )
+            and all(io_deps[name] is dep for name, dep in layer.io_deps.items())
+        )
+        return layer if same else clone_blockwise(layer, task, indices, io_deps)
+
+    def _io_dep(self, dep: Any) -> Any:
+        if not isinstance(dep, BlockwiseDepDict):
+            return dep
+        mapping = {block: self.argument(value) for block, value in dep.mapping.items()}
+        if all(mapping[block] is value for block, value in dep.mapping.items()):
+            return dep
+        dep = copy.copy(dep)
+        dep.mapping = mapping
+        return dep
+
+
+def _is(a: Any, b: Any) -> bool:
+    return a is b
+
+
+class Collector:
+    """Takes the place of an encoder, to learn which values it will be asked to store."""
+
+    at_least: int
+    values: list[Any]
+
+    def __init__(self, at_least: int):
+        self.at_least = at_least
+        self.values = []
+        self._seen: set[int] = set()
+
+    def encode(self, value: Any) -> None:
+        if id(value) not in self._seen:
+            self._seen.add(id(value))
+            self.values.append(value)

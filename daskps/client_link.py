@@ -1,0 +1,308 @@
+"""What a client and its cluster have set up between them. Runs on the client."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import logging
+import time
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from dask.utils import typename
+from distributed.protocol.serialize import ToPickle
+from proxystore.store import Store
+
+from daskps.client_catalog import Catalog, creator_name
+from daskps.config import Settings
+from daskps.dask_private import connection, gather_with, send_to_scheduler
+from daskps.exceptions import ClusterError, ObjectMissingError
+from daskps.proxy_node import ObjectId
+from daskps.scheduler_lifetimes import HOLD, RELEASE, LifetimePlugin
+from daskps.stores import opened
+from daskps.stores.urls import StoreRequest
+from daskps.versions import __version__, missing
+from daskps.worker_results import PLAIN, family, register_reader
+from daskps.worker_stores import WorkerStorePlugin, unreachable
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+logger = logging.getLogger(__name__)
+
+# For how long (seconds) results come back as ever when one could not be read from a store.
+PLAIN_AFTER_FAILURE = 10.0
+
+
+class ClusterLink:
+    """Opens the cluster's stores for one client.
+
+    Use :meth:`of`: there is one link for each client.
+
+    Parameters
+    ----------
+    client
+        The client; the link does not keep it alive.
+
+    Notes
+    -----
+    A client that loses its connection to the scheduler connects again. The scheduler has
+    then dropped what the client held, or is another one, which knows nothing of stores.
+    So what was set up over one connection is forgotten with it.
+    """
+
+    _client: weakref.ref[Client]
+    _catalogs: dict[StoreRequest, Catalog]
+    _connection: Any
+    _readers: weakref.WeakSet[Any]
+    _deserializers: list[str] | None
+    #: Until when (``time.monotonic``) results are not read from stores.
+    _plain_until: float
+
+    _links: weakref.WeakKeyDictionary[Client, ClusterLink] = weakref.WeakKeyDictionary()
+
+    def __init__(self, client: Client):
+        self._client = weakref.ref(client)
+        self._catalogs = {}
+        self._connection = None
+        self._plain_until = 0.0
+        self._readers = weakref.WeakSet()
+        # What the client was made with, which is None unless the user gave some.
+        self._deserializers = client.rpc.deserializers
+
+    @classmethod
+    def of(cls, client: Client) -> ClusterLink:
+        """The link of this client."""
+        return cls._links.setdefault(client, cls(client))
+
+    def catalog(self, request: StoreRequest) -> Catalog | None:
+        """The catalog of a store, if it is open already."""
+        self._forget_if_disconnected()
+        return self._catalogs.get(request)
+
+    def holding(self) -> Catalog | None:
+        """A catalog of which this client holds objects, if there is one."""
+        self._forget_if_disconnected()
+        return next((c for c in self._catalogs.values() if c.held()), None)
+
+    def _forget_if_disconnected(self) -> None:
+        client = self._client()
+        if client is not None and connection(client) is not self._connection:
+            self._catalogs = {}
+            self._connection = connection(client)
+            self._set_families()
+
+    def read_references(self, reader: object) -> None:
+        """Have large results come back through the stores that are open.
+
+        Parameters
+        ----------
+        reader
+            Who wants it; until it is collected, or given to :meth:`stop_reading`.
+        """
+        self._readers.add(reader)
+        self._set_families()
+
+    def stop_reading(self, reader: object) -> None:
+        """Have results come back as ever, unless others want references."""
+        self._readers.discard(reader)
+        self._set_families()
+
+    def before_gather(self) -> bool:
+        """Ask for references only to stores that the cluster has now.
+
+        Returns
+        -------
+        bool
+            Whether references are asked for.
+        """
+        if not self._catalogs:
+            return False
+        self._forget_if_disconnected()
+        return self._set_families()
+
+    def gather_failed(self, error: Exception) -> bool:
+        """Whether results that could not be read are to be fetched without stores.
+
+        A worker may have dropped a result, or died, after it sent the reference; or this
+        client cannot reach the store.
+        """
+        if not isinstance(error, ObjectMissingError):
+            return False
+        logger.warning("A result is fetched again, through the scheduler: %s", error)
+        self._plain_until = time.monotonic() + PLAIN_AFTER_FAILURE
+        return True
+
+    def _set_families(self) -> bool:
+        client = self._client()
+        if client is None or client.scheduler is None:
+            return False
+        families = [family(catalog.name) for catalog in self._catalogs.values()]
+        by_reference = (
+            bool(families and self._readers) and time.monotonic() >= self._plain_until
+        )
+        wanted = self._deserializers
+        if by_reference:
+            wanted = [*families, *(self._deserializers or PLAIN)]
+        gather_with(client, wanted)
+        return by_reference
+
+    def adopt(self, request: StoreRequest, name: str) -> None:
+        """Use a store that is open already on the cluster and in this process."""
+        client = self._client()
+        store = opened.get(name)
+        self._forget_if_disconnected()
+        if client is not None and store is not None and request not in self._catalogs:
+            self._catalogs[request] = _catalog(store, client)
+
+    async def open(self, request: StoreRequest, settings: Settings) -> Catalog:
+        """Open a store on the scheduler, on all workers, and here.
+
+        Parameters
+        ----------
+        request
+            Which store.
+        settings
+            Those of the session, for the graphs that tasks submit.
+
+        Raises
+        ------
+        ClusterError
+            If daskps is missing there, has another version, or the store cannot be used
+            by all of them.
+        ConfigError
+            If the scheduler cannot open the store.
+        """
+        client = self._client()
+        assert client is not None, "the caller has the client"
+        while client.status == "connecting":
+            await asyncio.sleep(0.02)  # Dask gives up at some time, and closes it
+        if self.catalog(request) is None:
+            over = connection(client)
+            await install_plugin(client)
+            reply = await client.scheduler.daskps_open(
+                request=ToPickle(request), version=__version__
+            )
+            config = reply["config"]
+            try:
+                # Without patience: a result that cannot be read is fetched otherwise,
+                # and trying again would hold up the event loop.
+                store = opened.acquire(config)
+            except OSError as e:
+                raise ClusterError(unreachable("This client", e)) from e
+            weakref.finalize(client, opened.release, config.name)
+            plugin = WorkerStorePlugin(config, request, settings, __version__)
+            try:
+                await _register(client, plugin, "a worker")
+            except BaseException:
+                # The scheduler keeps what some worker refused, and would take the next
+                # attempt for done.
+                with contextlib.suppress(Exception):
+                    await client.unregister_worker_plugin(plugin.name)
+                raise
+            register_reader(config.name)
+            if connection(client) is not over:
+                raise _lost("a store was opened")
+            self._catalogs[request] = _catalog(store, client)
+            self._set_families()
+        return self._catalogs[request]
+
+
+async def install_plugin(client: Client) -> None:
+    """Have the scheduler look after stores. Again: does nothing.
+
+    Raises
+    ------
+    ClusterError
+        If daskps is missing there, or has another version.
+    """
+    await _register(client, LifetimePlugin(__version__), "the scheduler")
+
+
+async def _register(client: Client, plugin: Any, where: str) -> None:
+    try:
+        await client.register_plugin(plugin)
+    except Exception as e:
+        # From a worker only the text comes back: it cannot pickle what it cannot import.
+        if "No module named 'daskps" not in str(e):
+            raise
+        raise missing(where) from e
+
+
+def _catalog(store: Store[Any], client: Client) -> Catalog:
+    return Catalog(store, _ClientKeeper(client), creator_name(client.id))
+
+
+def _lost(meanwhile: str) -> ClusterError:
+    return ClusterError(
+        f"The connection to the scheduler was lost while {meanwhile}. Submit the "
+        "computation again."
+    )
+
+
+class _ClientKeeper:
+    """Tells the scheduler what this client holds, over one connection."""
+
+    def __init__(self, client: Client):
+        self._client = weakref.ref(client)
+        self._connection = connection(client)
+        self._released: collections.deque[ObjectId] = collections.deque()
+
+    def hold(self, objects: list[tuple[ObjectId, int]]) -> None:
+        client = self._client()
+        assert client is not None, "it is submitting a graph"
+        if connection(client) is not self._connection:
+            raise _lost("values were stored")
+        message = {"op": HOLD, "objects": ToPickle(objects)}
+        send_to_scheduler(client, self._connection, message)
+
+    def release(self, objects: list[ObjectId]) -> None:
+        # The garbage collector calls this at any point, perhaps while this thread holds
+        # a lock: only note it, and let the event loop send it.
+        self._released.extend(objects)
+        client = self._client()
+        if client is None:
+            return  # the scheduler knows that it is gone
+        try:
+            client.loop.add_callback(self._send_released)
+        except RuntimeError:
+            return  # the loop is closed, the client with it
+
+    def _send_released(self) -> None:
+        objects = []
+        while self._released:
+            objects.append(self._released.popleft())
+        client = self._client()
+        if objects and client is not None and client.status == "running":
+            message = {"op": RELEASE, "objects": ToPickle(objects)}
+            send_to_scheduler(client, self._connection, message)
+
+
+def open_now(
+    client: Client, request: StoreRequest, settings: Settings
+) -> Catalog | None:
+    """The catalog of a store, opened if need be; None if that cannot be waited for.
+
+    An asynchronous client cannot wait inside a function that is not a coroutine. The
+    store is then opened in the background, for the next time.
+    """
+    link = ClusterLink.of(client)
+    catalog = link.catalog(request)
+    if catalog is not None:
+        return catalog
+    if not client.asynchronous:
+        return client.sync(link.open, request, settings)
+    task = asyncio.ensure_future(link.open(request, settings))
+    task.add_done_callback(_log_failure)
+    logger.warning(
+        "This %s is asynchronous, and its store is not open yet: values are sent inside "
+        "the graph until it is. Use 'async with daskps.proxy_graph()' to wait for it.",
+        typename(type(client)),
+    )
+    return None
+
+
+def _log_failure(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        logger.error("Could not open the cluster's store: %s", task.exception())

@@ -1,0 +1,93 @@
+"""Proxies made by hand. Runs on the client."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distributed import Client
+from proxystore.proxy import Proxy
+from proxystore.store import Store, get_or_create_store
+from proxystore.store.config import StoreConfig
+from proxystore.store.factory import StoreFactory
+
+from daskps.client_session import Session, current_session
+from daskps.config import Settings
+from daskps.exceptions import ConfigError
+from daskps.serialization import from_bytes, to_bytes
+from daskps.stores.urls import StoreRequest, check_store, describe
+from daskps.transparent_proxies import keep
+
+
+def proxy(obj: Any, store: Any = None) -> Any:
+    """Store an object, and make a transparent proxy of it.
+
+    Parameters
+    ----------
+    obj
+        Anything that can be pickled.
+    store
+        A ProxyStore ``Store`` or ``Connector``, whose objects are yours to evict. Default:
+        the store of the current client's cluster; the object is then kept for as long as
+        the proxy exists in this process, or a task needs it.
+
+    Returns
+    -------
+    proxystore.proxy.Proxy
+        Behaves as `obj`, and can be passed to tasks, which read it when they use it.
+
+    Raises
+    ------
+    daskps.exceptions.ConfigError
+        If `store` is none of these, or there is no client.
+
+    Examples
+    --------
+    >>> model = daskps.proxy(big_array)  # doctest: +SKIP
+    >>> client.submit(np.sum, model).result()  # doctest: +SKIP
+    """
+    if store is not None:
+        return _opened(store).proxy(obj, populate_target=False)
+    try:
+        client = Client.current()
+    except ValueError:
+        raise ConfigError(
+            "daskps.proxy(obj) needs a distributed client, whose cluster's store it uses. "
+            "Create one, or give a store: daskps.proxy(obj, store=...)"
+        ) from None
+    session = current_session(client) or Session(Settings.resolve())
+    catalog = session.catalog(client)
+    if catalog is None:
+        raise ConfigError(
+            "daskps.proxy(obj) cannot wait for the cluster's store to be opened by an "
+            "asynchronous client: enter 'async with daskps.proxy_graph()' first"
+        )
+    handle = catalog.put([to_bytes(obj)])
+    catalog.hold([handle])
+    config = _for_proxies(catalog.store.config())
+    # With the defaults, type and hash are known without reading the object; and without
+    # the target, the proxy is what was stored, even if `obj` changes.
+    factory: Any = StoreFactory(handle.id.key, config)
+    made: Any = Proxy(factory, cache_defaults=True, target=obj)
+    del made.__proxy_wrapped__
+    keep(handle, made)
+    return made
+
+
+def _for_proxies(config: StoreConfig) -> StoreConfig:
+    return config.model_copy(
+        update={"serializer": to_bytes, "deserializer": from_bytes, "cache_size": 0}
+    )
+
+
+def _opened(store: Any) -> Store[Any]:
+    check_store("store", store)
+    if isinstance(store, Store):
+        return store
+    if isinstance(store, str):
+        raise ConfigError(
+            f"daskps.proxy(store={describe(store)!r}): a store by URL has to be opened, "
+            "so that it can be closed: use daskps.open_store(url)"
+        )
+    config = StoreRequest.of(store).config
+    assert config is not None, "it is not a URL"
+    return get_or_create_store(_for_proxies(config), register=True)

@@ -1,0 +1,97 @@
+"""``Client.scatter`` within a session: data that survives its worker. Runs on the client.
+
+Plain Dask sends scattered data to a worker (by way of the scheduler, unless the client has
+direct connections), and loses it with that worker. Here each large value becomes a task
+that reads it from the store, so that the scheduler can have it made again.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from dask.base import tokenize
+from distributed import Client, Future, wait
+
+from daskps.client_census import nbytes_of
+from daskps.client_link import ClusterLink
+from daskps.client_session import Session, activated
+
+
+async def scatter(
+    client: Client, plain: Callable[..., Any], session: Session, data: Any, options: Any
+) -> Any:
+    """Scatter as ``Client.scatter`` does, large values by reference.
+
+    Parameters
+    ----------
+    client
+        Whose session it is.
+    plain
+        Dask's own method, for what is not large.
+    session
+        Says what is large.
+    data, options
+        As for ``Client.scatter``, options by keyword.
+    """
+    items, rebuild = _named(data, options.get("hash", True))
+    threshold = session.settings.threshold
+    large = {key: v for key, v in items.items() if nbytes_of(v) >= threshold}
+    small = {key: v for key, v in items.items() if key not in large}
+    futures: dict[Any, Future] = {}
+    if small:
+        futures |= await plain(client, small, **options, asynchronous=True)
+    if large:
+        await ClusterLink.of(client).open(session.request, session.settings)
+        futures |= _submit(client, session, large, options.get("workers"))
+        await wait([futures[key] for key in large])
+        if broadcast := options.get("broadcast"):
+            await client.replicate(
+                [futures[key] for key in large],
+                n=None if broadcast is True else broadcast,
+                workers=options.get("workers"),
+            )
+    return rebuild({key: futures[key] for key in items})
+
+
+def _submit(
+    client: Client, session: Session, items: dict[Any, Any], workers: Any
+) -> dict[Any, Future]:
+    # Where the data goes at first. If no such worker is left, it may go elsewhere.
+    where = {"workers": workers, "allow_other_workers": True} if workers else {}
+    with activated(session):
+        return {
+            key: client.submit(_itself, value, key=key, **where)
+            for key, value in items.items()
+        }
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+def _named(data: Any, hash: bool) -> tuple[dict[Any, Any], Callable[..., Any]]:
+    """Values by key, and how futures by key become what ``Client.scatter`` returns.
+
+    As ``Client._scatter`` does, which was checked in distributed 2026.8.0.
+    """
+    if isinstance(data, (range, Iterator)):
+        data = list(data)
+    if type(data) is dict:
+        return data, lambda futures: futures
+    is_namedtuple = isinstance(data, tuple) and hasattr(data, "_fields")
+    single = type(data) not in (list, tuple, set, frozenset) and not is_namedtuple
+    values = [data] if single else list(data)
+    keys = [
+        f"{type(v).__name__}-{tokenize(v) if hash else uuid.uuid4().hex}"
+        for v in values
+    ]
+
+    def rebuild(futures: dict[Any, Future]) -> Any:
+        ordered = [futures[key] for key in keys]
+        if single:
+            return ordered[0]
+        return type(data)._make(ordered) if is_namedtuple else type(data)(ordered)
+
+    return dict(zip(keys, values, strict=True)), rebuild

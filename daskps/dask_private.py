@@ -1,0 +1,377 @@
+"""Every use that daskps makes of what Dask does not document.
+
+Checked with dask and distributed 2025.4.0 and 2026.8.0; ``tests/test_dask_private.py``
+fails when one of them changes. What is used:
+
+``distributed.Client._graph_to_futures(expr, keys, ...)``
+    Where ``compute``, ``persist``, ``get``, ``submit`` and ``map`` meet, before the graph
+    is pickled. Keys are fixed by then.
+``distributed.Client._send_to_scheduler_safe(message)``, ``loop``
+    Called on the event loop, puts a message on the connection on which graphs travel. The
+    client sends graphs in the same way, so they stay in order.
+``distributed.Client.scheduler_comm``
+    That connection; another object if it was lost and the client has connected again.
+``distributed.Client._gather_remote(...)``
+    Fetches results. What it returns with status "error" is fetched again.
+``dask.base.get_scheduler``
+    Where ``dask.compute`` and ``dask.persist`` find a local scheduler.
+``dask.multiprocessing.get(func_loads=)``, ``dask.local.get_async(loads=)``
+    Called in child processes before each task, on what describes it.
+``dask._expr.Expr.operands``, ``_determ_token``, ``_name``
+    An expression, and the name that its tasks' keys begin with.
+``HLGExpr``, ``_HLGExprSequence``, ``LLGExpr``, ``distributed.client._MapExpr``
+    What arrays, bags, delayed values and futures are when they are submitted.
+``Expr.__dask_graph__``, ``Expr.__dask_annotations__``, ``convert_legacy_graph``
+    What the scheduler makes of an expression (``distributed.scheduler._materialize_graph``).
+``dask._task_spec.parse_input``
+    How references within an argument become nodes.
+``dask._task_spec.Task.__getstate__``, ``has_subgraph``
+    All that makes up a task, whatever its class. Whether it is a fused one, whose
+    arguments are tasks by key, the key of the last one, keys of others, and values.
+``dask.array.core.load_store_chunk``
+    What ``dask.array.store`` runs for each chunk.
+``dask.blockwise.Blockwise.indices``, ``task``, ``io_deps``
+    The literals of a symbolic layer.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+import cloudpickle
+import dask.base
+import dask.local
+import dask.multiprocessing
+import dask.threaded
+import distributed
+from dask._expr import Expr, FinalizeCompute, HLGExpr, LLGExpr, _HLGExprSequence
+from dask._task_spec import (
+    Alias,
+    DataNode,
+    GraphNode,
+    Task,
+    TaskRef,
+    convert_legacy_graph,
+    convert_legacy_task,
+    parse_input,
+)
+from dask.blockwise import Blockwise, BlockwiseDepDict
+from dask.highlevelgraph import HighLevelGraph, Layer, MaterializedLayer
+from distributed.client import _MapExpr
+
+__all__ = [
+    "Alias",
+    "Blockwise",
+    "BlockwiseDepDict",
+    "DataNode",
+    "Expr",
+    "FinalizeCompute",
+    "GraphNode",
+    "HLGExpr",
+    "HighLevelGraph",
+    "LLGExpr",
+    "Layer",
+    "MaterializedLayer",
+    "Task",
+    "TaskRef",
+    "_HLGExprSequence",
+    "_MapExpr",
+    "convert_legacy_task",
+    "parse_input",
+]
+
+#: Called with client, expression and keys; gives the expression to submit, and whatever
+#: has to stay alive until it is on its way.
+BeforeSubmission: TypeAlias = Callable[
+    [distributed.Client, Expr, Iterable[Any]], tuple[Expr, Any]
+]
+#: The same for a local scheduler, given the scheduler's ``get`` and the options for it;
+#: gives the options to call it with, too.
+BeforeLocal: TypeAlias = Callable[
+    [Callable[..., Any], Expr, Iterable[Any], dict[str, Any]],
+    tuple[Expr, dict[str, Any], Any],
+]
+
+
+def hook_clients(before: BeforeSubmission) -> None:
+    """Call `before` whenever a client is about to submit a graph."""
+    original = distributed.Client._graph_to_futures
+
+    @functools.wraps(original)
+    def _graph_to_futures(
+        self: distributed.Client, expr: Any, keys: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        # Client.recreate_task_locally passes a dict.
+        if isinstance(expr, Expr):
+            expr, _alive = before(self, expr, keys)
+        return original(self, expr, keys, *args, **kwargs)
+
+    distributed.Client._graph_to_futures = _graph_to_futures
+
+
+def hook_gather(
+    before: Callable[[distributed.Client], bool],
+    failed: Callable[[distributed.Client, Exception], bool],
+) -> None:
+    """Call `before` when a client fetches results, and `failed` if that fails.
+
+    Parameters
+    ----------
+    before
+        Given the client; says whether a failure is to be told.
+    failed
+        Given the client and the error; says whether to fetch the results again.
+    """
+    original = distributed.Client._gather_remote
+
+    @functools.wraps(original)
+    async def _gather_remote(
+        self: distributed.Client, *args: Any, **kwargs: Any
+    ) -> dict[str, Any]:
+        tell = before(self)
+        try:
+            return await original(self, *args, **kwargs)
+        except Exception as e:
+            if not tell or not failed(self, e):
+                raise
+            # Whoever waits for this batch asks for his results again.
+            return {"status": "error", "keys": []}
+
+    distributed.Client._gather_remote = _gather_remote
+
+
+def gather_with(client: distributed.Client, deserializers: list[str] | None) -> None:
+    """Have results that come by way of the scheduler answered with these families.
+
+    And nothing else: what ``Client.run`` or a method of an actor returns is kept nowhere,
+    and so cannot be referred to.
+    """
+    scheduler = client.scheduler
+    scheduler.__dict__.pop("gather", None)
+    if deserializers is not None:
+        gather = functools.partial(scheduler.gather, deserializers=deserializers)
+        scheduler.gather = gather
+
+
+def hook_scatter(scatter: Callable[..., Any]) -> None:
+    """Call `scatter` with the client, Dask's own method and the arguments instead."""
+    original = distributed.Client.scatter
+
+    @functools.wraps(original)
+    def scatter_after_hook(
+        self: distributed.Client, data: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        arguments = inspect.signature(original).bind(self, data, *args, **kwargs)
+        del arguments.arguments["self"], arguments.arguments["data"]
+        return scatter(self, original, data, **arguments.arguments)
+
+    distributed.Client.scatter = scatter_after_hook
+
+
+def hook_local_schedulers(before: BeforeLocal, wanted: Callable[[], bool]) -> None:
+    """Call `before` whenever a local scheduler is about to run a graph.
+
+    Only ``dask.compute`` and ``dask.persist`` get the hooked function. Others ask which
+    scheduler it is, and compare: Dask itself does, to choose a lock that works across
+    processes (``dask.utils.get_scheduler_lock``), and xarray.
+
+    Parameters
+    ----------
+    before
+        The hook.
+    wanted
+        While this is False, Dask's own function is given out, untouched.
+    """
+    original = dask.base.get_scheduler
+    run = {inspect.unwrap(f).__code__ for f in (dask.base.compute, dask.base.persist)}
+
+    @functools.wraps(original)
+    def get_scheduler(*args: Any, **kwargs: Any) -> Any:
+        get = original(*args, **kwargs)
+        client = getattr(get, "__self__", None)
+        if get is None or isinstance(client, distributed.Client):
+            return get
+        if sys._getframe(1).f_code not in run or not wanted():
+            return get
+
+        @functools.wraps(get)
+        def get_after_hook(dsk: Any, keys: Any, **kwargs: Any) -> Any:
+            if isinstance(dsk, Expr):
+                dsk, kwargs, _alive = before(get, dsk, keys, kwargs)
+            return get(dsk, keys, **kwargs)
+
+        if client is not None:
+            # A scheduler of another kind, which Dask asks for its persist method.
+            get_after_hook.__self__ = client  # type: ignore[attr-defined]
+        return get_after_hook
+
+    dask.base.get_scheduler = get_scheduler
+
+
+def runs_in_threads(get: Callable[..., Any]) -> bool:
+    """Whether this is the ``get`` of a scheduler whose tasks run in this process."""
+    return get in (dask.threaded.get, dask.local.get_sync)
+
+
+def loads_in_processes(get: Callable[..., Any], options: dict[str, Any]) -> Any:
+    """How a scheduler that may run tasks in other processes unpickles there.
+
+    Returns
+    -------
+    tuple of str and callable, or None
+        The option of `get` that says so, and what applies if it is not changed. None for
+        a scheduler that is not known.
+    """
+    if get is dask.multiprocessing.get:
+        configured = dask.config.get("func_loads", None) or cloudpickle.loads
+        return "func_loads", options.get("func_loads") or configured
+    if isinstance(get, functools.partial) and get.func is dask.local.get_async:
+        # An executor, which pickles by itself.
+        return "loads", options.get("loads") or dask.local.identity
+    return None
+
+
+def writes_to_argument(function: Any) -> bool:
+    """Whether this is the function of ``dask.array.store``, which writes to an argument."""
+    core = sys.modules.get("dask.array.core")
+    return core is not None and function is core.load_store_chunk
+
+
+def connection(client: distributed.Client) -> Any:
+    """What stands for the client's connection to the scheduler, or None if it has none."""
+    return client.scheduler_comm
+
+
+def send_to_scheduler(
+    client: distributed.Client, over: Any, message: dict[str, Any]
+) -> None:
+    """Send a message in order with the graphs that this client submits.
+
+    Parameters
+    ----------
+    over
+        The connection. If the client has another one by the time, the message is
+        dropped: a scheduler ends the connection at a message that it does not know.
+    """
+
+    def send() -> None:
+        if client.scheduler_comm is over:
+            client._send_to_scheduler_safe(message)
+
+    client.loop.add_callback(send)
+
+
+def clone_expr(expr: Expr, **operands: Any) -> Expr:
+    """A copy of an expression with some operands replaced, and the same name."""
+    new = object.__new__(type(expr))
+    values = list(expr.operands)
+    for name, value in operands.items():
+        values[type(expr)._parameters.index(name)] = value
+    new.operands = values
+    new._determ_token = expr._determ_token
+    if "_name" in expr.__dict__:
+        new.__dict__["_name"] = expr.__dict__["_name"]
+    return new
+
+
+def clone_sequence(expr: Expr, operands: list[Any]) -> Expr:
+    """A copy of a sequence of expressions, with the same name."""
+    new = clone_expr(expr)
+    new.operands = operands
+    return new
+
+
+class LoweredExpr(LLGExpr):
+    """A low-level graph, with the annotations of the expression that it came from."""
+
+    _parameters = ["dsk", "annotations"]
+
+    def __dask_annotations__(self) -> dict[str, dict[Any, Any]]:
+        return self.operand("annotations")
+
+
+def lower(expr: Expr) -> LoweredExpr:
+    """What the scheduler makes of an expression, made here."""
+    graph = convert_legacy_graph(expr.__dask_graph__())
+    return LoweredExpr(
+        graph, expr.__dask_annotations__(), _determ_token=expr._determ_token
+    )
+
+
+def literals(expr: Expr) -> Iterator[Any]:
+    """The operands of an expression, and of all that it depends on."""
+    stack, seen = [expr], set()
+    while stack:
+        node = stack.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        for operand in node.operands:
+            if isinstance(operand, Expr):
+                stack.append(operand)
+            elif isinstance(operand, list) and operand and isinstance(operand[0], Expr):
+                stack += operand  # Fused keeps its members in a list
+            else:
+                # FromPandas wraps its frame.
+                yield getattr(operand, "_data", operand)
+
+
+def all_keys(graph: HighLevelGraph | Mapping[Any, Any]) -> set[Any]:
+    """The keys of a graph, found without materialising symbolic layers."""
+    if not isinstance(graph, HighLevelGraph):
+        return set(graph)
+    layers = graph.layers.values()
+    return {
+        key
+        for layer in layers
+        for key in (layer.get_output_keys() if isinstance(layer, Layer) else layer)
+    }
+
+
+def clone_task(
+    task: Task, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Task:
+    """A copy of a task, of its own class, with another function and arguments.
+
+    The arguments must depend on the same tasks as before.
+    """
+    new = object.__new__(type(task))
+    new.__setstate__(task.__getstate__())
+    new.func = func
+    new.args = args
+    # Containers keep their constructor among the keyword arguments.
+    new.kwargs = {**new.kwargs, **kwargs}
+    new._token = None
+    new._repr = None
+    return new
+
+
+def clone_materialized(layer: Layer, mapping: Mapping[Any, Any]) -> MaterializedLayer:
+    """A copy of a materialised layer with other tasks."""
+    new = MaterializedLayer(mapping, annotations=layer.annotations)
+    new.collection_annotations = layer.collection_annotations
+    return new
+
+
+def clone_blockwise(
+    layer: Blockwise, task: Task, indices: tuple[Any, ...], io_deps: Mapping[str, Any]
+) -> Blockwise:
+    """A copy of a symbolic layer with other literals, still symbolic."""
+    new = object.__new__(type(layer))
+    new.__dict__.update(layer.__dict__)
+    new.__dict__.pop("_cached_dict", None)
+    new.task = task
+    new.indices = indices
+    new.io_deps = io_deps
+    return new
+
+
+def clone_graph(graph: HighLevelGraph, layers: Mapping[str, Any]) -> HighLevelGraph:
+    """A copy of a graph with other layers of the same names."""
+    return HighLevelGraph(
+        layers, dependencies=graph.dependencies, key_dependencies=graph.key_dependencies
+    )

@@ -1,0 +1,220 @@
+"""Pickle as Dask does, and hand out what plain pickle would copy. Runs everywhere.
+
+Pickle gives the memory of a contiguous array as a buffer. What it copies into its stream
+instead, although a buffer would do, is treated here:
+
+``bytes``
+    Alone or in a list.
+Arrays that are not contiguous
+    Such as the blocks of ``dask.array.from_array(x, chunks=(512, 512))``, and the rows of a
+    frame that ``dask.dataframe.from_pandas`` takes.
+Slices of Arrow data
+    Pickling one writes all of what it was sliced from.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import io
+import pickle
+import sys
+import weakref
+from collections import ChainMap
+from collections.abc import Callable
+from pickle import PickleBuffer
+from typing import Any
+
+import cloudpickle
+import numpy as np
+from distributed.protocol import pickle as dask_pickle
+
+# Below these sizes (bytes), pickle's own copy costs less than a buffer.
+BYTES_OUT_OF_BAND = 1 << 16
+STRIDED_OUT_OF_BAND = 1 << 14
+# How much of what a slice refers to may lie outside of it, as a share, before it is cut out.
+ARROW_SLACK = 1.1
+
+_reducers: dict[type, Callable[[Any], Any]] = {}
+# Arrays that are to take the place of the (empty) buffers that pickle got for them.
+_strided: weakref.WeakKeyDictionary[PickleBuffer, np.ndarray]
+_strided = weakref.WeakKeyDictionary()
+
+
+def dump(value: Any, buffers: list[Any]) -> bytes:
+    """Pickle a value, large memory out of band.
+
+    Parameters
+    ----------
+    value
+        Anything that Dask can send.
+    buffers
+        Buffers are added to this list, in order: flat memoryviews of bytes, and arrays
+        that are not contiguous, whose bytes are meant in C order.
+
+    Returns
+    -------
+    bytes
+        The pickle without the buffers.
+
+    Raises
+    ------
+    Exception
+        Whatever pickling raises.
+
+    Notes
+    -----
+    Thread-safe. The order of attempts is that of ``distributed.protocol.pickle.dumps``:
+    pickle, then cloudpickle if that fails or something of ``__main__`` is in it.
+    """
+    if "pyarrow" in sys.modules and not _arrow_known():
+        _know_arrow()
+    start = len(buffers)
+    value = _wrap_bytes(value)
+    try:
+        stream = _dump_with(_Pickler, value, buffers)
+        if b"__main__" not in stream and not _module_by_value(value):
+            return stream
+    except Exception:
+        pass  # cloudpickle can do more, and says why not
+    del buffers[start:]
+    try:
+        return _dump_with(_ByValuePickler, value, buffers)
+    except Exception:
+        # Types that only distributed's serialisers know.
+        del buffers[start:]
+        take = _taker(buffers)
+        return dask_pickle.dumps(value, buffer_callback=take, protocol=5)
+
+
+class _Pickler(pickle.Pickler):
+    dispatch_table = ChainMap[type, Callable[[Any], Any]](
+        _reducers, copyreg.dispatch_table
+    )
+
+
+class _ByValuePickler(cloudpickle.Pickler):
+    dispatch_table = ChainMap(_reducers, *cloudpickle.Pickler.dispatch_table.maps)
+
+
+def _dump_with(pickler: type[Any], value: Any, buffers: list[Any]) -> bytes:
+    with io.BytesIO() as file:
+        pickler(file, protocol=5, buffer_callback=_taker(buffers)).dump(value)
+        return file.getvalue()
+
+
+def _taker(buffers: list[Any]) -> Callable[[PickleBuffer], None]:
+    def take(buffer: PickleBuffer) -> None:
+        array = _strided.pop(buffer, None)
+        buffers.append(buffer.raw() if array is None else array)
+
+    return take
+
+
+def _module_by_value(value: Any) -> bool:
+    registered = cloudpickle.list_registry_pickle_by_value()
+    return bool(registered) and getattr(value, "__module__", None) in registered
+
+
+class _Reduced:
+    """Pickles as a call of `function` with `args`."""
+
+    def __init__(self, function: Any, *args: Any):
+        self.reduced = function, args
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.reduced
+
+
+# bytes
+
+
+def _wrap_bytes(value: Any) -> Any:
+    if type(value) is bytes:
+        return _Reduced(bytes, PickleBuffer(value))
+    if type(value) in (list, tuple) and any(map(_is_large_bytes, value)):
+        large = {id(v): v for v in value if _is_large_bytes(v)}
+        # One wrapper for each object, so that what was shared stays shared.
+        wrapped = {i: _Reduced(bytes, PickleBuffer(v)) for i, v in large.items()}
+        return type(value)(wrapped.get(id(v), v) for v in value)
+    return value
+
+
+def _is_large_bytes(value: Any) -> bool:
+    return type(value) is bytes and len(value) >= BYTES_OUT_OF_BAND
+
+
+# Arrays
+
+
+def _reduce_array(array: np.ndarray) -> Any:
+    contiguous = array.flags.c_contiguous or array.flags.f_contiguous
+    if contiguous or array.dtype.hasobject or array.nbytes < STRIDED_OUT_OF_BAND:
+        return array.__reduce_ex__(5)
+    if 0 in array.strides:  # broadcast: as pickle does, which writes it out in full
+        return array.__reduce_ex__(5)
+    # Pickle refuses a strided buffer, so it gets an empty one.
+    stand_in = PickleBuffer(bytearray() if array.flags.writeable else b"")
+    _strided[stand_in] = array
+    return _array_from_bytes, (stand_in, array.dtype, array.shape)
+
+
+def _array_from_bytes(
+    buffer: Any, dtype: np.dtype, shape: tuple[int, ...]
+) -> np.ndarray:
+    return np.ndarray(shape, dtype=dtype, buffer=buffer)
+
+
+_reducers[np.ndarray] = _reduce_array
+
+
+# Arrow
+
+
+def _arrow_known() -> bool:
+    return sys.modules["pyarrow"].Table in _reducers
+
+
+def _know_arrow() -> None:
+    import pyarrow as pa
+
+    types = [pa.RecordBatch, pa.ChunkedArray, *_subclasses(pa.Array), pa.Table]
+    _reducers.update(dict.fromkeys(types, _reduce_arrow))
+
+
+def _subclasses(type_: type) -> set[type]:
+    direct: set[type] = set(type_.__subclasses__())
+    return direct.union(*map(_subclasses, direct))
+
+
+def _reduce_arrow(data: Any) -> Any:
+    import pyarrow as pa
+
+    if data.get_total_buffer_size() <= ARROW_SLACK * data.nbytes + STRIDED_OUT_OF_BAND:
+        return data.__reduce_ex__(5)
+    if isinstance(data, pa.Table):
+        table = data
+    elif isinstance(data, pa.RecordBatch):
+        table = pa.Table.from_batches([data])
+    else:
+        table = pa.table({"": data})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return _arrow_from_bytes, (type(data), PickleBuffer(sink.getvalue()))
+
+
+def _arrow_from_bytes(type_: Any, buffer: Any) -> Any:
+    import pyarrow as pa
+
+    table = pa.ipc.open_stream(pa.py_buffer(buffer)).read_all()
+    if issubclass(type_, pa.Table):
+        return table
+    if issubclass(type_, pa.RecordBatch):
+        batches = table.combine_chunks().to_batches()
+        return batches[0] if batches else type_.from_pylist([], schema=table.schema)
+    column = table.column(0)
+    if issubclass(type_, pa.ChunkedArray):
+        return column
+    array = column.combine_chunks()
+    # A single chunked array was one array before.
+    return array.chunk(0) if isinstance(array, pa.ChunkedArray) else array

@@ -1,0 +1,319 @@
+"""How long objects live. Runs on the scheduler.
+
+The scheduler alone knows which tasks there are: it optimises graphs after they arrive, and
+keeps a task, to compute it again if a worker dies, until nobody can want it any more. So it
+decides when an object goes. An object is kept while
+
+- a task that the scheduler has not forgotten needs it, or
+- a client says that it holds it: from before it submits the graph that uses it, until it
+  neither has that graph any more nor keeps the object for the next one.
+
+The client says so on the connection that graphs travel on, where the scheduler handles one
+message after the other. A ``hold`` therefore arrives before the graph, and a ``release``
+after the graph's tasks exist or were refused: there is no moment at which an object that is
+needed has no holder. A client that is gone holds nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from distributed.diagnostics.plugin import SchedulerPlugin
+from distributed.protocol.serialize import ToPickle
+from distributed.utils import offload
+from proxystore.store import Store
+
+from daskps.client_catalog import creator_name
+from daskps.proxy_node import ObjectId, stored_objects
+from daskps.stores import evictions, opened
+from daskps.stores.urls import StoreRequest, make
+from daskps.versions import check_version
+from daskps.worker_results import register_reader
+
+if TYPE_CHECKING:
+    from distributed import Scheduler
+
+logger = logging.getLogger(__name__)
+
+HOLD = "daskps-hold"
+RELEASE = "daskps-release"
+# For how long (seconds) results of a worker that is gone can still be read.
+RESULTS_OF_DEAD_WORKERS = 5.0
+# When (seconds) and how often to try again if a store refuses to delete.
+EVICT_AGAIN = 2.0
+EVICT_ATTEMPTS = 30
+
+
+class _Object:
+    """What is known of one object.
+
+    Attributes
+    ----------
+    nbytes
+        Size in the store.
+    tasks, clients
+        Who needs it: keys of tasks, ids of clients.
+    hits
+        How often a client would have stored it again, had it not been there.
+    """
+
+    nbytes: int
+    tasks: set[Any]
+    clients: set[str]
+    hits: int
+
+    __slots__ = ("clients", "hits", "nbytes", "tasks")
+
+    def __init__(self, nbytes: int):
+        self.nbytes = nbytes
+        self.tasks = set()
+        self.clients = set()
+        self.hits = 0
+
+
+class LifetimePlugin(SchedulerPlugin):
+    """Opens the cluster's stores, and evicts objects that nothing needs any more.
+
+    Registered by the first session on a cluster; not thread-safe, everything runs on the
+    scheduler's event loop.
+
+    Parameters
+    ----------
+    version
+        The client's version of daskps.
+    """
+
+    name = "daskps"
+    idempotent = True
+
+    version: str
+    _scheduler: Scheduler
+    _stores: dict[StoreRequest, Store[Any]]
+    _objects: dict[ObjectId, _Object]
+    _by_task: dict[Any, set[ObjectId]]
+    _by_client: dict[str, set[ObjectId]]
+    #: Held by a client, and not yet found in a graph of that client.
+    _expected: dict[str, set[ObjectId]]
+    _evictions: list[ObjectId]
+    #: How often a store has refused to delete an object that is to be deleted.
+    _refused: dict[ObjectId, int]
+    #: The ids that workers gave themselves, by address.
+    _workers: dict[str, str]
+    _closed: bool
+    # Not Dask's own thread, in which it unpacks graphs: a store may be slow.
+    _thread: ThreadPoolExecutor
+
+    def __init__(self, version: str):
+        self.version = version
+
+    async def start(self, scheduler: Scheduler) -> None:
+        check_version(self.version, f"the scheduler ({scheduler.address})")
+        self._scheduler = scheduler
+        self._stores = {}
+        self._objects = {}
+        self._by_task = {}
+        self._by_client = {}
+        self._expected = {}
+        self._evictions = []
+        self._refused = {}
+        self._closed = False
+        self._workers = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="daskps-evict")
+        for worker in scheduler.workers:
+            self.add_worker(scheduler, worker)
+        scheduler.handlers["daskps_open"] = self.open
+        scheduler.handlers["daskps_usage"] = self.usage
+        scheduler.stream_handlers[HOLD] = self.hold
+        scheduler.stream_handlers[RELEASE] = self.release
+
+    # Stores
+
+    async def open(self, request: StoreRequest, version: str) -> Any:
+        """Open a store for the cluster, or say how it is opened already."""
+        check_version(version, f"the scheduler ({self._scheduler.address})")
+        store = self._stores.get(request)
+        if store is None:
+            store = await offload(make, request)
+            if request in self._stores:  # another client was faster
+                store.close()
+                store = self._stores[request]
+            else:
+                self._stores[request] = store
+                opened.add(store)
+                # The scheduler passes clients' wishes on to workers.
+                register_reader(store.name)
+        # In a dictionary: alone, a cluster within one process would not unwrap it.
+        return {"config": ToPickle(store.config())}
+
+    async def usage(self) -> dict[str, dict[str, Any]]:
+        """What each store holds now."""
+        usage: dict[str, dict[str, Any]] = {
+            store.name: {
+                "store": str(request.url or store.connector),
+                "objects": 0,
+                "bytes": 0,
+                "hits": 0,
+            }
+            for request, store in self._stores.items()
+        }
+        for id, entry in self._objects.items():
+            row = usage.get(id.store)
+            if row is None:
+                continue  # a store that is not the cluster's
+            row["objects"] += 1
+            row["bytes"] += entry.nbytes
+            row["hits"] += entry.hits
+        return usage
+
+    async def close(self) -> None:
+        """With the cluster, everything in its stores goes."""
+        for name in ("daskps_open", "daskps_usage"):
+            self._scheduler.handlers.pop(name, None)
+        for name in (HOLD, RELEASE):
+            self._scheduler.stream_handlers.pop(name, None)
+        self._evictions += self._objects
+        self._objects.clear()
+        await self._evict()
+        self._closed = True
+        self._thread.shutdown(wait=False)
+        for store in self._stores.values():
+            opened.close(store.name)
+        self._stores.clear()
+
+    # Who needs what
+
+    def hold(self, client: str, objects: list[tuple[ObjectId, int]]) -> None:
+        """A client holds objects; a graph that uses them may follow."""
+        held = self._by_client.setdefault(client, set())
+        for id, nbytes in objects:
+            entry = self._objects.get(id)
+            if entry is None:
+                entry = self._objects[id] = _Object(nbytes)
+            else:
+                entry.hits += 1
+            entry.clients.add(client)
+            held.add(id)
+        self._expected.setdefault(client, set()).update(id for id, _ in objects)
+
+    def release(self, client: str, objects: Iterable[ObjectId]) -> None:
+        """A client holds these objects no longer."""
+        held = self._by_client.get(client, set())
+        expected = self._expected.get(client, set())
+        for id in objects:
+            held.discard(id)
+            expected.discard(id)
+            entry = self._objects.get(id)
+            if entry is None:
+                # Stored, but never announced: something failed, or was interrupted.
+                self._evict_soon(id)
+            else:
+                entry.clients.discard(client)
+                self._evict_unneeded(id, entry)
+
+    def update_graph(
+        self, scheduler: Scheduler, *, client: str, tasks: list[Any], **kwargs: Any
+    ) -> None:
+        """Find the objects that new tasks need, in the form in which they will run."""
+        expected = self._expected.get(client)
+        if not expected:
+            return  # a graph without stored objects costs nothing
+        for key in tasks:
+            ts = scheduler.tasks[key]
+            if ts.run_spec is None or key in self._by_task:
+                continue
+            found = stored_objects(ts.run_spec)
+            if not found:
+                continue
+            self._by_task[key] = found
+            expected -= found
+            for id in found:
+                if id not in self._objects:
+                    # From a graph that another client made.
+                    self._objects[id] = _Object(0)
+                self._objects[id].tasks.add(key)
+
+    def transition(
+        self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any
+    ) -> None:
+        if finish == "forgotten" and key in self._by_task:
+            self._forget(key)
+
+    def restart(self, scheduler: Scheduler) -> None:
+        for key in list(self._by_task):
+            self._forget(key)
+
+    def remove_client(self, scheduler: Scheduler, client: str) -> None:
+        self.release(client, self._by_client.pop(client, ()))
+        self._expected.pop(client, None)
+        # What it stored and did not live to announce.
+        scheduler.loop.add_callback(self._evict_orphans, creator_name(client))
+
+    def add_worker(self, scheduler: Scheduler, worker: str) -> None:
+        self._workers[worker] = scheduler.workers[worker].server_id
+
+    def remove_worker(self, scheduler: Scheduler, worker: str, **kwargs: Any) -> None:
+        # Later: references to its results may be on their way to a client. By its id,
+        # since another worker may have its address by then.
+        creator = creator_name(self._workers.pop(worker, worker))
+        scheduler.loop.call_later(RESULTS_OF_DEAD_WORKERS, self._evict_orphans, creator)
+
+    async def _evict_orphans(self, creator: str) -> None:
+        for store in list(self._stores.values()):
+            if hasattr(store.connector, "evict_orphans"):
+                keep = {id.key for id in self._objects if id.store == store.name}
+                await self._in_thread(store.connector.evict_orphans, creator, keep)
+
+    def _forget(self, key: Any) -> None:
+        for id in self._by_task.pop(key):
+            entry = self._objects[id]
+            entry.tasks.discard(key)
+            self._evict_unneeded(id, entry)
+
+    def _evict_unneeded(self, id: ObjectId, entry: _Object) -> None:
+        if entry.tasks or entry.clients:
+            return
+        del self._objects[id]
+        self._evict_soon(id)
+
+    def _evict_soon(self, id: ObjectId) -> None:
+        if not self._evictions:
+            self._scheduler.loop.add_callback(self._evict)
+        self._evictions.append(id)
+
+    async def _evict(self) -> None:
+        ids, self._evictions = self._evictions, []
+        if not ids or self._closed:
+            return
+        # In a thread: freeing memory takes the kernel some 0.1 ms for each MiB.
+        refused = await self._in_thread(_evict_all, ids)
+        for id in ids:
+            attempts = self._refused.pop(id, 0) + 1
+            if id in refused:
+                self._evict_again(id, attempts)
+
+    def _evict_again(self, id: ObjectId, attempts: int) -> None:
+        if attempts < EVICT_ATTEMPTS:
+            self._refused[id] = attempts
+            self._scheduler.loop.call_later(EVICT_AGAIN, self._evict_soon, id)
+        else:
+            logger.error("Object %s stays in store %s", id.key, id.store)
+
+    async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, function, *args)
+
+
+def _evict_all(ids: list[ObjectId]) -> set[ObjectId]:
+    """Evict objects; those that their store refuses to delete now."""
+    refused: set[ObjectId] = set()
+    refusing: set[str] = set()
+    for id in ids:
+        # A store that cannot be reached for one object is not asked for each of the rest.
+        if id.store in refusing or not evictions.evict_now(id.store, id.key):
+            refusing.add(id.store)
+            refused.add(id)
+    return refused

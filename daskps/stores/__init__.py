@@ -1,0 +1,1 @@
+"""Where objects are kept: ProxyStore connectors, and what opens and shares them."""

@@ -1,0 +1,158 @@
+"""A private directory that belongs to one process, and what is left of dead ones.
+
+The owner holds a lock (``flock``) on a file in the directory for as long as it lives. The
+kernel releases that lock however the process ends, so whoever can take it knows that the
+owner is dead; unlike a process id it cannot be reused, and it holds across containers
+that share the directory.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import secrets
+import shutil
+import stat
+import time
+import weakref
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "daskps-"
+LOCK = "owner.lock"
+# A directory gets its final name once its lock is held. One that still has its first name
+# after this time (seconds) was left by a process that died in between.
+NEW_PREFIX = "daskps.new-"
+NEW_GRACE = 60.0
+
+
+class OwnedDirectory:
+    """A directory that lives no longer than the process that made it.
+
+    Parameters
+    ----------
+    parent
+        Where to make it. The name is unguessable; only this user can enter (0700).
+
+    Attributes
+    ----------
+    path
+        The directory.
+
+    Notes
+    -----
+    Also deleted when this object is collected, and when the process ends in an orderly
+    way. A process forked from the owner deletes nothing.
+    """
+
+    path: str
+    _remove: weakref.finalize
+
+    def __init__(self, parent: str):
+        token = secrets.token_urlsafe(12)
+        new = os.path.join(parent, NEW_PREFIX + token)
+        # mkdir fails on whatever is there already, a symbolic link included.
+        os.mkdir(new, 0o700)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        lock = os.open(os.path.join(new, LOCK), flags, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        self.path = os.path.join(parent, PREFIX + token)
+        os.rename(new, self.path)
+        self._remove = weakref.finalize(self, _remove, self.path, lock, os.getpid())
+
+    def remove(self) -> None:
+        """Delete the directory and all in it. Again: does nothing."""
+        self._remove()
+
+
+def _remove(path: str, lock: int, owner: int) -> None:
+    if os.getpid() != owner:
+        return
+    _delete(path)
+    os.close(lock)
+
+
+def _delete(path: str) -> None:
+    # Under another name first, so that nobody can add a file meanwhile.
+    parent, name = os.path.split(path)
+    gone = os.path.join(parent, NEW_PREFIX + name.removeprefix(PREFIX))
+    try:
+        os.rename(path, gone)
+    except FileNotFoundError:
+        return  # somebody else does it
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def check_private(path: str) -> None:
+    """Refuse a directory that another user could have put there.
+
+    Raises
+    ------
+    PermissionError
+        If it is a symbolic link, belongs to someone else, or others may enter.
+    FileNotFoundError
+        If it does not exist.
+    """
+    info = os.lstat(path)
+    if not stat.S_ISDIR(info.st_mode):
+        raise PermissionError(f"{path} is not a directory (a symbolic link?)")
+    if info.st_uid != os.geteuid():
+        raise PermissionError(
+            f"{path} belongs to user {info.st_uid}, not to user {os.geteuid()}"
+        )
+    if info.st_mode & 0o077:
+        raise PermissionError(f"{path} is open to other users; it must be mode 0700")
+
+
+def sweep(parent: str, *, dry_run: bool = False) -> list[str]:
+    """Delete the directories whose owners are dead.
+
+    Only directories of this user are touched. Safe to run at any time, by several
+    processes at once.
+
+    Parameters
+    ----------
+    parent
+        Where the directories are.
+    dry_run
+        Only say what would be deleted.
+
+    Returns
+    -------
+    list of str
+        The directories.
+    """
+    swept = []
+    try:
+        entries = list(os.scandir(parent))
+    except FileNotFoundError:
+        return []
+    for entry in entries:
+        try:
+            if _is_dead(entry.name, entry.path):
+                swept.append(entry.path)
+                if not dry_run:
+                    logger.info("Removing %s, left by a dead process", entry.path)
+                    _delete(entry.path)
+        except (FileNotFoundError, PermissionError):
+            continue  # gone meanwhile, or not ours
+    return swept
+
+
+def _is_dead(name: str, path: str) -> bool:
+    if name.startswith(NEW_PREFIX):
+        check_private(path)
+        return time.time() - os.lstat(path).st_mtime > NEW_GRACE
+    if not name.startswith(PREFIX):
+        return False
+    check_private(path)
+    # Without a lock file it is not ours, whatever its name: that raises FileNotFoundError.
+    fd = os.open(os.path.join(path, LOCK), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
+    return True

@@ -1,0 +1,68 @@
+"""For the tests of programs that use daskps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dask.utils import format_bytes
+from distributed.protocol.serialize import serialize, to_serialize
+
+from daskps import client_expressions as expressions
+from daskps.client_graphs import GraphPass
+from daskps.config import Settings
+from daskps.explain import explain, optimized
+from daskps.proxy_node import StoredValue
+
+
+def assert_proxied(*collections: Any, threshold: Any = None) -> None:
+    """Check that the large values of collections travel by reference.
+
+    Nothing is computed, stored or sent.
+
+    Parameters
+    ----------
+    *collections
+        Dask collections.
+    threshold
+        As for :func:`daskps.proxy_graph`.
+
+    Raises
+    ------
+    AssertionError
+        If nothing in the collections is large; or if, after everything that daskps finds
+        has left the graph, a buffer of at least the threshold is still in it.
+
+    Examples
+    --------
+    >>> import numpy as np, dask.array as da, daskps.testing
+    >>> daskps.testing.assert_proxied(da.from_array(np.zeros(10**6), chunks=10**5))
+    """
+    limit = Settings.resolve(threshold=threshold).threshold
+    if not explain(*collections, threshold=limit).values:
+        raise AssertionError(
+            f"No value of {format_bytes(limit)} or more is in these collections: nothing "
+            "would travel by reference. Is the data loaded by tasks, or the threshold "
+            "too high?"
+        )
+    graph_pass = GraphPass(_Pretender(limit))
+    expr = expressions.replace_large(
+        expressions.prepared(optimized(collections)), graph_pass
+    )
+    _, frames = serialize(to_serialize(expr), on_error="raise")
+    left = max(memoryview(frame).nbytes for frame in frames[1:]) if frames[1:] else 0
+    if left >= limit:
+        raise AssertionError(
+            f"A buffer of {format_bytes(left)} is still in the graph: it would pass "
+            "through the scheduler. daskps does not look where it is; "
+            "daskps.explain(...) shows what it does find."
+        )
+
+
+class _Pretender:
+    """Takes the place of an encoder, and stores nothing."""
+
+    def __init__(self, threshold: int):
+        self.at_least = threshold
+
+    def encode(self, value: Any) -> StoredValue:
+        return StoredValue(b"", [], [])

@@ -1,0 +1,74 @@
+"""What the stores of a cluster hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dask.utils import format_bytes
+from distributed import Client, default_client
+
+from daskps.client_link import install_plugin
+
+
+class Usage(dict[str, dict[str, Any]]):
+    """For each store of a cluster, by name, what it holds.
+
+    Each value is a dictionary with ``store`` (URL), ``objects`` (how many), ``bytes``, and
+    ``hits`` (how often one of these objects was found stored already).
+    """
+
+    @property
+    def objects(self) -> int:
+        """Objects in all stores."""
+        return sum(row["objects"] for row in self.values())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in all stores."""
+        return sum(row["bytes"] for row in self.values())
+
+    @property
+    def hits(self) -> int:
+        """Hits in all stores."""
+        return sum(row["hits"] for row in self.values())
+
+    def __repr__(self) -> str:
+        lines = [
+            f"{row['store']}: {row['objects']} objects, {format_bytes(row['bytes'])}, "
+            f"{row['hits']} hits"
+            for row in self.values()
+        ]
+        return "\n".join(lines) or "no store is open"
+
+
+def usage(client: Client | None = None) -> Any:
+    """What the stores of a cluster hold now.
+
+    Parameters
+    ----------
+    client
+        Whose cluster; default: the current one's.
+
+    Returns
+    -------
+    Usage
+        Empty if no session was opened on the cluster. For an asynchronous client, a
+        coroutine that gives one.
+
+    Raises
+    ------
+    ValueError
+        If there is no client.
+
+    Examples
+    --------
+    >>> daskps.usage()  # doctest: +SKIP
+    shm://: 64 objects, 256.00 MiB, 0 hits
+    """
+    client = client or default_client()
+    return client.sync(_usage, client)
+
+
+async def _usage(client: Client) -> Usage:
+    await install_plugin(client)
+    return Usage(await client.scheduler.daskps_usage())

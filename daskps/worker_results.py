@@ -1,0 +1,147 @@
+"""Large results by reference. Written on the worker, read on the client.
+
+Dask asks the reader of a result which families of serialisation it can read, and the worker
+takes the first that accepts the object (``distributed.protocol.serialize``). Each store is
+such a family. A client for which a store is open asks for it first: the worker then puts a
+large result into the store and sends a reference, which the scheduler relays unopened.
+Others do not ask, and get results as ever.
+
+The result stays in the worker's memory as it was. What was stored of it is evicted with it,
+so a result can be read any number of times, and costs one copy however often it is read.
+What a worker stored that dies is evicted by the scheduler.
+"""
+
+from __future__ import annotations
+
+import pickle
+import threading
+import weakref
+from typing import Any
+
+from dask.sizeof import sizeof
+from distributed.protocol.serialize import families, register_serialization_family
+
+from daskps.client_catalog import Cache, Catalog
+from daskps.client_values import Encoder
+from daskps.exceptions import StoreError
+from daskps.proxy_node import ObjectId, StoredValue
+from daskps.stores import evictions, opened
+
+#: What a client can read besides: Dask's own families.
+PLAIN = ("dask", "pickle", "msgpack", "error")
+
+
+def family(store_name: str) -> str:
+    """The family of a store."""
+    return f"daskps:{store_name}"
+
+
+def register_reader(store_name: str) -> None:
+    """Let this process read results from a store, and say so when it relays a request."""
+    # A process that is a worker as well can write already.
+    if family(store_name) not in families:
+        register_serialization_family(family(store_name), _decline, _load)
+
+
+def register_writer(store_name: str, threshold: int, creator: str) -> Writer:
+    """Let this process answer with references into a store.
+
+    Parameters
+    ----------
+    store_name
+        A store that is open in this process.
+    threshold
+        Bytes; smaller results travel as ever.
+    creator
+        Marks what is stored, so that it can be found if this process dies.
+    """
+    evictions.start()
+    writer = Writer(store_name, threshold, creator)
+    register_serialization_family(family(store_name), writer.dump, _load)
+    return writer
+
+
+def _decline(value: Any) -> Any:
+    raise NotImplementedError
+
+
+def _load(header: dict[str, Any], frames: list[Any]) -> Any:
+    stored: StoredValue = pickle.loads(frames[0])
+    return stored.resolve()
+
+
+def _has_weak_references(value: Any) -> bool:
+    try:
+        weakref.ref(value)
+    except TypeError:
+        return False
+    return True
+
+
+class Writer:
+    """Stores the results of one worker process.
+
+    Thread-safe: Dask serialises large messages in a thread of its own.
+    """
+
+    def __init__(self, store_name: str, threshold: int, creator: str):
+        self._store_name = store_name
+        self._threshold = threshold
+        self._creator = creator
+        self._lock = threading.Lock()
+        self._catalog: Catalog | None = None
+        self._closed = False
+
+    def dump(self, value: Any) -> tuple[dict[str, Any], list[bytes]]:
+        """Serialise as a reference.
+
+        Raises
+        ------
+        NotImplementedError
+            If the value is not large, or cannot be stored: Dask tries the next family.
+        """
+        # What cannot be told to be collected could not be evicted in time.
+        if sizeof(value) < self._threshold or not _has_weak_references(value):
+            raise NotImplementedError
+        with self._lock:
+            if self._closed:
+                raise NotImplementedError
+            catalog = self._catalog or self._open()
+            # No cache: the value itself keeps what is stored of it.
+            encoder = Encoder(catalog, Cache(0), self._threshold, False, False)
+            try:
+                stored = encoder.encode(value)
+                if stored is None or not encoder.stored:
+                    raise NotImplementedError
+                # What was stored is held until the value is collected.
+                weakref.finalize(value, list, encoder.stored).atexit = False
+            except StoreError as e:
+                raise NotImplementedError from e
+        return {}, [pickle.dumps(stored)]
+
+    def close(self) -> None:
+        """Evict all that was stored, and store nothing any more: the worker ends."""
+        with self._lock:
+            self._closed = True
+            if self._catalog is not None:
+                for id in self._catalog.held():
+                    evictions.evict_now(id.store, id.key)
+        evictions.stop()
+
+    def _open(self) -> Catalog:
+        store = opened.get(self._store_name)
+        if store is None:
+            raise NotImplementedError
+        self._catalog = Catalog(store, _ResultKeeper(), self._creator)
+        return self._catalog
+
+
+class _ResultKeeper:
+    """Evicts what was stored of a result as soon as the worker drops the result."""
+
+    def hold(self, objects: list[tuple[ObjectId, int]]) -> None:
+        pass
+
+    def release(self, objects: list[ObjectId]) -> None:
+        for id in objects:
+            evictions.evict_later(id.store, id.key)

@@ -1,0 +1,102 @@
+"""Stores on workers: open from when the plugin arrives until the worker goes."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from distributed.diagnostics.plugin import WorkerPlugin
+from proxystore.store.config import StoreConfig
+
+from daskps.client_catalog import creator_name
+from daskps.config import Settings
+from daskps.exceptions import ClusterError
+from daskps.stores import opened
+from daskps.stores.urls import StoreRequest
+from daskps.versions import check_version
+from daskps.worker_results import Writer, register_reader, register_writer
+
+if TYPE_CHECKING:
+    from distributed import Worker
+
+    from daskps.client_session import Session
+
+
+class WorkerStorePlugin(WorkerPlugin):
+    """Opens one store on every worker, those that join later included.
+
+    Parameters
+    ----------
+    config
+        How to open it.
+    request, settings
+        What the session asked for, for the graphs that tasks submit.
+    version
+        The client's version of daskps.
+    """
+
+    idempotent = True
+
+    name: str
+    config: StoreConfig
+    request: StoreRequest
+    settings: Settings
+    version: str
+    #: Sessions of the tasks that run on this worker, by key (:mod:`daskps.worker_session`).
+    sessions: dict[Any, Session]
+    _writer: Writer | None
+
+    #: The plugin that was set up last on each worker in this process.
+    latest: ClassVar[weakref.WeakKeyDictionary[Worker, WorkerStorePlugin]]
+    latest = weakref.WeakKeyDictionary()
+
+    def __init__(
+        self,
+        config: StoreConfig,
+        request: StoreRequest,
+        settings: Settings,
+        version: str,
+    ):
+        self.name = f"daskps-store-{config.name}"
+        self.config = config
+        self.request = request
+        self.settings = settings.portable()
+        self.version = version
+        self.sessions = {}
+        self._writer = None
+
+    def setup(self, worker: Worker) -> None:
+        # A client may ask for references even where the rest of this fails.
+        register_reader(self.config.name)
+        check_version(self.version, f"worker {worker.address}")
+        try:
+            opened.acquire(self.config, self.settings.read_timeout)
+        except OSError as e:
+            raise ClusterError(unreachable(f"Worker {worker.address}", e)) from e
+        self.latest[worker] = self
+        self._writer = register_writer(
+            self.config.name, self.settings.threshold, creator_name(worker.id)
+        )
+
+    def transition(
+        self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any
+    ) -> None:
+        if start in ("executing", "long-running") and finish != "long-running":
+            session = self.sessions.pop(key, None)
+            if session is not None:
+                session.close()
+
+    def teardown(self, worker: Worker) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        opened.release(self.config.name)
+
+
+def unreachable(who: str, error: Any) -> str:
+    """The message for a process that cannot see a directory of the scheduler's host."""
+    return (
+        f"{who} cannot use the cluster's store: {error}. shm:// needs the client, the "
+        "scheduler and all workers on one host, as one user, with one /dev/shm "
+        "(containers: --ipc=host). Across hosts, pass a directory that all of them "
+        'share: daskps.proxy_graph(store="file:///shared/directory").'
+    )

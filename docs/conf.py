@@ -1,0 +1,30 @@
+"""Sphinx configuration. Build with ``sphinx-build -W docs docs/_build``."""
+
+from importlib.metadata import version as installed_version
+
+project = "daskps"
+copyright = "The daskps developers"
+release = version = installed_version("daskps")
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.doctest",
+    "sphinx.ext.viewcode",
+]
+exclude_patterns = ["_build"]
+
+html_theme = "furo"
+html_title = f"daskps {release}"
+
+myst_enable_extensions = ["deflist"]
+myst_heading_anchors = 3
+
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+numpydoc_show_class_members = False
+
+# Examples are written as in the module that they are in; pytest --doctest-modules runs
+# them there.
+doctest_global_setup = "import daskps\nfrom daskps import open_store"

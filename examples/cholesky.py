@@ -1,0 +1,372 @@
+"""Classify handwritten digits with a Gaussian process, on plain Dask and with daskps.
+
+A Gaussian process is fitted by a Cholesky factorisation of its kernel matrix, one row
+and one column for each training image. The images are scikit-learn's digits, which come
+with that package; the training set holds a digit three times, as it is and moved by one
+pixel to the left and to the right. NumPy computes the matrix, and
+``dask.array.linalg.cholesky`` factorises it on a cluster on this machine, with the
+scheduler in a process of its own: on Dask as it is, and within
+``daskps.proxy_graph()``, in turns.
+
+Of the scheduler is reported, for each of the two steps:
+
+bytes through the scheduler
+    All that its process read from its connections and wrote to them. What comes in and
+    goes out again is counted twice.
+growth of the scheduler's peak
+    How far its peak memory (VmHWM) rose above what it held before the step (VmRSS).
+
+Times and bytes are medians over the repetitions, the growth is the largest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from dask.utils import format_bytes
+from distributed import Client, wait
+from scipy.linalg import cho_solve
+from scipy.spatial.distance import cdist
+from sklearn.datasets import load_digits
+
+import daskps
+
+SEND, FETCH = "send and factorise", "fetch the factor"
+
+
+# The model
+
+
+@dataclass
+class Digits:
+    """Images as rows of 64 pixels between 0 and 1, with the digits they show."""
+
+    train: np.ndarray
+    train_labels: np.ndarray
+    test: np.ndarray
+    test_labels: np.ndarray
+
+
+def load(size: int, seed: int) -> Digits:
+    """Split the digits at random; enlarge the training set by shifted copies to `size`.
+
+    No image is in both sets, neither as it is nor shifted.
+    """
+    images, labels = load_digits(return_X_y=True)
+    n_train = -(-size // 3)
+    if n_train >= len(images):
+        raise SystemExit(
+            f"--size {size}: give at most {3 * (len(images) - 1)}, so that some of the "
+            f"{len(images)} digits are left to test with"
+        )
+    order = np.random.default_rng(seed).permutation(len(images))
+    train, test = order[:n_train], order[n_train:]
+    images = images / 16
+    shifted = [shift(images[train], columns) for columns in (0, -1, 1)]
+    return Digits(
+        np.concatenate(shifted)[:size],
+        np.tile(labels[train], 3)[:size],
+        images[test],
+        labels[test],
+    )
+
+
+def shift(images: np.ndarray, columns: int) -> np.ndarray:
+    """Move images of 8 x 8 pixels sideways; what comes in is background."""
+    squares = images.reshape(-1, 8, 8)
+    moved = np.zeros_like(squares)
+    if columns < 0:
+        moved[:, :, :columns] = squares[:, :, -columns:]
+    else:
+        moved[:, :, columns:] = squares[:, :, : 8 - columns]
+    return moved.reshape(images.shape)
+
+
+def kernel(a: np.ndarray, b: np.ndarray, length_scale: float) -> np.ndarray:
+    """Covariance of the rows of `a` with those of `b`: a Gaussian of the distance."""
+    return np.exp(cdist(a, b, "sqeuclidean") / (-2 * length_scale**2))
+
+
+def accuracy(factor: np.ndarray, digits: Digits, length_scale: float) -> float:
+    """The part of the test images whose digit the process predicts.
+
+    One regression for each digit, on +1 and -1; the largest prediction wins.
+    """
+    targets = np.where(digits.train_labels[:, None] == np.arange(10), 1.0, -1.0)
+    weights = cho_solve((factor, True), targets)
+    predicted = kernel(digits.test, digits.train, length_scale) @ weights
+    return float(np.mean(predicted.argmax(axis=1) == digits.test_labels))
+
+
+# The cluster, and what its scheduler does
+
+
+@contextlib.contextmanager
+def cluster(n_workers: int) -> Iterator[Client]:
+    """A scheduler and workers of one thread each, as processes of their own."""
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",  # one core for each worker, also in linear algebra
+        "OPENBLAS_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "DASK_LOGGING__DISTRIBUTED": "error",
+    }
+    with contextlib.ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory())
+        address = os.path.join(directory, "scheduler.json")
+
+        def start(role: str, *options: str) -> None:
+            process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", f"distributed.cli.dask_{role}"),
+                    *("--scheduler-file", address, "--host", "127.0.0.1"),
+                    *("--dashboard-address", "127.0.0.1:0", *options),
+                ],
+                cwd=directory,
+                env=environment,
+            )
+            stack.callback(stop, process)
+
+        start("scheduler", "--port", "0")
+        for _ in range(n_workers):
+            start(
+                "worker",
+                *("--nthreads", "1", "--no-nanny", "--memory-limit", "0"),
+                *("--local-directory", directory),
+            )
+        with Client(scheduler_file=address, timeout=60) as client:
+            client.wait_for_workers(n_workers, timeout=60)
+            client.run_on_scheduler(count_bytes)
+            yield client
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process in an orderly way, or else in any."""
+    process.terminate()
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def count_bytes(dask_scheduler: Any = None) -> None:
+    """Count what the scheduler's process reads and writes. Runs there."""
+    from tornado.iostream import IOStream
+
+    stream_class: Any = IOStream
+    dask_scheduler.example_bytes = 0
+
+    def counted(original: Any) -> Any:
+        def method(stream: Any, data: Any) -> Any:
+            nbytes = original(stream, data)
+            dask_scheduler.example_bytes += nbytes or 0
+            return nbytes
+
+        return method
+
+    stream_class.read_from_fd = counted(IOStream.read_from_fd)
+    stream_class.write_to_fd = counted(IOStream.write_to_fd)
+
+
+def status(dask_scheduler: Any = None) -> dict[str, int]:
+    """What the scheduler's process holds, held at most, and has moved. Runs there."""
+    with open("/proc/self/status") as f:
+        lines = dict(line.split(":", 1) for line in f)
+    sizes = {name: int(lines[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM")}
+    return {**sizes, "bytes": dask_scheduler.example_bytes}
+
+
+def reset_peak() -> None:
+    """Let VmHWM begin again at what the scheduler holds now. Runs there."""
+    with open("/proc/self/clear_refs", "w") as f:
+        f.write("5")
+
+
+@dataclass
+class Step:
+    """Seconds, bytes through the scheduler, and growth of its memory in bytes."""
+
+    seconds: float = 0.0
+    traffic: int = 0
+    memory: int = 0
+
+
+@contextlib.contextmanager
+def measured(client: Client) -> Iterator[Step]:
+    """Measure what happens in the block."""
+    client.run_on_scheduler(reset_peak)
+    before = client.run_on_scheduler(status)
+    step = Step()
+    start = time.perf_counter()
+    yield step
+    step.seconds = time.perf_counter() - start
+    after = client.run_on_scheduler(status)
+    step.traffic = after["bytes"] - before["bytes"]
+    step.memory = max(0, after["VmHWM"] - before["VmRSS"])
+
+
+# The comparison
+
+
+@dataclass
+class Run:
+    """One factorisation."""
+
+    steps: dict[str, Step]
+    warned: bool
+    factor: np.ndarray
+
+
+def factorise(
+    client: Client,
+    matrix: np.ndarray,
+    block: int,
+    context: contextlib.AbstractContextManager,
+) -> Run:
+    """Factorise a matrix on the cluster and fetch the factor."""
+    with warnings.catch_warnings(record=True) as caught, context:
+        warnings.simplefilter("always")
+        with measured(client) as send:
+            # This is the whole program; `context` is all that differs.
+            x = da.from_array(matrix, chunks=(block, block))
+            factor = da.linalg.cholesky(x, lower=True).persist()
+            wait(factor)
+        with measured(client) as fetch:
+            result = factor.compute()
+    warned = any("large graph" in str(w.message) for w in caught)
+    return Run({SEND: send, FETCH: fetch}, warned, result)
+
+
+def compare(
+    matrix: np.ndarray, block: int, n_workers: int, repeat: int
+) -> dict[str, list[Run]]:
+    """Factorise on plain Dask and with daskps in turns, a cluster for each."""
+    contexts = {"Dask": contextlib.nullcontext, "Dask with daskps": daskps.proxy_graph}
+    runs: dict[str, list[Run]] = {name: [] for name in contexts}
+    with contextlib.ExitStack() as stack:
+        clients = {name: stack.enter_context(cluster(n_workers)) for name in contexts}
+        for i in range(-1, repeat):
+            for name, context in contexts.items():
+                with clients[name].as_current():
+                    # The first time is for every process to import what it needs.
+                    size = 2 * block if i < 0 else len(matrix)
+                    part = matrix[:size, :size]
+                    run = factorise(clients[name], part, block, context())
+                if i >= 0:
+                    runs[name].append(run)
+    return runs
+
+
+def report(runs: dict[str, list[Run]]) -> None:
+    """Print a table: medians of the times and of the bytes, the largest memory."""
+    width = max(len(name) for name in runs) + 2
+    print(f"{'':34}" + "".join(f"{name:>{width}}" for name in runs))
+
+    def row(title: str, cells: list[str]) -> None:
+        print(f"{title:34}" + "".join(f"{cell:>{width}}" for cell in cells))
+
+    for step in (SEND, FETCH):
+        steps = [[run.steps[step] for run in each] for each in runs.values()]
+        print(step)
+        row(
+            "  time",
+            [f"{statistics.median(s.seconds for s in each):.2f} s" for each in steps],
+        )
+        row(
+            "  bytes through the scheduler",
+            [
+                format_bytes(int(statistics.median(s.traffic for s in each)))
+                for each in steps
+            ],
+        )
+        row(
+            "  growth of the scheduler's peak",
+            [format_bytes(max(s.memory for s in each)) for each in steps],
+        )
+    row(
+        '"Sending large graph" warning',
+        ["yes" if any(run.warned for run in each) else "no" for each in runs.values()],
+    )
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+    def positive(text: str) -> int:
+        if (number := int(text)) < 1:
+            raise ValueError
+        return number
+
+    options: list[tuple[str, Any, Any, str]] = [
+        ("--size", positive, 4096, "rows of the matrix: training images"),
+        ("--block", positive, 512, "rows and columns of the matrix in one chunk"),
+        ("--length-scale", float, 1.5, "of the kernel; the images' pixels are 0 to 1"),
+        ("--noise", float, 0.01, "variance that is added to the kernel's diagonal"),
+        ("--workers", positive, 2, "worker processes"),
+        ("--repeat", positive, 3, "factorisations of each kind"),
+        ("--seed", int, 0, "of the random split"),
+    ]
+    for name, type_, default, text in options:
+        parser.add_argument(
+            name, type=type_, default=default, help=f"{text} (default: {default})"
+        )
+    options_given = parser.parse_args(arguments)
+    if options_given.size % options_given.block:
+        parser.error(
+            f"--size {options_given.size} is no multiple of --block "
+            f"{options_given.block}: Dask's Cholesky needs square chunks of one size"
+        )
+    return options_given
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the example."""
+    options = parse(arguments)
+    digits = load(options.size, options.seed)
+    matrix = kernel(digits.train, digits.train, options.length_scale)
+    matrix[np.diag_indices_from(matrix)] += options.noise
+    print(
+        f"Kernel matrix: {len(matrix)} x {len(matrix)}, {format_bytes(matrix.nbytes)}, "
+        f"chunks of {options.block} x {options.block}; {options.workers} workers\n"
+    )
+    runs = compare(matrix, options.block, options.workers, options.repeat)
+    report(runs)
+
+    expected = np.linalg.cholesky(matrix)
+    print(f"\n{'':34}{'accuracy':>10}{'error against NumPy':>22}")
+    for name, each in runs.items():
+        factor = each[-1].factor
+        error = np.linalg.norm(factor - expected) / np.linalg.norm(expected)
+        correct = accuracy(factor, digits, options.length_scale)
+        print(f"{name:34}{correct:>10.1%}{error:>22.1e}")
+    equal = all(
+        np.array_equal(run.factor, runs["Dask"][0].factor)
+        for each in runs.values()
+        for run in each
+    )
+    print(
+        f"\n{len(digits.test)} held-out digits. The factors of all runs are "
+        + ("the same, bit for bit." if equal else "NOT the same.")
+    )
+    return 0 if equal else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

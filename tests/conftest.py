@@ -1,0 +1,85 @@
+"""Fixtures: a cluster for all tests, and the check that no test leaves anything."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from distributed import Client
+from processes import (
+    PLACES,
+    ProcessCluster,
+    children,
+    eventually,
+    live,
+    store_directories,
+)
+
+import daskps
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[ProcessCluster]:
+    """A scheduler and two workers of one thread each, for all tests that only use it."""
+    with ProcessCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def client(cluster: ProcessCluster) -> Iterator[Client]:
+    """A plain client of the shared cluster, which must not leave an object behind."""
+    with cluster.client() as client:
+        yield client
+        assert released(client), f"not released: {daskps.usage(client)}"
+
+
+@pytest.fixture
+def other_client(cluster: ProcessCluster, client: Client) -> Iterator[Client]:
+    """Another client of the same cluster, not the default one."""
+    with cluster.client(set_as_default=False) as other:
+        yield other
+
+
+def released(client: Client, seconds: float = 2) -> bool:
+    """Whether the stores become empty soon."""
+
+    def empty() -> bool:
+        if daskps.usage(client).objects:
+            gc.collect()
+            return False
+        return True
+
+    return eventually(empty, seconds)
+
+
+@pytest.fixture(autouse=True)
+def no_leaks() -> Iterator[None]:
+    """No test leaves a directory of a store or a process."""
+    directories, processes = store_directories(), children()
+
+    def left() -> set[str]:
+        new = store_directories() - directories
+        if new:
+            gc.collect()
+            new -= {d for cluster in live for d in cluster.directories}
+        return new
+
+    yield
+    eventually(lambda: not left(), 2)
+    assert not left()
+    eventually(lambda: children() <= processes, 2)
+    assert children() <= processes
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_leaks_at_the_end() -> Iterator[None]:
+    """Nor does the shared cluster."""
+    yield
+    assert not live
+    for place in PLACES:
+        left = [name for name in os.listdir(place) if name.startswith("daskps")]
+        shutil.rmtree(place)
+        assert not left

@@ -1,0 +1,1 @@
+"""Dask's own test suites, with every literal stored: see ``__main__``."""

@@ -1,0 +1,22 @@
+"""Tests that differ with daskps, and may."""
+
+from __future__ import annotations
+
+# A worker stops listening, and the test supposes that the scheduler has no connection to it
+# that is open. Telling the workers which store to open has opened one, as any Client.run
+# before would have.
+_CONNECTED = "supposes that the scheduler was never connected to a worker"
+
+# Tasks in the same process return the very object that they were given. What was stored is
+# a copy, as it is with scheduler="processes" in plain Dask.
+_IDENTITY = "asks whether the result is the same object, not whether it is equal"
+
+#: Reasons by id; an id without parameters stands for all of them.
+EXPECTED: dict[str, str] = {
+    "dask/tests/test_delayed.py::test_traverse_false": _IDENTITY,
+    "test_client.py::test_run_rpc_error": _CONNECTED,
+    "test_client.py::test_get_versions_rpc_error": _CONNECTED,
+    # Longer than the test allows.
+    "test_client.py::test_repr[str]": "the client's repr says what is switched on",
+    "test_client.py::test_repr[repr]": "the client's repr says what is switched on",
+}

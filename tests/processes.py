@@ -1,0 +1,208 @@
+"""Dask clusters whose scheduler and workers are processes of their own."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import glob
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+# Dask reads these when it is imported. Stores are kept in directories of this run and of
+# the processes that it starts, since other programs on this host may use daskps, too.
+VARIABLES = ["DASK_DASKPS__SHM__DIRECTORY", "DASK_TEMPORARY_DIRECTORY"]
+if "DASKPS_TESTS" not in os.environ:
+    os.environ["DASKPS_TESTS"] = str(os.getpid())
+    os.environ[VARIABLES[0]] = tempfile.mkdtemp("-tests", dir="/dev/shm")
+    os.environ[VARIABLES[1]] = tempfile.mkdtemp("-tests")
+
+    @atexit.register
+    def _remove_places() -> None:
+        if os.environ["DASKPS_TESTS"] == str(os.getpid()):  # not in a forked process
+            for place in PLACES:
+                shutil.rmtree(place, ignore_errors=True)
+
+
+PLACES = [os.environ[name] for name in VARIABLES]
+
+import dask  # noqa: E402
+import psutil  # noqa: E402
+from dask.sizeof import sizeof  # noqa: E402
+from distributed import Client  # noqa: E402
+
+dask.config.refresh()
+
+HERE = os.path.dirname(__file__)
+
+#: Clusters that are running.
+live: set[ProcessCluster] = set()
+
+
+class ProcessCluster:
+    """A scheduler and workers, started as users start them.
+
+    `scheduler` and `worker` are environment variables for either. Of `PYTHONPATH`, the
+    directory of the tests is the last entry, so that functions of tests can be imported.
+    """
+
+    def __init__(
+        self,
+        workers: int = 2,
+        *,
+        nanny: bool = False,
+        scheduler: dict[str, str] | None = None,
+        worker: dict[str, str] | None = None,
+    ):
+        self.directory = tempfile.mkdtemp(prefix="cluster-of-tests-")
+        self.file = os.path.join(self.directory, "scheduler.json")
+        self.scheduler = self._start(
+            "scheduler --port 0 --no-dashboard --no-show", scheduler or {}
+        )
+        self._worker = nanny, worker or {}
+        self.workers: list[subprocess.Popen] = []
+        for _ in range(workers):
+            self.add_worker()
+        live.add(self)
+
+    def add_worker(self) -> None:
+        """Start one more."""
+        nanny, environment = self._worker
+        command = (
+            f"worker --name w{len(self.workers)} --nthreads 1 --no-dashboard "
+            f"--resources R=1 --death-timeout 30 --local-directory {self.directory} "
+            f"{'--nanny' if nanny else '--no-nanny'}"
+        )
+        self.workers.append(self._start(command, environment))
+
+    def _start(self, command: str, environment: dict[str, str]) -> subprocess.Popen:
+        name = command.split(maxsplit=1)[0]
+        path = os.pathsep.join(filter(None, [environment.get("PYTHONPATH"), HERE]))
+        with open(os.path.join(self.directory, f"{name}.log"), "ab") as log:
+            return subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "dask", *command.split()),
+                    *("--scheduler-file", self.file, "--host", "127.0.0.1"),
+                ],
+                env={**os.environ, **environment, "PYTHONPATH": path},
+                stdout=log,
+                stderr=log,
+            )
+
+    def client(self, **kwargs: Any) -> Client:
+        """A new client, once all workers are there."""
+        client = Client(scheduler_file=self.file, timeout=30, **kwargs)
+        if not client.asynchronous:
+            alive = sum(worker.poll() is None for worker in self.workers)
+            client.wait_for_workers(alive, timeout=30)
+        return client
+
+    @property
+    def address(self) -> str:
+        """Where the scheduler is."""
+        with open(self.file) as f:
+            return json.load(f)["address"]
+
+    @property
+    def directories(self) -> set[str]:
+        """The directories of stores that the scheduler owns."""
+        owned = set()
+        for link in glob.glob(f"/proc/{self.scheduler.pid}/fd/*"):
+            with contextlib.suppress(OSError):
+                directory, name = os.path.split(os.readlink(link))
+                if name == "owner.lock":
+                    owned.add(directory)
+        return owned
+
+    def log(self, name: str = "scheduler") -> str:
+        """What the scheduler (or the workers) wrote."""
+        with open(os.path.join(self.directory, f"{name}.log")) as f:
+            return f.read()
+
+    def close(self) -> None:
+        """Stop everything in an orderly way."""
+        # One after the other: a worker that closes while its scheduler does may hang.
+        for processes in (self.workers, [self.scheduler]):
+            for process in processes:
+                if process.poll() is None:
+                    process.send_signal(signal.SIGTERM)
+            for process in processes:
+                try:
+                    process.wait(10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+        shutil.rmtree(self.directory, ignore_errors=True)
+        live.discard(self)
+
+    def __enter__(self) -> ProcessCluster:
+        self.client(set_as_default=False).close()  # it is there
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def store_directories() -> set[str]:
+    """Directories of stores that exist now."""
+    return {d for p in PLACES for d in glob.glob(os.path.join(p, "daskps*"))}
+
+
+def children() -> set[psutil.Process]:
+    """Processes that this one started, and those that they started."""
+    return {
+        process
+        for process in psutil.Process().children(recursive=True)
+        # Python keeps one for all of its life, once it used multiprocessing.
+        if not _is_resource_tracker(process)
+    }
+
+
+def _is_resource_tracker(process: psutil.Process) -> bool:
+    try:
+        command = " ".join(process.cmdline())
+        return "resource_tracker" in command or process.status() == "zombie"
+    except psutil.NoSuchProcess:
+        return True
+
+
+def eventually(condition: Callable[[], Any], seconds: float = 5) -> Any:
+    """Wait until a condition holds; its last value."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return value
+
+
+@contextlib.contextmanager
+def messages_sent(client: Client) -> Iterator[list[dict[str, Any]]]:
+    """What a client sends to its scheduler in a block, in order."""
+    messages = []
+    send = client._send_to_scheduler_safe  # on the event loop
+
+    def tap(message: dict[str, Any]) -> None:
+        messages.append(message)
+        send(message)
+
+    client._send_to_scheduler_safe = tap
+    try:
+        yield messages
+    finally:
+        del client._send_to_scheduler_safe
+
+
+def graph_nbytes(messages: list[dict[str, Any]]) -> int:
+    """Bytes of the graphs among messages."""
+    return sum(
+        sizeof(frame)
+        for message in messages
+        if message["op"] == "update-graph"
+        for frame in [message["expr_ser"].header, *message["expr_ser"].frames]
+    )

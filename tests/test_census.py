@@ -1,0 +1,192 @@
+"""How much data a graph holds, found without walking it task by task."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import itertools
+
+import dask.array as da
+import numpy as np
+import pandas as pd
+import pytest
+from dask._task_spec import DataNode, List, Task, TaskRef
+
+from daskps.client_census import nbytes_of, weigh
+from daskps.client_graphs import contents
+
+pytestmark = pytest.mark.core
+
+Point = collections.namedtuple("Point", ["x", "y"])
+ARRAY = np.zeros(1 << 17)  # 1 MiB
+BYTES = bytes(1 << 20)
+
+
+@dataclasses.dataclass
+class Record:
+    value: object
+
+
+@dataclasses.dataclass(slots=True)
+class Slotted:
+    value: object
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    value: object
+
+
+class Model:
+    def __init__(self, value):
+        self.value = value
+
+    def predict(self):
+        return self.value
+
+
+def closure(value):
+    def inner():
+        return value
+
+    return inner
+
+
+CONTAINERS = {
+    "alone": lambda v: v,
+    "list": lambda v: [1, v],
+    "tuple": lambda v: (v, "x"),
+    "dict": lambda v: {"a": v},
+    "dict in list in tuple": lambda v: ([{"a": [v]}],),
+    "OrderedDict": lambda v: collections.OrderedDict(a=v),
+    "defaultdict": lambda v: collections.defaultdict(list, a=v),
+    "namedtuple": lambda v: Point(1, v),
+    "dataclass": Record,
+    "dataclass with slots": Slotted,
+    "frozen dataclass": Frozen,
+    "dataclass in a list": lambda v: [Record([v])],
+    "instance": Model,
+    "bound method": lambda v: Model(v).predict,
+    "partial": lambda v: functools.partial(max, v),
+    "partial keyword": lambda v: functools.partial(max, key=v),
+    "closure": closure,
+    "long list, first": lambda v: [v, *range(500)],
+    "long list, last": lambda v: [*range(500), v],
+    "long list, middle": lambda v: [*range(250), v, *range(250)],
+    "long list of small arrays, middle": lambda v: (
+        [np.zeros(1)] * 250 + [v] + [np.zeros(1)] * 250
+    ),
+    "long dict": lambda v: {i: (v if i == 100 else i) for i in range(200)},
+    "tree of 300": lambda v: [[i, [v if i == 150 else i]] for i in range(300)],
+}
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+class TestALargeValueIsFound:
+    @pytest.mark.parametrize("value", [ARRAY, BYTES], ids=["array", "bytes"])
+    def test_in_a_container(self, container, value):
+        found = weigh([CONTAINERS[container](value)], 1000)
+        assert found.largest >= 1 << 20
+
+    def test_and_counted_in_the_size_of_the_container(self, container):
+        assert nbytes_of(CONTAINERS[container](ARRAY)) >= 1 << 20
+
+    def test_in_an_argument(self, container):
+        value = CONTAINERS[container](ARRAY)
+        for task in (Task("k", print, value), Task("k", print, 1, end=value)):
+            assert weigh([task], 1000).largest >= 1 << 20
+
+    def test_in_a_data_node(self, container):
+        node = DataNode("k", CONTAINERS[container](ARRAY))
+        assert weigh([node], 1000).largest >= 1 << 20
+
+
+SETS = {
+    "set": lambda v: {v, b"x"},
+    "frozenset": lambda v: frozenset([v]),
+    "long set": lambda v: {v, *range(500)},
+}
+
+
+@pytest.mark.parametrize("container", SETS)
+def test_large_bytes_are_found_in_sets(container):
+    assert weigh([SETS[container](BYTES)], 1000).largest >= 1 << 20
+
+
+def test_nested_tasks_are_opened():
+    task = Task("k", sum, List(TaskRef("other"), Task("inner", max, ARRAY)))
+    assert weigh([task], 1000).largest == ARRAY.nbytes
+
+
+@pytest.mark.parametrize(
+    ("value", "nbytes"),
+    [
+        (np.zeros((100, 100)), 80_000),
+        (np.zeros((100, 100))[::2], 40_000),
+        (np.zeros(0), 0),
+        (b"x" * 5000, 5000),
+        (bytearray(5000), 5000),
+        ("x" * 5000, 5000),
+        (memoryview(bytes(5000)), 5000),
+        ([np.zeros(1000), b"y" * 100], 8100),
+        (7, 0),
+        (None, 0),
+        (slice(None), 0),
+        (len, 0),
+        (np.zeros, 0),
+        (TaskRef("x"), 0),
+    ],
+)
+def test_sizes(value, nbytes):
+    assert nbytes_of(value) == nbytes
+
+
+def test_frames_count_with_their_data():
+    frame = pd.DataFrame({"a": np.zeros(10_000), "b": np.zeros(10_000)})
+    assert nbytes_of(frame) >= 160_000
+
+
+def test_arrays_of_objects_count_with_their_objects():
+    assert nbytes_of(np.array([b"x" * 100_000, None], dtype=object)) >= 100_000
+
+
+def test_the_largest_value_and_the_sum_of_the_small_ones():
+    tasks = [Task(i, print, bytes([i]) * 1000) for i in range(10)]
+    weight = weigh([*tasks, Task("large", print, BYTES)], threshold=5000)
+    assert weight.largest == len(BYTES)
+    assert weight.small == 10_000
+
+
+def test_a_value_that_occurs_often_counts_once():
+    small = np.zeros(100)
+    weight = weigh([Task(i, print, small) for i in range(1000)], threshold=5000)
+    assert weight.small == small.nbytes
+
+
+def test_a_cycle_ends():
+    cycle = [ARRAY]
+    cycle.append({"again": cycle})
+    assert weigh([cycle], 1000).largest == ARRAY.nbytes
+
+
+def test_an_empty_graph():
+    weight = weigh([], 1000)
+    assert (weight.largest, weight.small, list(weight.proxies)) == (0, 0, [])
+
+
+def test_a_symbolic_layer_is_not_materialised():
+    x = da.ones((1000, 1000), chunks=(1, 1000))
+    x = da.blockwise(add_first_byte, "ij", x, "ij", BYTES, None, dtype="f8")
+    layer = x.dask.layers[x.name]
+    assert weigh(contents(x.dask), 1000).largest == len(BYTES)
+    assert "_cached_dict" not in vars(layer)
+
+
+def add_first_byte(block, data):
+    return block + data[0]
+
+
+def test_tasks_that_hold_nothing_are_passed_over_by_type():
+    things = itertools.chain(range(1000), [True, None, 1.5, slice(3), np.dtype("f8")])
+    assert weigh(things, 1000).largest == 0

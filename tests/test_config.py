@@ -1,0 +1,228 @@
+"""Settings: their schema, what is valid, and which one counts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import dask
+import jsonschema
+import pytest
+import yaml
+from proxystore.connectors.file import FileConnector
+from proxystore.store import Store
+
+import daskps
+
+pytestmark = pytest.mark.core
+PACKAGE = os.path.dirname(daskps.__file__)
+
+
+def load(name):
+    with open(os.path.join(PACKAGE, name)) as f:
+        return yaml.safe_load(f)
+
+
+def paths(properties, prefix=()):
+    """Names of all settings of a schema."""
+    for name, schema in properties.items():
+        yield (*prefix, name)
+        yield from paths(schema.get("properties", {}), (*prefix, name))
+
+
+def keys(config, prefix=()):
+    """Names of all settings of a configuration."""
+    for name, value in config.items():
+        yield (*prefix, name)
+        if isinstance(value, dict):
+            yield from keys(value, (*prefix, name))
+
+
+def test_defaults_are_valid():
+    jsonschema.validate(load("daskps.yaml"), load("daskps-schema.yaml"))
+
+
+def test_schema_and_defaults_have_the_same_settings():
+    schema = load("daskps-schema.yaml")
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert sorted(paths(schema["properties"])) == sorted(keys(load("daskps.yaml")))
+
+
+def test_schema_refuses_settings_that_do_not_exist():
+    config = load("daskps.yaml")
+    config["daskps"]["treshold"] = 1
+    with pytest.raises(jsonschema.ValidationError, match="treshold"):
+        jsonschema.validate(config, load("daskps-schema.yaml"))
+
+
+def test_every_setting_is_described():
+    def leaves(properties):
+        for name, schema in properties.items():
+            if "properties" in schema:
+                yield from leaves(schema["properties"])
+            else:
+                yield name, schema
+
+    for name, schema in leaves(load("daskps-schema.yaml")["properties"]):
+        assert schema.get("description", "").strip(), name
+
+
+def test_importing_daskps_puts_the_defaults_into_dasks_configuration():
+    assert (
+        dask.config.get("daskps.threshold")
+        == load("daskps.yaml")["daskps"]["threshold"]
+    )
+    assert load("daskps.yaml")["daskps"]["shm"]["directory"] == "/dev/shm"
+
+
+BAD = {
+    "store": [
+        ("s4://bucket", "shm://, file://"),
+        ("not a url", "shm://, file://"),
+        ("", "shm://, file://"),
+        (7, "a URL"),
+        ("file://relative/path", "three slashes"),
+        ("file://", "three slashes"),
+        ("shm:///dev/shm/mine", "daskps.shm.directory"),
+    ],
+    "threshold": [
+        ("large", "a number of bytes"),
+        ("1 XB", "a number of bytes"),
+        (-1, "negative"),
+        ("-1 MiB", "negative"),
+        (True, "a number of bytes"),
+        ([1], "a number of bytes"),
+    ],
+    "results": [("yes", "True, False or None"), (1, "True, False or None")],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "valid"),
+    [(name, *case) for name, cases in BAD.items() for case in cases],
+)
+class TestABadValueFailsAtOnce:
+    """The error names the setting, its value and what is valid."""
+
+    def check(self, error, name, value, valid):
+        message = str(error.value)
+        assert name in message
+        assert repr(value) in message
+        assert valid in message
+
+    def test_as_an_argument_of_proxy_graph(self, name, value, valid):
+        with pytest.raises(daskps.ConfigError) as error:
+            daskps.proxy_graph(**{name: value})
+        self.check(error, name, value, valid)
+
+    def test_in_the_configuration(self, name, value, valid):
+        with (
+            dask.config.set({f"daskps.{name}": value}),
+            pytest.raises(daskps.ConfigError) as error,
+            daskps.proxy_graph(),
+        ):
+            pass
+        self.check(error, f"daskps.{name}", value, valid)
+
+    def test_as_an_argument_of_a_client_before_anything_is_started(
+        self, name, value, valid
+    ):
+        with pytest.raises(daskps.ConfigError) as error:
+            daskps.Client("127.0.0.1:1", **{name: value})
+        self.check(error, name, value, valid)
+
+
+@pytest.mark.parametrize(
+    "key", ["daskps.cache-size", "daskps.shm.reserve", "daskps.threshold"]
+)
+@pytest.mark.parametrize("value", ["plenty", -5, None])
+def test_sizes_that_have_no_argument_are_checked_too(key, value):
+    with (
+        dask.config.set({key: value}),
+        pytest.raises(daskps.ConfigError) as error,
+        daskps.proxy_graph(),
+    ):
+        pass
+    assert key in str(error.value)
+    assert repr(value) in str(error.value)
+
+
+def test_a_store_with_a_serializer_of_its_own_is_refused(tmp_path):
+    connector = FileConnector(str(tmp_path / "objects"))
+    with (
+        Store("its-own", connector, serializer=bytes, register=False) as store,
+        pytest.raises(daskps.ConfigError, match=r"store.*its-own.*store\.connector"),
+    ):
+        daskps.proxy_graph(store=store)
+
+
+def test_a_config_error_is_a_value_error():
+    with pytest.raises(ValueError, match="threshold='huge'"):
+        daskps.proxy_graph(threshold="huge")
+
+
+def test_errors_show_no_credentials():
+    with pytest.raises(daskps.ConfigError) as error:
+        daskps.proxy_graph(store="unknown://user:secret@host/0")
+    assert "secret" not in str(error.value)
+    assert "host" in str(error.value)
+
+
+def test_sizes_are_numbers_or_strings():
+    with daskps.proxy_graph(threshold=12345) as session:
+        assert session.settings.threshold == 12345
+    with daskps.proxy_graph(threshold="2 MiB") as session:
+        assert session.settings.threshold == 2 << 20
+    with daskps.proxy_graph(threshold=0) as session:
+        assert session.settings.threshold == 0
+
+
+def test_an_argument_comes_before_the_configuration():
+    with dask.config.set({"daskps.threshold": "3 MiB"}):
+        with daskps.proxy_graph() as session:
+            assert session.settings.threshold == 3 << 20
+        with daskps.proxy_graph(threshold="1 MiB") as session:
+            assert session.settings.threshold == 1 << 20
+
+
+def test_a_block_comes_before_a_clients_own_session(cluster):
+    from daskps.client_session import current_session
+
+    with (
+        cluster.client(set_as_default=False) as plain,
+        daskps.Client(plain.scheduler.address, threshold="5 MiB") as client,
+        dask.config.set({"daskps.threshold": "3 MiB"}),
+    ):
+        assert current_session(client).settings.threshold == 5 << 20
+        with daskps.proxy_graph(threshold="1 MiB"):
+            assert current_session(client).settings.threshold == 1 << 20
+        assert current_session(client).settings.threshold == 5 << 20
+
+
+def test_environment_variables_are_read():
+    code = (
+        "import daskps\n"
+        "with daskps.proxy_graph() as session:\n"
+        "    print(session.settings.threshold, session.settings.store)\n"
+    )
+    environment = {
+        **os.environ,
+        "DASK_DASKPS__THRESHOLD": "2 MiB",
+        "DASK_DASKPS__STORE": "file:///tmp",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == [str(2 << 20), "file:///tmp"]
+
+
+def test_a_session_shows_its_settings():
+    with daskps.proxy_graph(store="shm://", threshold="1 MiB") as session:
+        assert "shm://" in repr(session)
+        assert "1.00 MiB" in repr(session)
+        assert "1.00 MiB" in session._repr_html_()

@@ -1,0 +1,530 @@
+"""What daskps uses of Dask without Dask's promise: each test fails when it changes."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import re
+
+import dask
+import dask._task_spec as task_spec
+import dask.array as da
+import dask.bag as db
+import dask.base
+import dask.local
+import dask.multiprocessing
+import distributed
+import numpy as np
+import pytest
+from dask._expr import Expr, HLGExpr, LLGExpr, _HLGExprSequence
+from dask._task_spec import Alias, DataNode, GraphNode, List, Task, TaskRef
+from dask.blockwise import Blockwise, BlockwiseDepDict
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+from distributed.client import _MapExpr
+from distributed.diagnostics.plugin import SchedulerPlugin
+from distributed.scheduler import _materialize_graph
+from processes import messages_sent
+
+import daskps
+from daskps import dask_private
+from daskps.client_link import ClusterLink
+from daskps.proxy_node import ProxyNode, StoredValue
+
+pytestmark = pytest.mark.core
+
+VALUE = np.arange(1 << 17, dtype="f8")
+
+
+def parameters(function):
+    return list(inspect.signature(function).parameters)
+
+
+# distributed.Client
+
+
+def test_graph_to_futures_takes_an_expression_and_its_keys():
+    names = parameters(distributed.Client._graph_to_futures)
+    assert names[:3] == ["self", "expr", "keys"]
+    assert hasattr(distributed.Client._graph_to_futures, "__wrapped__"), "not hooked"
+
+
+def test_every_path_goes_through_graph_to_futures(client, monkeypatch):
+    seen = []
+    original = distributed.Client._graph_to_futures
+
+    def spy(self, expr, keys, *args, **kwargs):
+        seen.append((type(expr), list(keys)))
+        return original(self, expr, keys, *args, **kwargs)
+
+    monkeypatch.setattr(distributed.Client, "_graph_to_futures", spy)
+    x = da.ones(10, chunks=5)
+    ways = {
+        "submit": lambda: client.submit(int, 1).result(),
+        "map": lambda: client.gather(client.map(int, ["1"])),
+        "get": lambda: client.get({"a": 1}, "a"),
+        "compute": lambda: client.compute(x.sum()).result(),
+        "persist": lambda: client.persist(x),
+        "dask.compute": lambda: dask.compute(x),
+        "dask.persist": lambda: dask.persist(x),
+    }
+    for name, way in ways.items():
+        seen.clear()
+        way()
+        assert len(seen) == 1, name
+        assert issubclass(seen[0][0], Expr), name
+        assert seen[0][1], name
+
+
+@pytest.mark.parametrize(
+    ("way", "kinds"),
+    [
+        (lambda c: c.submit(len, "x").result(), {LLGExpr}),
+        (lambda c: c.map(len, ["x"])[0].result(), {_MapExpr}),
+        (lambda c: c.get({"a": (len, "x")}, "a"), {LLGExpr}),
+        (lambda c: da.ones(9, chunks=3).sum().compute(), {_HLGExprSequence}),
+        (lambda c: db.from_sequence([1]).map(str).compute(), {_HLGExprSequence}),
+        (lambda c: dask.delayed(len)("x").compute(), {_HLGExprSequence}),
+        (
+            lambda c: dask.compute(dask.delayed(len)("x"), da.ones(9).sum()),
+            {_HLGExprSequence},
+        ),
+    ],
+)
+def test_what_is_submitted_is_an_expression_of_a_known_kind(
+    client, monkeypatch, way, kinds
+):
+    seen = []
+    original = distributed.Client._graph_to_futures
+
+    def spy(self, expr, keys, *args, **kwargs):
+        seen.append(expr)
+        return original(self, expr, keys, *args, **kwargs)
+
+    monkeypatch.setattr(distributed.Client, "_graph_to_futures", spy)
+    way(client)
+    assert [type(expr) for expr in seen] == list(kinds)
+    for expr in seen:
+        if isinstance(expr, _HLGExprSequence):
+            assert all(isinstance(operand, HLGExpr) for operand in expr.operands)
+
+
+def test_messages_arrive_in_order_hold_graph_release(client):
+    """What `_send_to_scheduler_safe` takes, the scheduler handles in that order."""
+    client.run_on_scheduler(record_order)
+    try:
+        with (
+            dask.config.set({"daskps.cache-size": 0}),
+            daskps.proxy_graph(),
+            messages_sent(client) as messages,
+        ):
+            for i in range(20):
+                value = VALUE + i
+                future = client.submit(np.sum, value, key=f"ordered-{i}")
+                future.result()
+                future.release()
+                del value
+    finally:
+        order = client.run_on_scheduler(recorded_order)
+    sent = [m["op"] for m in messages if m["op"] in ("daskps-hold", "update-graph")]
+    assert sent == ["daskps-hold", "update-graph"] * 20
+    kinds = [kind for kind, _ in order]
+    assert kinds.count("hold") == kinds.count("graph") == kinds.count("release") == 20
+    for i in range(20):
+        hold = [n for n, kind in enumerate(kinds) if kind == "hold"][i]
+        graph = [n for n, kind in enumerate(kinds) if kind == "graph"][i]
+        release = [n for n, kind in enumerate(kinds) if kind == "release"][i]
+        assert hold < graph < release
+
+
+def record_order(dask_scheduler):
+    plugin = dask_scheduler.plugins["daskps"] = dask_scheduler.plugins.get("daskps")
+    if plugin is None:
+        raise RuntimeError("no session was opened before")
+    order = dask_scheduler.order_of_test = []
+    for name, kind in (("hold", "hold"), ("release", "release")):
+        handler = dask_scheduler.stream_handlers[f"daskps-{name}"]
+
+        def note(*args, kind=kind, handler=handler, **kwargs):
+            order.append((kind, None))
+            return handler(*args, **kwargs)
+
+        dask_scheduler.stream_handlers[f"daskps-{name}"] = note
+    original = plugin.update_graph
+
+    def update_graph(*args, tasks, **kwargs):
+        order.append(("graph", list(tasks)))
+        return original(*args, tasks=tasks, **kwargs)
+
+    plugin.update_graph = update_graph
+
+
+def recorded_order(dask_scheduler):
+    plugin = dask_scheduler.plugins["daskps"]
+    del plugin.update_graph
+    dask_scheduler.stream_handlers["daskps-hold"] = plugin.hold
+    dask_scheduler.stream_handlers["daskps-release"] = plugin.release
+    return dask_scheduler.order_of_test
+
+
+@pytest.fixture(autouse=True)
+def plugin_is_there(request):
+    if "client" in request.fixturenames:
+        daskps.usage(request.getfixturevalue("client"))
+
+
+def test_graphs_are_sent_over_the_clients_connection_on_its_event_loop(client):
+    with messages_sent(client) as messages:
+        client.submit(int, 1).result()
+    assert "update-graph" in [message["op"] for message in messages]
+    assert hasattr(client.scheduler_comm, "send")
+    assert hasattr(client.loop, "add_callback")
+
+
+def test_results_are_fetched_by_one_coroutine_that_may_ask_for_a_second_try():
+    gather_remote = inspect.unwrap(distributed.Client._gather_remote)
+    assert inspect.iscoroutinefunction(gather_remote)
+    source = inspect.getsource(inspect.unwrap(distributed.Client._gather))
+    assert "_gather_remote(" in source
+    assert 'response["status"] == "error"' in source
+
+
+def test_scatter_can_be_wrapped():
+    names = parameters(inspect.unwrap(distributed.Client.scatter))
+    assert names[:2] == ["self", "data"]
+
+
+# The scheduler's plugins
+
+
+def test_hooks_of_scheduler_plugins():
+    assert parameters(SchedulerPlugin.update_graph)[:2] == ["self", "scheduler"]
+    assert {"client", "tasks", "kwargs"} <= set(
+        parameters(SchedulerPlugin.update_graph)
+    )
+    names = parameters(SchedulerPlugin.transition)
+    assert names[:4] == ["self", "key", "start", "finish"]
+    for hook in ("restart", "remove_client", "close", "start"):
+        assert hasattr(SchedulerPlugin, hook)
+
+
+def test_update_graph_sees_tasks_as_they_will_run(client):
+    """After the scheduler's own fusing, and before any of them runs."""
+    with daskps.proxy_graph():
+        x = da.from_array(VALUE, chunks=1 << 15) + 1
+        y = (x * 2).persist()
+        distributed.wait(y)
+        found = client.run_on_scheduler(objects_by_task)
+        assert len(found) == 4
+        assert all("array-mul" in key for key in found), "from_array, add and mul fused"
+        np.testing.assert_array_equal(y.compute(), (VALUE + 1) * 2)
+        del x, y
+
+
+def objects_by_task(dask_scheduler):
+    plugin = dask_scheduler.plugins["daskps"]
+    return {str(key): len(ids) for key, ids in plugin._by_task.items()}
+
+
+# Local schedulers
+
+
+def test_get_scheduler_is_looked_up_by_name():
+    assert hasattr(dask.base.get_scheduler, "__wrapped__"), "not hooked"
+    names = parameters(inspect.unwrap(dask.base.get_scheduler))
+    assert names == ["get", "scheduler", "collections", "cls"]
+    source = inspect.getsource(dask.base.compute) + inspect.getsource(dask.base.persist)
+    assert source.count("get_scheduler(") >= 2
+
+
+def test_local_schedulers_are_given_an_expression(monkeypatch):
+    seen = []
+
+    def get(dsk, keys, **kwargs):
+        seen.append(dsk)
+        return dask.get(dsk, keys, **kwargs)
+
+    for collection in (da.ones(9, chunks=3).sum(), dask.delayed(len)("x")):
+        collection.compute(scheduler=get)
+    assert len(seen) == 2
+    assert all(isinstance(dsk, Expr) for dsk in seen)
+
+
+def test_child_processes_call_what_they_are_given_before_each_task():
+    assert "func_loads" in parameters(dask.multiprocessing.get)
+    assert "loads" in parameters(dask.local.get_async)
+    assert dask.base.named_schedulers["processes"] is dask.multiprocessing.get
+
+
+# Expressions
+
+
+def submitted(collection):
+    """The expression of a collection, as it is submitted."""
+    expr = dask.base.collections_to_expr([collection])
+    return expr.optimize()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: HLGExpr.from_collection(da.from_array(VALUE, chunks=1 << 15)),
+        lambda: submitted(da.from_array(VALUE, chunks=1 << 15)),
+        lambda: submitted(dask.delayed(len)(VALUE)),
+        lambda: LLGExpr({"a": DataNode("a", VALUE)}),
+    ],
+    ids=["HLGExpr", "of an array", "of a delayed value", "LLGExpr"],
+)
+def test_a_cloned_expression_keeps_its_name_and_keys(make):
+    expr = make()
+    name, keys = expr._name, expr.__dask_keys__()
+    if isinstance(expr, _HLGExprSequence):
+        new = dask_private.clone_sequence(expr, list(expr.operands))
+    else:
+        new = dask_private.clone_expr(expr, dsk=expr.operand("dsk"))
+    assert type(new) is type(expr)
+    assert new._name == name
+    assert new._determ_token == expr._determ_token
+    assert new.__dask_keys__() == keys
+    assert new.operands == expr.operands
+    assert new.operands is not expr.operands
+    loaded = pickle.loads(pickle.dumps(new))
+    assert loaded._name == name, "it is pickled with its name"
+    assert set(loaded.__dask_graph__()) == set(expr.__dask_graph__())
+
+
+def test_a_clone_has_the_operand_that_it_was_given():
+    expr = HLGExpr.from_collection(da.from_array(VALUE, chunks=-1))
+    graph = HighLevelGraph({}, {})
+    new = dask_private.clone_expr(expr, dsk=graph)
+    assert new.operand("dsk") is graph
+    assert expr.operand("dsk") is not graph
+    assert new.operand("output_keys") == expr.operand("output_keys")
+
+
+def test_a_map_of_several_values():
+    assert _MapExpr._parameters[:6] == [
+        "func",
+        "iterables",
+        "key",
+        "pure",
+        "annotations",
+        "kwargs",
+    ]
+
+
+def test_an_expression_of_a_map_keeps_its_keys():
+    expr = _MapExpr(len, [["a", "b"]], "len", True, {}, {})
+    keys = list(expr.keys)
+    new = dask_private.clone_expr(expr, iterables=[["a", "b"]], kwargs={})
+    assert list(new.keys) == keys
+    assert new._name == expr._name
+
+
+def test_hlg_expressions_have_the_operands_that_passes_use():
+    assert HLGExpr._parameters[:2] == ["dsk", "low_level_optimizer"]
+    assert "dsk" in LLGExpr._parameters
+    assert hasattr(HLGExpr, "_optimized_dsk")
+
+
+def test_lowering_gives_what_the_scheduler_makes_of_an_expression():
+    with dask.annotate(priority=3):
+        x = dask.delayed(np.sum)(VALUE)
+    expr = submitted(dask.delayed(float)(x))
+    low = dask_private.lower(expr)
+    expected = _materialize_graph(expr=expr, validate=True)
+    graph = _materialize_graph(expr=low, validate=True)
+    assert set(graph[0]) == set(expected[0])
+    assert graph[-1] == expected[-1], "annotations"
+    assert graph[-1]["priority"]
+    assert low.__dask_annotations__() == expr.__dask_annotations__()
+    assert all(isinstance(node, GraphNode) for node in low.__dask_graph__().values())
+
+
+# Tasks
+
+
+def test_clones_of_tasks():
+    task = Task("k", np.add, VALUE, TaskRef("other"), dtype="f4", _data_producer=True)
+    node = ProxyNode(None, StoredValue(b"", [], []))
+    new = dask_private.clone_task(task, np.add, (node, *task.args[1:]), task.kwargs)
+    assert type(new) is Task
+    assert (new.key, new.func, new.kwargs) == (task.key, task.func, task.kwargs)
+    assert new.args[0] is node
+    assert new.dependencies == task.dependencies == {"other"}
+    assert new.data_producer
+    assert task.args[0] is VALUE, "the original is as it was"
+    assert dask.base.tokenize(new) != dask.base.tokenize(task)
+
+
+def test_clones_of_containers_are_containers():
+    container = List(VALUE, TaskRef("x"))
+    arguments = (1, *container.args[1:])
+    new = dask_private.clone_task(container, container.func, arguments, {})
+    assert type(new) is List
+    assert new({"x": 2}) == [1, 2]
+
+
+def test_all_that_makes_up_a_task_is_in_its_state():
+    """So that `clone_task` copies it."""
+    task = Task("k", len, "x")
+    state = task.__getstate__()
+    new = object.__new__(Task)
+    new.__setstate__(state)
+    slots = {s for c in Task.__mro__ for s in getattr(c, "__slots__", ())}
+    for name in slots - {"_hash", "_repr", "_token", "__weakref__"}:
+        assert getattr(new, name, None) == getattr(task, name, None), name
+
+
+class Evaluated(GraphNode):
+    """A node with no behaviour but its own."""
+
+    __slots__ = ()
+
+    def __init__(self, key="evaluated"):
+        self.key = key
+        self._dependencies = frozenset()
+
+    def copy(self):
+        return Evaluated(self.key)
+
+    def substitute(self, subs, key=None):
+        return self
+
+    def __call__(self, values=()):
+        return "evaluated"
+
+
+def test_nodes_among_arguments_are_evaluated():
+    assert Task("k", str.upper, Evaluated())() == "EVALUATED"
+    assert Task("k", dict, a=Evaluated())() == {"a": "evaluated"}
+    assert Task("k", list, List(Evaluated(), 1))() == ["evaluated", 1]
+
+
+def test_nodes_survive_fusing():
+    fused = Task.fuse(
+        Task("a", str.upper, Evaluated()), Task("b", str.lower, TaskRef("a"))
+    )
+    assert fused() == "evaluated"
+
+
+def test_arguments_of_a_fused_task():
+    """Tasks by key, the key of the last one, then keys of others and values."""
+    plain = Task("a", str.upper, "x")
+    fused = Task.fuse(plain, Task("b", np.add, TaskRef("a"), TaskRef("other")))
+    assert fused.has_subgraph()
+    assert not plain.has_subgraph()
+    tasks, last, *_ = fused.args
+    assert isinstance(tasks, dict)
+    assert {"a"} <= set(tasks)
+    assert all(isinstance(task, GraphNode) for task in tasks.values())
+    assert last == "b"
+    assert fused.dependencies == {"other"}
+
+
+def test_array_store_runs_one_known_function():
+    target = np.zeros(4)
+    stored = da.store(da.ones(4, chunks=2), target, compute=False, lock=False)
+    graph = task_spec.convert_legacy_graph(dict(stored.dask))
+    functions = {task.func for task in graph.values() if isinstance(task, Task)}
+    assert da.core.load_store_chunk in functions
+    assert dask_private.writes_to_argument(da.core.load_store_chunk)
+    assert not dask_private.writes_to_argument(len)
+
+
+def test_a_node_of_its_own_class_is_a_task_of_a_graph():
+    graph = {"a": Evaluated("a"), "b": Alias("b", "a")}
+    assert dask.get(graph, ["a", "b"]) == ("evaluated", "evaluated")
+    converted = task_spec.convert_legacy_graph({"a": Evaluated("a"), "b": (len, "a")})
+    assert isinstance(converted["a"], Evaluated)
+    assert converted["b"].dependencies == {"a"}
+
+
+def test_legacy_tasks_and_keys():
+    """What the scheduler takes for a reference, and what for a literal."""
+    converted = task_spec.convert_legacy_graph(
+        {
+            "a": 1,
+            "list": (list, ["a", {"a": "a"}]),
+            "dict": (dict, {"x": "a"}),
+            "literal": {"x": "a"},
+        }
+    )
+    assert converted["list"].dependencies == {"a"}
+    assert converted["dict"].dependencies == frozenset()
+    assert converted["literal"].dependencies == frozenset()
+
+
+def test_references_in_arguments_become_nodes():
+    assert isinstance(task_spec.parse_input([TaskRef("a")]), GraphNode)
+    assert isinstance(task_spec.parse_input({"x": [Alias("a")]}), GraphNode)
+    value = [1, {"x": (2, "a")}]
+    assert task_spec.parse_input(value) is value
+
+
+# Layers
+
+
+def test_literals_of_a_symbolic_layer():
+    task = Task(
+        "b", max, TaskRef("__dask_blockwise__0"), TaskRef("__dask_blockwise__1")
+    )
+    dep = BlockwiseDepDict({(0,): VALUE, (1,): 2}, (2,))
+    layer = Blockwise("b", "i", task, [(dep, "i"), (b"literal", None)], {})
+    assert layer.task.func is max
+    literals = [value for value, index in layer.indices if index is None]
+    assert literals == [b"literal"]
+    (only,) = layer.io_deps.values()
+    assert only.mapping[(0,)] is VALUE
+
+
+def test_a_cloned_symbolic_layer():
+    x = da.ones((40, 40), chunks=(10, 10)) + 1
+    layer = x.dask.layers[x.name]
+    assert isinstance(layer, Blockwise)
+    new = dask_private.clone_blockwise(layer, layer.task, layer.indices, layer.io_deps)
+    assert type(new) is type(layer)
+    assert "_cached_dict" not in vars(new)
+    assert set(new) == set(layer)
+    assert new.get_output_keys() == layer.get_output_keys()
+    assert new.annotations == layer.annotations
+    assert pickle.loads(pickle.dumps(new)).get_output_keys() == layer.get_output_keys()
+
+
+def test_a_cloned_symbolic_layer_does_not_remember_tasks():
+    x = da.ones((40, 40), chunks=(10, 10)) + 1
+    layer = x.dask.layers[x.name]
+    dict(layer)
+    assert "_cached_dict" in vars(layer), "where Dask keeps them"
+    new = dask_private.clone_blockwise(layer, layer.task, layer.indices, layer.io_deps)
+    assert "_cached_dict" not in vars(new)
+
+
+def test_a_cloned_materialised_layer():
+    layer = MaterializedLayer({"a": 1}, annotations={"priority": 3})
+    new = dask_private.clone_materialized(layer, {"a": 2})
+    assert dict(new) == {"a": 2}
+    assert new.annotations == {"priority": 3}
+    assert new.collection_annotations == layer.collection_annotations
+
+
+def test_a_cloned_graph():
+    x = da.ones(9, chunks=3) + 1
+    new = dask_private.clone_graph(x.dask, dict(x.dask.layers))
+    assert dict(new) == dict(x.dask)
+    assert new.dependencies == x.dask.dependencies
+
+
+def test_a_client_has_one_link(client, other_client):
+    assert ClusterLink.of(client) is ClusterLink.of(client)
+    assert ClusterLink.of(client) is not ClusterLink.of(other_client)
+
+
+def test_the_list_of_what_is_used_is_complete():
+    """Each name of the module's docstring occurs in this file."""
+    with open(__file__) as f:
+        here = f.read()
+    _, _, used = dask_private.__doc__.partition("What is used:")
+    listed = re.findall(r"``([^`]+)``", used)
+    for entry in listed:
+        name = re.split(r"[(=]", entry)[0].rpartition(".")[2]
+        assert name in here, f"no test uses {entry}"

@@ -1,0 +1,472 @@
+"""An object lives as long as a task that needs it could run, and no longer."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+from distributed import Client, Variable, wait
+from processes import ProcessCluster, eventually, store_directories
+
+import daskps
+from daskps.proxy_node import ObjectId, ProxyNode, StoredBytes, StoredValue
+from daskps.scheduler_lifetimes import LifetimePlugin
+
+pytestmark = pytest.mark.core
+
+X = np.arange(1 << 18, dtype="f8")  # 2 MiB
+
+
+def objects(client):
+    return daskps.usage(client).objects
+
+
+def files():
+    """Objects in all stores of this run."""
+    return sorted(
+        os.path.join(d, name)
+        for d in store_directories()
+        for name in os.listdir(d)
+        if name != "owner.lock" and os.path.getsize(os.path.join(d, name))
+    )
+
+
+def from_array(n=4):
+    return da.from_array(X, chunks=len(X) // n, name=False)
+
+
+def slow_sum(x):
+    time.sleep(0.3)
+    return x.sum()
+
+
+class TestAfterTheBlock:
+    def test_nothing_is_left(self, client):
+        with daskps.proxy_graph():
+            assert from_array().sum().compute() == X.sum()
+            assert objects(client) == 4, "the session keeps them for the next graph"
+        assert eventually(lambda: objects(client) == 0, 2)
+
+    def test_nothing_is_left_in_the_block_without_a_cache(self, client):
+        with dask.config.set({"daskps.cache-size": 0}), daskps.proxy_graph():
+            assert from_array().sum().compute() == X.sum()
+            assert eventually(lambda: objects(client) == 0, 2)
+
+    def test_futures_keep_what_they_need(self, client):
+        with daskps.proxy_graph():
+            future = client.submit(slow_sum, X, pure=False)
+            other = client.submit(np.max, X[:-1], pure=False)
+            wait([future, other])
+        assert objects(client) == 2
+        del other
+        assert eventually(lambda: objects(client) == 1, 2)
+        assert future.result() == X.sum()
+        future.release()
+        assert eventually(lambda: objects(client) == 0, 2)
+
+    def test_tasks_that_still_run_keep_what_they_need(self, client):
+        with daskps.proxy_graph():
+            futures = client.map(slow_sum, [X[i:] for i in range(4)], pure=False)
+        assert client.gather(futures) == [X[i:].sum() for i in range(4)]
+
+    def test_persisted_collections_keep_what_they_need(self, client):
+        with daskps.proxy_graph():
+            x = (from_array() + 1).persist()
+            wait(x)
+        for _ in range(2):
+            assert objects(client) == 4
+            assert x.sum().compute() == (X + 1).sum()
+        part = x[: len(X) // 4].persist()
+        wait(part)
+        del x
+        # Tasks that were not needed any more are forgotten, and so are their objects.
+        assert eventually(lambda: objects(client) == 1, 2)
+        np.testing.assert_array_equal(part.compute(), X[: len(X) // 4] + 1)
+
+    def test_files_are_gone_too(self, client):
+        before = set(files())
+        with daskps.proxy_graph():
+            assert from_array().sum().compute() == X.sum()
+            stored = set(files()) - before
+            assert len(stored) >= 4
+        assert eventually(lambda: not stored & set(files()), 2)
+
+
+class TestTheCache:
+    def test_objects_are_found_again(self, client):
+        with daskps.proxy_graph():
+            for _ in range(3):
+                assert from_array().sum().compute() == X.sum()
+            usage = daskps.usage(client)
+        assert usage.objects == 4
+        assert usage.hits >= 8
+
+    def test_is_bounded(self, client):
+        with dask.config.set({"daskps.cache-size": "1 MiB"}), daskps.proxy_graph():
+            for i in range(4):
+                x = X + i
+                assert (
+                    client.submit(np.sum, x[: 1 << 16]).result() == x[: 1 << 16].sum()
+                )
+            assert eventually(lambda: 0 < daskps.usage(client).nbytes <= 1 << 20, 2)
+
+    def test_of_a_client_goes_with_the_client(self, cluster, client):
+        with daskps.Client(cluster.address, set_as_default=False) as own:
+            assert own.submit(np.sum, X).result() == X.sum()
+            assert objects(client) == 1
+        assert eventually(lambda: objects(client) == 0, 2)
+
+    def test_two_sessions_share_what_both_hold(self, client):
+        with daskps.proxy_graph():
+            assert client.submit(np.sum, X, pure=False).result() == X.sum()
+            with daskps.proxy_graph():
+                assert client.submit(np.sum, X, pure=False).result() == X.sum()
+                assert objects(client) == 1
+            assert client.submit(np.sum, X, pure=False).result() == X.sum()
+            assert objects(client) == 1
+
+
+class TestSeveralClients:
+    def test_a_future_of_another_client_keeps_its_objects(
+        self, cluster, client, other_client
+    ):
+        with cluster.client(set_as_default=False) as first:
+            with daskps.proxy_graph(client=first):
+                future = first.submit(np.add, X, 1)
+                Variable("shared", client=first).set(future)
+                shared = Variable("shared", client=other_client).get()
+                np.testing.assert_array_equal(shared.result(), X + 1)
+                Variable("shared", client=first).delete()
+            del future
+            gc.collect()
+            time.sleep(0.2)
+            assert objects(client) == 1
+        np.testing.assert_array_equal(shared.result(), X + 1)
+        assert objects(client) == 1, "its first client is gone"
+        shared.release()
+        assert eventually(lambda: objects(client) == 0, 2)
+
+    def test_one_clients_release_does_not_take_what_another_holds(
+        self, client, other_client
+    ):
+        with daskps.proxy_graph(client=client):
+            assert client.submit(np.sum, X, pure=False).result() == X.sum()
+            with daskps.proxy_graph(client=other_client):
+                assert other_client.submit(np.sum, X, pure=False).result() == X.sum()
+            eventually(lambda: objects(client) == 1)
+            assert client.submit(np.sum, X, pure=False).result() == X.sum()
+
+    def test_published_data_sets(self, client, other_client):
+        with daskps.proxy_graph(client=client):
+            x = client.persist(from_array() + 1)
+            wait(x)
+        client.publish_dataset(x, name="published")
+        del x
+        gc.collect()
+        time.sleep(0.2)
+        assert objects(client) == 4
+        x = other_client.get_dataset("published")
+        assert other_client.compute(x.sum()).result() == (X + 1).sum()
+        del x
+        client.unpublish_dataset("published")
+        assert eventually(lambda: objects(client) == 0, 2)
+
+
+class Unloadable:
+    """Pickles here, and cannot be unpickled on the scheduler."""
+
+    def __reduce__(self):
+        return explode, (os.getpid(),)
+
+
+def explode(pid):
+    if os.getpid() != pid:
+        raise RuntimeError("cannot be loaded")
+
+
+class TestRefusedGraphs:
+    def test_a_graph_that_the_scheduler_cannot_unpickle(self, client):
+        with daskps.proxy_graph():
+            future = client.submit(np.add, X, Unloadable())
+            with pytest.raises(Exception, match="deserialization of the task graph"):
+                future.result()
+            future.release()
+            assert client.submit(np.sum, X).result() == X.sum(), "all goes on"
+        del future
+        assert eventually(lambda: objects(client) == 0, 2)
+
+    def test_a_graph_that_the_client_cannot_pickle(self, client, monkeypatch):
+        # Dask logs the error, and the log would keep its frames, and with them the graph.
+        monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
+        with (
+            daskps.proxy_graph(),
+            pytest.raises(Exception, match=r"pickle|serialize"),
+        ):
+            client.submit(np.add, X, (i for i in range(3)))
+        gc.collect()
+        assert eventually(lambda: objects(client) == 0, 2)
+
+    def test_a_cancelled_future(self, client):
+        with daskps.proxy_graph():
+            future = client.submit(slow_sum, X, pure=False)
+            future.cancel()
+        assert eventually(lambda: objects(client) == 0, 2)
+
+    def test_a_task_that_fails(self, client):
+        with daskps.proxy_graph():
+            future = client.submit(divide_by_zero, X)
+            assert isinstance(future.exception(), ZeroDivisionError)
+        assert objects(client) == 1, "it could be retried"
+        future.release()
+        assert eventually(lambda: objects(client) == 0, 2)
+
+
+def divide_by_zero(x):
+    return len(x) // 0
+
+
+class TestAWorkerThatDies:
+    def test_its_results_are_computed_again(self):
+        with ProcessCluster(workers=1) as cluster, cluster.client() as client:
+            with daskps.proxy_graph():
+                x = (from_array() + 1).persist()
+                future = client.submit(np.add, X, 2)
+                wait([x, future])
+            (worker,) = cluster.workers
+            worker.send_signal(signal.SIGKILL)
+            worker.wait()
+            assert objects(client) == 5
+            cluster.add_worker()
+            np.testing.assert_array_equal(future.result(), X + 2)
+            np.testing.assert_array_equal(x.compute(), X + 1)
+            del x, future
+            assert eventually(lambda: objects(client) == 0, 2)
+
+
+class TestRestart:
+    def test_forgets_tasks_and_keeps_what_sessions_hold(self):
+        with (
+            ProcessCluster(workers=1, nanny=True) as cluster,
+            cluster.client() as client,
+        ):
+            with daskps.proxy_graph():
+                kept = client.submit(np.sum, X[:-1])
+                wait(kept)
+            with daskps.proxy_graph():
+                wait(client.submit(np.sum, X))
+                assert objects(client) == 2
+                client.restart()
+                assert eventually(lambda: objects(client) == 1, 2)
+                assert client.submit(np.sum, X, pure=False).result() == X.sum()
+                assert client.submit(np.max, X + 1).result() == X.max() + 1
+            assert eventually(lambda: objects(client) == 0, 2)
+
+
+class TestTheEnd:
+    def test_a_closed_cluster_leaves_no_directory(self):
+        before = store_directories()
+        with ProcessCluster(workers=1) as cluster, cluster.client() as client:
+            with daskps.proxy_graph():
+                future = client.submit(np.sum, X)
+                assert future.result() == X.sum()
+            assert len(store_directories() - before) == 2
+        assert store_directories() <= before
+
+    def test_of_a_killed_scheduler_the_workers_remove_it(self):
+        before = store_directories()
+        with ProcessCluster(workers=1) as cluster, cluster.client() as client:
+            with daskps.proxy_graph():
+                assert client.submit(np.sum, X).result() == X.sum()
+            client.close()
+            cluster.scheduler.kill()
+            cluster.scheduler.wait()
+            assert eventually(lambda: store_directories() <= before, 20)
+
+    def test_of_a_killed_cluster_the_next_start_removes_it(self):
+        before = store_directories()
+        with ProcessCluster(workers=1) as cluster, cluster.client() as client:
+            with daskps.proxy_graph():
+                assert client.submit(np.sum, X).result() == X.sum()
+            client.close()
+            for process in (*cluster.workers, cluster.scheduler):
+                process.kill()
+                process.wait()
+            left = store_directories() - before
+            assert left
+            with daskps.open_store("shm://"):
+                assert not left & store_directories()
+
+    @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+    def test_objects_of_a_killed_client_are_gone(self, cluster, client, how):
+        code = """
+            import sys, time
+            import numpy as np
+            from distributed import Client, Variable, wait
+            import daskps
+            with Client(sys.argv[1]) as client, daskps.proxy_graph():
+                future = client.submit(np.sum, np.ones(1 << 18))
+                wait(future)
+                print("stored", flush=True)
+                time.sleep(60)
+        """
+        process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(code), cluster.address],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            assert process.stdout.readline() == "stored\n"
+            assert objects(client) == 1
+            process.send_signal(how)
+        assert eventually(lambda: objects(client) == 0, 10)
+
+    def test_a_cluster_in_this_process(self):
+        before = store_directories()
+        with Client(
+            processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None
+        ) as client:
+            with daskps.proxy_graph():
+                assert from_array().sum().compute() == X.sum()
+                assert objects(client) == 4
+            assert eventually(lambda: objects(client) == 0, 2)
+        assert eventually(lambda: store_directories() <= before, 2)
+
+    def test_a_local_cluster(self):
+        before = store_directories()
+        with Client(
+            n_workers=1, threads_per_worker=1, dashboard_address=None
+        ) as client:
+            with daskps.proxy_graph():
+                assert from_array().sum().compute() == X.sum()
+            assert eventually(lambda: objects(client) == 0, 2)
+        assert eventually(lambda: store_directories() <= before, 2)
+
+
+# The scheduler plugin by itself
+
+
+class Loop:
+    def __init__(self):
+        self.callbacks = []
+
+    def add_callback(self, callback, *args):
+        self.callbacks.append(callback)
+
+
+class FakeScheduler:
+    """As much of a scheduler as the plugin's bookkeeping needs."""
+
+    address = "here"
+
+    def __init__(self):
+        self.handlers, self.stream_handlers = {}, {}
+        self.workers = {}
+        self.loop = Loop()
+        self.asked = []
+        self.tasks = self
+
+    def __getitem__(self, key):
+        self.asked.append(key)
+        return self
+
+    run_spec = None
+
+
+@pytest.fixture
+def plugin():
+    import asyncio
+
+    plugin = LifetimePlugin(daskps.__version__)
+    asyncio.run(plugin.start(FakeScheduler()))
+    return plugin
+
+
+class TestLifetimePlugin:
+    def test_looks_at_no_task_when_no_client_holds_anything(self, plugin):
+        scheduler = plugin._scheduler
+        plugin.update_graph(scheduler, client="c", tasks=["a", "b"])
+        assert scheduler.asked == []
+        plugin.hold("other", [(ObjectId("s", "1"), 10)])
+        plugin.update_graph(scheduler, client="c", tasks=["a", "b"])
+        assert scheduler.asked == []
+        plugin.update_graph(scheduler, client="other", tasks=["a", "b"])
+        assert scheduler.asked == ["a", "b"]
+
+    def test_nor_when_all_that_is_held_was_found(self, plugin):
+        scheduler = plugin._scheduler
+        id = ObjectId("s", "1")
+        node = ProxyNode("a", StoredValue(StoredBytes(id, 0, 10), [], []))
+        plugin.hold("c", [(id, 10)])
+        scheduler.run_spec = node
+        plugin.update_graph(scheduler, client="c", tasks=["a"])
+        scheduler.asked.clear()
+        plugin.update_graph(scheduler, client="c", tasks=["b"])
+        assert scheduler.asked == []
+
+    def test_evicts_after_the_last_of_tasks_and_clients(self, plugin):
+        scheduler = plugin._scheduler
+        id = ObjectId("s", "1")
+        scheduler.run_spec = ProxyNode("a", StoredValue(StoredBytes(id, 0, 10), [], []))
+        plugin.hold("c", [(id, 10)])
+        plugin.hold("d", [(id, 10)])
+        plugin.update_graph(scheduler, client="c", tasks=["a", "b"])
+        plugin.release("c", [id])
+        plugin.transition("a", "released", "forgotten")
+        plugin.remove_client(scheduler, "d")
+        assert plugin._evictions == []
+        plugin.transition("b", "memory", "released")
+        assert plugin._evictions == []
+        plugin.transition("b", "released", "forgotten")
+        assert plugin._evictions == [id]
+        assert plugin._evict in scheduler.loop.callbacks
+
+    def test_releasing_twice_or_what_was_never_held_is_no_error(self, plugin):
+        id = ObjectId("s", "1")
+        plugin.release("c", [id])
+        plugin.hold("c", [(id, 10)])
+        plugin.hold("d", [(id, 10)])
+        plugin._evictions.clear()
+        plugin.release("c", [id])
+        plugin.release("c", [id])
+        plugin.transition("unknown", "released", "forgotten")
+        plugin.remove_client(plugin._scheduler, "unknown")
+        assert plugin._evictions == [], "another client holds it"
+        plugin.release("d", [id])
+        assert plugin._evictions == [id]
+
+    def test_travels(self):
+        plugin = pickle.loads(pickle.dumps(LifetimePlugin("1.2.3")))
+        assert (plugin.version, plugin.name, plugin.idempotent) == (
+            "1.2.3",
+            "daskps",
+            True,
+        )
+
+
+def test_a_proxy_node_is_small_on_the_wire():
+    id = ObjectId("daskps-12345678", ("x" * 22, 1 << 20, 0))
+    node = ProxyNode("key", StoredValue(StoredBytes(id, 0, 1 << 20), [], []))
+    assert len(pickle.dumps(node)) < 400
+    assert node.data_producer
+
+
+def test_usage_shows_what_is_there(client):
+    with daskps.proxy_graph():
+        assert client.submit(np.sum, X).result() == X.sum()
+        usage = daskps.usage()
+        (row,) = [row for row in usage.values() if row["objects"]]
+        assert row["store"] == "shm://"
+        assert row["objects"] == usage.objects == 1
+        assert row["bytes"] == usage.nbytes >= X.nbytes
+        assert "shm://: 1 objects, 2.00 MiB" in repr(usage)

@@ -1,0 +1,145 @@
+"""A cluster whose scheduler or workers lack daskps, or have another version of it."""
+
+from __future__ import annotations
+
+import contextlib
+import textwrap
+
+import dask
+import numpy as np
+import pytest
+from processes import ProcessCluster, graph_nbytes, messages_sent
+
+import daskps
+
+pytestmark = pytest.mark.core
+
+# Python runs sitecustomize.py when it starts.
+BLOCKED = """
+    import sys
+
+    class Blocker:
+        def find_spec(self, name, path=None, target=None):
+            if name.partition(".")[0] == "daskps":
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    sys.meta_path.insert(0, Blocker())
+"""
+OTHER_VERSION = """
+    import importlib.metadata
+
+    original = importlib.metadata.version
+
+    def version(name):
+        return "0.0.7" if name == "daskps" else original(name)
+
+    importlib.metadata.version = version
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start a cluster, some of whose processes run something first."""
+    with contextlib.ExitStack() as stack:
+
+        def start(**first):
+            environments = {}
+            for who, code in first.items():
+                path = tmp_path / who
+                path.mkdir()
+                (path / "sitecustomize.py").write_text(textwrap.dedent(code))
+                environments[who] = {"PYTHONPATH": str(path)}
+            cluster = stack.enter_context(ProcessCluster(workers=1, **environments))
+            return stack.enter_context(cluster.client())
+
+        yield start
+
+
+def check_plain_dask_still_works(client):
+    value = np.ones(1000)
+    assert client.submit(np.sum, value, pure=False).result() == 1000
+    assert dask.delayed(np.sum)(value).compute() == 1000
+
+
+def check_every_way_in(client, match):
+    """Entering a block, a client of daskps, usage() and the pass by name."""
+    with pytest.raises(daskps.ClusterError, match=match) as error, daskps.proxy_graph():
+        pytest.fail("the block must not be entered")
+    check_plain_dask_still_works(client)
+    with pytest.raises(daskps.ClusterError, match=match):
+        daskps.Client(client.scheduler.address, set_as_default=False)
+    clients = client.run_on_scheduler(
+        lambda dask_scheduler: set(dask_scheduler.clients)
+    )
+    started = {name for name in clients if name.startswith("Client")}
+    assert started == {client.id}, "the one that could not start is closed"
+    with (
+        dask.config.set(optimizations=[daskps.optimize]),
+        pytest.raises(daskps.ClusterError, match=match),
+    ):
+        client.submit(np.sum, np.ones(1 << 18))
+    check_plain_dask_still_works(client)
+    return str(error.value)
+
+
+class TestMissing:
+    def test_on_the_scheduler(self, start):
+        client = start(scheduler=BLOCKED, worker=BLOCKED)
+        message = check_every_way_in(client, "not installed on the scheduler")
+        assert f"pip install daskps=={daskps.__version__}" in message
+        assert "every worker" in message
+        with pytest.raises(daskps.ClusterError, match="not installed on the scheduler"):
+            daskps.usage(client)
+
+    def test_on_the_workers(self, start):
+        client = start(worker=BLOCKED)
+        message = check_every_way_in(client, "not installed on a worker")
+        assert f"pip install daskps=={daskps.__version__}" in message
+
+
+class TestAnotherVersion:
+    def test_on_the_scheduler(self, start):
+        client = start(scheduler=OTHER_VERSION)
+        message = check_every_way_in(client, "the scheduler .* has daskps 0.0.7")
+        assert f"The client has daskps {daskps.__version__}" in message
+        assert f"pip install daskps=={daskps.__version__}" in message
+
+    def test_on_the_workers(self, start):
+        client = start(worker=OTHER_VERSION)
+        message = check_every_way_in(client, "worker tcp.* has daskps 0.0.7")
+        assert f"pip install daskps=={daskps.__version__}" in message
+
+
+class TestAnotherHost:
+    """Simulated by another user's view: a directory that a worker cannot see."""
+
+    def test_a_store_that_the_client_cannot_see(self, start, tmp_path):
+        hidden = """
+            import os
+            original = os.lstat
+
+            def lstat(path, **options):
+                if "daskps-" in str(path):
+                    raise FileNotFoundError(2, "No such file or directory", path)
+                return original(path, **options)
+
+            os.lstat = lstat
+        """
+        client = start(worker=hidden)
+        with (
+            pytest.raises(
+                daskps.ClusterError, match="cannot use the cluster's store"
+            ) as error,
+            daskps.proxy_graph(),
+        ):
+            pytest.fail("the block must not be entered")
+        assert "Worker tcp://" in str(error.value)
+        assert 'store="file:///shared/directory"' in str(error.value)
+        check_plain_dask_still_works(client)
+
+
+def test_a_cluster_that_has_all_it_needs(start):
+    client = start()
+    with daskps.proxy_graph(), messages_sent(client) as messages:
+        assert client.submit(np.sum, np.ones(1 << 18)).result() == 1 << 18
+    assert graph_nbytes(messages) < 10_000

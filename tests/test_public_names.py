@@ -1,0 +1,70 @@
+"""The names that people may use."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import daskps
+
+pytestmark = pytest.mark.core
+
+# A name that is missing here, or there, is a decision to be made.
+PUBLIC = [
+    "Client",
+    "ClusterError",
+    "ConfigError",
+    "DaskpsError",
+    "ObjectMissingError",
+    "StoreError",
+    "StoreFullError",
+    "__version__",
+    "explain",
+    "open_store",
+    "optimize",
+    "proxy",
+    "proxy_graph",
+    "usage",
+]
+
+
+def test_public_names():
+    assert sorted(daskps.__all__) == sorted(PUBLIC)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_object_is_documented(name):
+    value = getattr(daskps, name)
+    if name == "__version__":
+        assert value.count(".") >= 2
+    else:
+        assert inspect.getdoc(value)
+        assert value.__doc__, "inherited, not its own"
+
+
+def test_every_public_method_is_documented():
+    for name in daskps.__all__:
+        value = getattr(daskps, name)
+        if inspect.isclass(value) and value.__module__.startswith("daskps"):
+            for method in vars(value):
+                if not method.startswith("_") and callable(vars(value)[method]):
+                    assert inspect.getdoc(vars(value)[method]), f"{name}.{method}"
+
+
+def test_every_error_is_a_daskps_error():
+    errors = [getattr(daskps, n) for n in daskps.__all__ if n.endswith("Error")]
+    assert len(errors) >= 6
+    assert all(issubclass(error, daskps.DaskpsError) for error in errors)
+
+
+def test_importing_prints_nothing_and_warns_of_nothing():
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning:daskps", "-c", "import daskps"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr) == ("", "")

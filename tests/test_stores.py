@@ -1,0 +1,578 @@
+"""What every store does, and what the two kinds of directories do besides."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import multiprocessing
+import os
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+
+import dask
+import numpy as np
+import pytest
+from proxystore.connectors.protocols import Connector
+from proxystore.store import Store
+
+import daskps
+from daskps.stores import directory as directories
+from daskps.stores import opened
+from daskps.stores.directory import OwnedDirectory, check_private, sweep
+from daskps.stores.segments import SegmentConnector, SegmentKey
+
+pytestmark = pytest.mark.core
+MIB = 1 << 20
+
+
+@pytest.fixture(params=["shm", "file"])
+def url(request, tmp_path):
+    return "shm://" if request.param == "shm" else tmp_path.as_uri()
+
+
+@pytest.fixture
+def store(url):
+    with daskps.open_store(url) as store:
+        yield store
+
+
+@pytest.fixture
+def connector(store):
+    return store.connector
+
+
+def files(connector):
+    """Names of the objects in a connector's directories."""
+    names = [name for d in connector.directories for name in os.listdir(d)]
+    return sorted(name for name in names if name != directories.LOCK)
+
+
+class TestEveryStore:
+    """The conformance suite."""
+
+    def test_is_a_connector_of_proxystore(self, connector):
+        assert isinstance(connector, Connector)
+
+    @pytest.mark.parametrize("nbytes", [0, 1, 4095, 4096, 4097, 20 * MIB + 3])
+    def test_gives_back_what_was_put(self, connector, nbytes):
+        data = np.random.default_rng(nbytes).bytes(nbytes)
+        assert bytes(connector.get(connector.put(data))) == data
+
+    @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+    def test_takes_every_kind_of_buffer(self, connector, kind):
+        assert bytes(connector.get(connector.put(kind(b"abc")))) == b"abc"
+
+    def test_joins_many_frames(self, connector):
+        frames = [bytes([i % 256]) * (i % 5) for i in range(3000)]
+        key = connector.put_frames(frames)
+        assert bytes(connector.get(key)) == b"".join(frames)
+
+    @pytest.mark.parametrize(
+        "select",
+        [
+            np.s_[:],
+            np.s_[::2],
+            np.s_[:, ::-1],
+            np.s_[3:90, 5:70],
+            np.s_[..., 1],
+            np.s_[:0],
+        ],
+    )
+    def test_writes_strided_arrays_in_c_order(self, connector, select):
+        whole = np.arange(100 * 80 * 30).reshape(100, 80, 30)
+        for array in (whole[select], whole[select].T):
+            key = connector.put_frames([b"head", array])
+            assert bytes(connector.get(key)) == b"head" + array.tobytes()
+
+    def test_puts_and_gets_several(self, connector):
+        keys = connector.put_batch([b"a", b"b", b""])
+        assert [bytes(data) for data in connector.get_batch(keys)] == [b"a", b"b", b""]
+
+    def test_equal_objects_have_keys_of_their_own(self, connector):
+        one, two = connector.put(b"same"), connector.put(b"same")
+        assert one != two
+        connector.evict(one)
+        assert bytes(connector.get(two)) == b"same"
+
+    def test_knows_what_it_has(self, connector):
+        key = connector.put(b"x")
+        assert connector.exists(key)
+        connector.evict(key)
+        assert not connector.exists(key)
+        assert connector.get(key) is None
+        assert connector.get_batch([key, key]) == [None, None]
+
+    def test_evicting_twice_is_no_error(self, connector):
+        key = connector.put(b"x")
+        connector.evict(key)
+        connector.evict(key)
+        assert files(connector) == []
+
+    def test_what_was_read_outlives_eviction(self, connector):
+        key = connector.put(bytes(MIB))
+        data = connector.get(key)
+        connector.evict(key)
+        assert bytes(data) == bytes(MIB)
+
+    def test_what_a_reader_writes_nobody_else_sees(self, connector):
+        key = connector.put(bytes(MIB))
+        mine, other = connector.get(key), connector.get(key)
+        mine[:3] = b"abc"
+        assert bytes(mine[:3]) == b"abc"
+        assert bytes(other[:3]) == bytes(3)
+        assert bytes(connector.get(key)[:3]) == bytes(3)
+
+    def test_an_object_of_another_size_is_not_the_object(self, connector):
+        key = connector.put(b"12345")
+        path = os.path.join(connector.directories[key.place], key.name)
+        os.truncate(path, 4)
+        assert connector.get(key) is None
+        assert not connector.exists(key)
+
+    def test_a_connector_made_from_its_config_has_the_same_objects(self, connector):
+        key = connector.put(b"shared")
+        other = type(connector).from_config(connector.config())
+        assert bytes(other.get(key)) == b"shared"
+        other.close()
+        assert bytes(connector.get(key)) == b"shared", "it is not the owner"
+
+    def test_closing_leaves_nothing(self, url):
+        store = daskps.open_store(url)
+        store.connector.put(b"x")
+        paths = store.connector.directories
+        assert all(map(os.path.exists, paths))
+        store.close()
+        assert not any(map(os.path.exists, paths))
+        store.close()
+
+    def test_a_collected_store_leaves_nothing(self, connector):
+        owner = OwnedDirectory(os.path.dirname(connector.directories[0]))
+        path = owner.path
+        SegmentConnector([path]).put(b"x")
+        del owner
+        assert not os.path.exists(path)
+
+    def test_many_threads(self, connector):
+        def work(i):
+            data = bytes([i]) * (1000 * i + 1)
+            key = connector.put(data)
+            same = bytes(connector.get(key)) == data
+            connector.evict(key)
+            return same and not connector.exists(key)
+
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            assert all(pool.map(work, range(200)))
+        assert files(connector) == []
+
+    def test_many_processes(self, connector):
+        context = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
+            keys = list(pool.map(put_number, [connector.config()] * 40, range(40)))
+            numbers = pool.map(get_number, [connector.config()] * 40, keys)
+            assert list(numbers) == list(range(40))
+        assert len(files(connector)) == 40
+
+    def test_only_this_user_can_look(self, connector):
+        old = os.umask(0)
+        try:
+            key = connector.put(b"secret")
+        finally:
+            os.umask(old)
+        for path in connector.directories:
+            assert stat.S_IMODE(os.stat(path).st_mode) == 0o700
+        path = os.path.join(connector.directories[key.place], key.name)
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+
+    def test_names_cannot_be_guessed(self, connector):
+        names = {connector.put(b"").name for _ in range(100)}
+        assert len(names) == 100
+        assert all(len(name) >= 21 for name in names), "fewer than 128 bits"
+
+    def test_mapping_uses_no_file_descriptor(self, connector):
+        keys = [connector.put(bytes(5000)) for _ in range(50)]
+        before = len(os.listdir("/proc/self/fd"))
+        mapped = connector.get_batch(keys)
+        assert len(os.listdir("/proc/self/fd")) == before
+        assert len(mapped) == 50
+
+    def test_mappings_go_with_their_last_view(self, connector):
+        key = connector.put(bytes(MIB))
+
+        def mapped():
+            with open("/proc/self/maps") as maps:
+                return key.name in maps.read()
+
+        array = np.frombuffer(connector.get(key), "u1")[5:10]
+        assert mapped()
+        del array
+        assert not mapped()
+
+    def test_holds_values_for_proxystore(self, store):
+        value = {"a": np.arange(10), "b": [b"x" * 100_000]}
+        key = store.put(value)
+        new = store.get(key)
+        np.testing.assert_array_equal(new["a"], value["a"])
+        assert new["b"] == value["b"]
+        new["a"][0] = 99
+        assert store.get(key)["a"][0] == 0, "each get makes a new object"
+
+    def test_serves_proxies_made_by_hand(self, store):
+        proxy = store.proxy(np.arange(10))
+        assert proxy.sum() == 45
+
+
+def put_number(config, number):
+    connector = SegmentConnector.from_config(config)
+    return connector.put(number.to_bytes(4, "little") * 10_000)
+
+
+def get_number(config, key):
+    data = bytes(SegmentConnector.from_config(config).get(key))
+    assert data[:4] * 10_000 == data
+    return int.from_bytes(data[:4], "little")
+
+
+class TestAHalfWrittenObject:
+    """is never visible: it has its name once it is whole."""
+
+    def test_while_it_is_written(self, tmp_path):
+        connector = make_connector(tmp_path)
+        seen = []
+
+        class Slow(list):
+            def __iter__(self):
+                yield b"first half"
+                seen.extend(os.listdir(connector.directories[0]))
+                yield b"second half"
+
+        key = connector.put_frames(Slow([b"first half", b"second half"]))
+        assert seen
+        assert key.name not in seen
+        assert bytes(connector.get(key)) == b"first halfsecond half"
+
+    def test_after_an_error(self, tmp_path):
+        connector = make_connector(tmp_path)
+        with pytest.raises(TypeError):
+            connector.put_frames([b"good", NotABuffer()])
+        assert os.listdir(connector.directories[0]) == []
+
+    def test_after_kill(self, tmp_path):
+        connector = make_connector(tmp_path)
+        code = (
+            "import os, signal, sys\n"
+            "from daskps.stores.segments import SegmentConnector\n"
+            "class Dying(list):\n"
+            "    def __iter__(self):\n"
+            "        yield b'x' * 100_000\n"
+            "        os.kill(os.getpid(), signal.SIGKILL)\n"
+            "class Twice:\n"
+            "    frames = [b'x' * 100_000, b'y']\n"
+            "    calls = 0\n"
+            "    def __iter__(self):\n"
+            "        Twice.calls += 1\n"
+            "        return iter(self.frames if self.calls == 1 else Dying())\n"
+            "SegmentConnector(sys.argv[1:]).put_frames(Twice())\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, *connector.directories], check=False
+        )
+        assert done.returncode == -signal.SIGKILL
+        left = os.listdir(connector.directories[0])
+        assert all(name.endswith(".part") for name in left)
+        assert len(left) == 1
+
+
+class NotABuffer:
+    def __len__(self):
+        return 3
+
+
+def make_connector(*parents, reserve=0):
+    paths = []
+    for i, parent in enumerate(parents):
+        path = os.path.join(parent, f"objects{i}")
+        os.mkdir(path, 0o700)
+        paths.append(path)
+    return SegmentConnector(paths, reserve)
+
+
+@pytest.fixture
+def tiny(tmp_path_factory):
+    """A tmpfs of 2 MiB, as /dev/shm may be in a container."""
+    path = tmp_path_factory.mktemp("tiny")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(path)]
+    try:
+        done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    except FileNotFoundError as e:
+        pytest.skip(f"no mount command: {e}")
+    if done.returncode:
+        pytest.skip(f"may not mount a tmpfs: {done.stderr.strip()}")
+    yield path
+    subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+class TestNoRoom:
+    @pytest.fixture
+    def store(self, tiny, tmp_path):
+        with (
+            dask.config.set(
+                {
+                    "daskps.shm.directory": str(tiny),
+                    "daskps.shm.reserve": 0,
+                    "temporary-directory": str(tmp_path),
+                }
+            ),
+            daskps.open_store("shm://") as store,
+        ):
+            yield store
+
+    def test_objects_go_to_the_temporary_directory_with_one_warning(
+        self, store, tmp_path
+    ):
+        connector = store.connector
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            keys = [connector.put(bytes([i]) * MIB) for i in range(4)]
+        for i, key in enumerate(keys):
+            assert bytes(connector.get(key)) == bytes([i]) * MIB
+        assert [key.place for key in keys[:1] + keys[-1:]] == [0, 1]
+        assert any(tmp_path.glob("daskps-*/*"))
+        (warning,) = warned
+        assert "no room" in str(warning.message)
+        assert "--shm-size" in str(warning.message)
+        assert connector.directories[0] in str(warning.message)
+
+    def test_room_that_goes_while_writing(self, tiny, tmp_path):
+        # What statvfs promises, another process may take before the last byte is
+        # written. With a reserve below zero, statvfs is never the one to say no.
+        connector = make_connector(tiny, tmp_path, reserve=-100 * MIB)
+        with pytest.warns(UserWarning, match="no room"):
+            key = connector.put(b"z" * (3 * MIB))
+        assert key.place == 1
+        assert bytes(connector.get(key)) == b"z" * (3 * MIB)
+        assert os.listdir(connector.directories[0]) == [], "nothing half-written"
+
+    def test_the_reserve_stays_free(self, tiny, tmp_path):
+        connector = make_connector(tiny, tmp_path, reserve=MIB)
+        assert connector.put(bytes(MIB // 2)).place == 0
+        with pytest.warns(UserWarning, match="no room"):
+            assert connector.put(bytes(MIB)).place == 1
+
+    def test_room_that_comes_back_is_used_again(self, tiny, tmp_path):
+        connector = make_connector(tiny, tmp_path)
+        key = connector.put(bytes(3 * MIB // 2))
+        with pytest.warns(UserWarning, match="no room"):
+            assert connector.put(bytes(MIB)).place == 1
+        connector.evict(key)
+        assert connector.put(bytes(MIB)).place == 0
+
+    def test_nowhere_at_all(self, tiny):
+        connector = make_connector(tiny)
+        with pytest.raises(daskps.StoreFullError) as error:
+            connector.put(bytes(3 * MIB))
+        assert "3.00 MiB" in str(error.value)
+        assert connector.directories[0] in str(error.value)
+        assert os.listdir(connector.directories[0]) == []
+        assert bytes(connector.get(connector.put(b"small"))) == b"small"
+
+
+class TestPrivacy:
+    def test_a_symbolic_link_is_refused(self, tmp_path):
+        real = tmp_path / "real"
+        real.mkdir(0o700)
+        link = tmp_path / "link"
+        link.symlink_to(real)
+        with pytest.raises(PermissionError, match="symbolic link"):
+            SegmentConnector([str(link)])
+
+    def test_a_directory_that_others_may_enter_is_refused(self, tmp_path):
+        path = tmp_path / "open"
+        path.mkdir()
+        path.chmod(0o750)
+        with pytest.raises(PermissionError, match="0700"):
+            SegmentConnector([str(path)])
+
+    def test_a_directory_of_another_user_is_refused(self, tmp_path):
+        if os.geteuid() != 0:
+            pytest.skip("only root can give a directory away")
+        path = tmp_path / "theirs"
+        path.mkdir(0o700)
+        os.chown(path, 12345, 12345)
+        with pytest.raises(PermissionError, match="12345"):
+            check_private(str(path))
+
+    def test_an_object_is_not_read_through_a_symbolic_link(self, tmp_path):
+        connector = make_connector(tmp_path)
+        secret = tmp_path / "secret"
+        secret.write_bytes(b"12345")
+        name = os.path.join(connector.directories[0], "planted")
+        os.symlink(secret, name)
+        with pytest.raises(OSError, match="symbolic links"):
+            connector.get(SegmentKey("planted", 5, 0))
+
+    def test_a_missing_directory_is_an_error_at_once(self, tmp_path):
+        with pytest.raises(FileNotFoundError):
+            SegmentConnector([str(tmp_path / "nowhere")])
+
+    def test_a_url_of_a_missing_directory(self, tmp_path):
+        with pytest.raises(daskps.ConfigError, match=r"nowhere.*exists"):
+            daskps.open_store((tmp_path / "nowhere").as_uri())
+
+
+HOLDER = """
+import os, sys, time
+from daskps.stores.directory import OwnedDirectory
+owned = OwnedDirectory(sys.argv[1])
+open(os.path.join(owned.path, "object"), "w").close()
+print(owned.path, flush=True)
+time.sleep(60)
+"""
+
+
+@contextlib.contextmanager
+def holder(parent):
+    """A process that owns a directory; gives process and directory."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(parent)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        yield process, process.stdout.readline().strip()
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+class TestSweep:
+    def test_removes_what_a_killed_process_left_and_nothing_else(self, tmp_path):
+        mine = OwnedDirectory(str(tmp_path))
+        with holder(tmp_path) as (_, living), holder(tmp_path) as (victim, dead):
+            assert sweep(str(tmp_path)) == []
+            victim.kill()
+            victim.wait()
+            assert os.path.exists(dead)
+            assert sweep(str(tmp_path), dry_run=True) == [dead]
+            assert os.path.exists(dead)
+            assert sweep(str(tmp_path)) == [dead]
+            assert not os.path.exists(dead)
+            assert os.path.exists(living)
+            assert os.path.exists(mine.path)
+        mine.remove()
+
+    def test_happens_when_a_store_is_opened(self, tmp_path):
+        with holder(tmp_path) as (victim, dead):
+            pass
+        assert victim.returncode == -signal.SIGKILL
+        assert os.path.exists(dead)
+        with daskps.open_store(tmp_path.as_uri()):
+            assert not os.path.exists(dead)
+
+    def test_leaves_other_things_alone(self, tmp_path):
+        (tmp_path / "other").mkdir(0o700)
+        (tmp_path / "daskps-open").mkdir()
+        (tmp_path / "daskps-open").chmod(0o755)
+        (tmp_path / "daskps-file").write_text("")
+        (tmp_path / "daskps-link").symlink_to(tmp_path / "other")
+        (tmp_path / "daskps-without-lock").mkdir(0o700)
+        assert sweep(str(tmp_path)) == []
+        assert len(list(tmp_path.iterdir())) == 5
+
+    def test_of_a_directory_that_is_not_there(self, tmp_path):
+        assert sweep(str(tmp_path / "nowhere")) == []
+
+    def test_spares_a_directory_that_is_being_made(self, tmp_path):
+        new = tmp_path / f"{directories.NEW_PREFIX}abc"
+        new.mkdir(0o700)
+        assert sweep(str(tmp_path)) == []
+        old = time.time() - 2 * directories.NEW_GRACE
+        os.utime(new, (old, old))
+        assert sweep(str(tmp_path)) == [str(new)]
+
+    def test_by_several_at_once(self, tmp_path):
+        with holder(tmp_path) as (_, dead):
+            pass
+        barrier = threading.Barrier(4)
+
+        def work(_):
+            barrier.wait()
+            return sweep(str(tmp_path))
+
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            swept = list(pool.map(work, range(4)))
+        assert [dead] in swept
+        assert not os.path.exists(dead)
+
+
+class TestFork:
+    """A forked process shares the directories of its parent, and deletes nothing."""
+
+    @pytest.mark.parametrize("ending", ["close", "exit", "collect"])
+    def test_a_child_deletes_nothing(self, url, ending, tmp_path):
+        code = (
+            "import os, sys, daskps\n"
+            "store = daskps.open_store(sys.argv[1])\n"
+            "paths = store.connector.directories\n"
+            "key = store.connector.put(b'x')\n"
+            "if os.fork() == 0:\n"
+            "    if sys.argv[2] == 'close': store.close()\n"
+            "    if sys.argv[2] == 'collect': del store\n"
+            "    sys.exit()\n"
+            "assert os.wait()[1] == 0\n"
+            "assert bytes(store.connector.get(key)) == b'x'\n"
+            "store.close()\n"
+            "assert not any(map(os.path.exists, paths))\n"
+        )
+        subprocess.run([sys.executable, "-c", code, url, ending], check=True)
+
+
+class TestOpenStores:
+    """Stores that several users in one process share."""
+
+    def test_the_last_user_closes(self, tmp_path):
+        config = Store("shared", make_connector(tmp_path), register=False).config()
+        first, second = opened.acquire(config), opened.acquire(config)
+        assert first is second
+        key = first.connector.put(b"x")
+        opened.release("shared")
+        assert bytes(opened.read("shared", key)) == b"x"
+        opened.release("shared")
+        with pytest.raises(daskps.ObjectMissingError, match="not open in this process"):
+            opened.read("shared", key)
+
+    def test_a_missing_object_says_what_to_do(self, tmp_path):
+        connector = make_connector(tmp_path)
+        opened.add(Store("mine", connector, register=False))
+        try:
+            with pytest.raises(daskps.ObjectMissingError) as error:
+                opened.read("mine", SegmentKey("gone", 3, 0))
+            assert "gone" in str(error.value)
+            assert "Submit the computation again" in str(error.value)
+        finally:
+            opened.close("mine")
+
+    def test_releasing_and_evicting_what_is_not_there_is_no_error(self):
+        opened.release("never opened")
+        opened.evict("never opened", None)
+        opened.close("never opened")
+
+
+def test_a_store_is_in_the_temporary_directory_of_dask(tmp_path):
+    with (
+        dask.config.set({"temporary-directory": str(tmp_path)}),
+        daskps.open_store("shm://") as store,
+    ):
+        first, second = store.connector.directories
+        assert os.path.dirname(first) == dask.config.get("daskps.shm.directory")
+        assert os.path.dirname(second) == str(tmp_path)
+    assert tempfile.gettempdir() != str(tmp_path)
+
+
+def test_open_store_takes_nothing_but_urls():
+    with pytest.raises(daskps.ConfigError, match="shm://"):
+        daskps.open_store(None)

@@ -1,0 +1,490 @@
+"""The other ways into Dask: what functions carry, futures, scatter, tasks that submit."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import subprocess
+import sys
+
+import dask
+import dask.array as da
+import dask.graph_manipulation
+import numpy as np
+import pytest
+from distributed import (
+    Future,
+    Queue,
+    Variable,
+    as_completed,
+    fire_and_forget,
+    get_client,
+    secede,
+    wait,
+    worker_client,
+)
+from processes import ProcessCluster, eventually, graph_nbytes, messages_sent
+from proxystore.connectors.file import FileConnector
+from proxystore.proxy import Proxy, is_resolved
+from proxystore.store import Store
+from proxystore.store.executor import StoreExecutor
+
+import daskps
+
+MIB = 1 << 20
+
+
+def array(seed=0, nbytes=2 * MIB):
+    return np.random.default_rng(seed).random(nbytes // 8)
+
+
+class Instance:
+    def __init__(self, data):
+        self.data = data
+
+    def get(self, i):
+        assert type(self.data) is np.ndarray
+        return float(self.data[i])
+
+
+class Reduced:
+    """Pickles itself in its own way, so that nobody sees what is in it."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data):
+        self.data = data
+
+    def __reduce__(self):
+        return Reduced, (self.data,)
+
+
+def pick(i, w=None):
+    assert type(w) is np.ndarray
+    return float(w[i])
+
+
+def total(x, *others):
+    assert type(x) is np.ndarray
+    return float(x.sum())
+
+
+def of_reduced(i, reduced):
+    return float(reduced.data[i])
+
+
+def carrying_functions(data):
+    def closure(i):
+        return float(data[i])
+
+    def default(i, data=data):
+        return float(data[i])
+
+    def keyword(i, *, data=data):
+        return float(data[i])
+
+    return {
+        "partial": functools.partial(pick, w=data),
+        "nested partial": functools.partial(functools.partial(pick, w=data)),
+        "closure": closure,
+        "closure in a closure": lambda i: closure(i) * 1.0,
+        "default": default,
+        "keyword default": keyword,
+        "lambda default": lambda i, data=data: float(data[i]),
+        "method": Instance(data).get,
+        "partial of a method": functools.partial(Instance(data).get),
+    }
+
+
+FUNCTIONS = list(carrying_functions(np.zeros(1)))
+
+
+@pytest.mark.parametrize("kind", FUNCTIONS)
+def test_what_functions_carry(client, kind):
+    data = array()
+    function = carrying_functions(data)[kind]
+    with daskps.proxy_graph(), messages_sent(client) as messages:
+        assert client.gather(client.map(function, [0, 1, 2])) == list(data[:3])
+        assert client.submit(function, 3, pure=False).result() == data[3]
+        assert dask.delayed(function)(4).compute() == data[4]
+        blocks = da.ones(4, chunks=2).map_blocks(lambda b: b * function(5), dtype="f8")
+        np.testing.assert_array_equal(blocks.compute(), np.full(4, data[5]))
+        assert daskps.usage(client).objects
+    assert graph_nbytes(messages) < MIB
+
+
+def test_a_global_variable_that_a_function_of_main_uses(client):
+    program = f"""
+import numpy as np, daskps
+from distributed import Client
+big = np.random.default_rng(0).random(1 << 18)
+def pick(i):
+    return float(big[i])
+with Client({client.scheduler.address!r}) as client, daskps.proxy_graph():
+    assert client.gather(client.map(pick, range(4))) == list(big[:4])
+    assert daskps.usage().objects
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_instances_that_pickle_in_their_own_way(client):
+    data = array()
+    with daskps.proxy_graph(), messages_sent(client) as messages:
+        futures = client.map(of_reduced, range(3), [Reduced(data)] * 3)
+        assert client.gather(futures) == list(data[:3])
+    assert graph_nbytes(messages) < MIB
+
+
+def test_a_scikit_learn_model(client):
+    ensemble = pytest.importorskip("sklearn.ensemble")
+    x = array().reshape(-1, 8)[:2000]
+    y = (x[:, 0] > 0.5).astype(int)
+    model = ensemble.RandomForestClassifier(n_estimators=30, random_state=0).fit(x, y)
+    with daskps.proxy_graph(), messages_sent(client) as messages:
+        predicted = da.from_array(x, chunks=(500, 8)).map_blocks(
+            model.predict, drop_axis=1, dtype=int
+        )
+        np.testing.assert_array_equal(predicted.compute(), model.predict(x))
+    assert graph_nbytes(messages) < MIB
+
+
+def test_two_maps_with_the_same_keyword(client):
+    data = array()
+    with daskps.proxy_graph():
+        first = client.map(pick, range(3), w=data, pure=False)
+        second = client.map(pick, range(3), w=data, pure=False)
+        assert client.gather(first + second) == 2 * list(data[:3])
+
+
+def test_a_map_keyword_of_which_dask_would_make_a_task(client):
+    """Above 100 kB, and below the threshold: the second one fails in plain Dask."""
+    small = array(nbytes=150_000)
+    with daskps.proxy_graph():
+        for _ in range(2):
+            futures = client.map(pick, range(3), w=small, pure=False)
+            assert client.gather(futures) == list(small[:3])
+
+
+def test_map_in_batches(client):
+    data = [array(i) for i in range(6)]
+    with daskps.proxy_graph(), messages_sent(client) as messages:
+        futures = client.map(total, data, batch_size=2)
+        assert client.gather(futures) == [x.sum() for x in data]
+    assert graph_nbytes(messages) < MIB
+
+
+def test_executor(client):
+    data = array()
+    with daskps.proxy_graph(), client.get_executor() as executor:
+        assert executor.submit(total, data).result() == data.sum()
+        assert list(executor.map(total, [data, data])) == [data.sum()] * 2
+
+
+def test_futures_in_variables_and_queues_and_published(client, other_client):
+    data = array()
+    with daskps.proxy_graph():
+        future = client.submit(np.negative, data)
+        Variable("v", client=client).set(future)
+        Queue("q", client=client).put(future)
+        client.publish_dataset(d=future)
+        wait(future)
+        del future
+    got = [
+        Variable("v", client=other_client).get(),
+        Queue("q", client=other_client).get(),
+        other_client.get_dataset("d"),
+    ]
+    for future in got:
+        assert isinstance(future, Future)
+        np.testing.assert_array_equal(future.result(), -data)
+    del got, future
+    client.unpublish_dataset("d")
+    Variable("v", client=client).delete()
+    Queue("q", client=client).close()
+
+
+def test_as_completed_and_fire_and_forget(client):
+    data = [array(i) for i in range(3)]
+    with daskps.proxy_graph():
+        futures = client.map(np.negative, data)
+        done = {f.key: r for f, r in as_completed(futures, with_results=True)}
+        for future, x in zip(futures, data, strict=True):
+            np.testing.assert_array_equal(done[future.key], -x)
+        flag = Variable("done", client=client)
+        fire_and_forget(client.submit(set_flag, data[0]))
+        assert flag.get(timeout=10) == data[0].sum()
+        flag.delete()
+
+
+def set_flag(x):
+    Variable("done").set(float(x.sum()))
+
+
+def test_optimize_persist_and_visualize(client, tmp_path):
+    pytest.importorskip("graphviz", reason="only needed to draw")
+    x = da.from_array(array(), chunks=1 << 16) + 1
+    with daskps.proxy_graph():
+        x.visualize(filename=str(tmp_path / "x.dot"), format="dot")
+
+
+def test_optimized_collections(client):
+    data = array()
+    (x,) = dask.optimize(da.from_array(data, chunks=1 << 16) + 1)
+    with daskps.proxy_graph():
+        np.testing.assert_array_equal(x.compute(), data + 1)
+
+
+def test_graph_manipulation(client):
+    data = array()
+    x = da.from_array(data, chunks=1 << 16)
+    y = dask.graph_manipulation.bind(x + 1, x.sum())
+    with daskps.proxy_graph():
+        np.testing.assert_array_equal(y.compute(), data + 1)
+        np.testing.assert_array_equal(dask.graph_manipulation.clone(x).compute(), data)
+
+
+class Counter:
+    def __init__(self, data):
+        self.data = data
+
+    def first(self):
+        return float(self.data[0])
+
+
+def test_actors(client):
+    data = array()
+    with daskps.proxy_graph(), messages_sent(client) as messages:
+        actor = client.submit(Counter, data, actor=True).result()
+        assert actor.first().result() == data[0]
+    assert graph_nbytes(messages) < MIB
+
+
+# Scatter
+
+
+@pytest.mark.parametrize("broadcast", [False, True])
+@pytest.mark.parametrize("hash", [False, True])
+def test_scatter_gives_what_it_gives_without(client, hash, broadcast):
+    big, small = array(), array(1, nbytes=80)
+    options = {"hash": hash, "broadcast": broadcast}
+    with daskps.proxy_graph():
+        one = client.scatter(big, **options)
+        several = client.scatter([big, small], **options)
+        named = client.scatter({"big-one": big, "small-one": small}, **options)
+    assert isinstance(one, Future)
+    assert type(several) is list
+    assert list(named) == ["big-one", "small-one"]
+    for future in (one, several[0], named["big-one"]):
+        assert future.status == "finished"
+        np.testing.assert_array_equal(future.result(), big)
+    for future in (several[1], named["small-one"]):
+        np.testing.assert_array_equal(future.result(), small)
+    if hash:
+        assert one.key == several[0].key
+    if broadcast:
+        assert len(client.who_has(one)[one.key]) == 2
+
+
+def test_scattered_data_does_not_pass_through_the_scheduler(client):
+    with daskps.proxy_graph(), messages_sent(client) as messages:
+        future = client.scatter(array())
+        assert daskps.usage(client).objects == 1
+    assert graph_nbytes(messages) < MIB
+    del future
+
+
+def test_scattered_data_survives_its_worker():
+    data = array()
+    with ProcessCluster() as cluster, daskps.Client(cluster.address) as client:
+        workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
+        future = client.scatter(data, workers=[workers[0]])
+        assert client.who_has(future)[future.key] == (workers[0],)
+        client.run(os._exit, 1, workers=[workers[0]], on_error="ignore")
+        assert eventually(lambda: client.ncores().keys() == {workers[1]}, 20)
+        assert client.submit(total, future).result(timeout=30) == data.sum()
+
+
+# Tasks that submit tasks
+
+
+def submits_with_worker_client(seed):
+    x = array(seed)
+    with worker_client() as client:
+        return client.gather([client.submit(total, x, i) for i in range(3)])
+
+
+def submits_with_get_client(seed):
+    x = array(seed)
+    client = get_client()
+    futures = [client.submit(total, x, i) for i in range(3)]
+    secede()
+    return client.gather(futures)
+
+
+@pytest.mark.parametrize(
+    "submits", [submits_with_worker_client, submits_with_get_client]
+)
+def test_tasks_that_submit_tasks(submits):
+    """On a cluster of their own: tasks have the settings of the session opened last."""
+    with ProcessCluster() as cluster, cluster.client() as client:
+        with daskps.proxy_graph():
+            client.submit(submits, 6, pure=False).result()  # imports what it needs
+            before = peak(cluster.scheduler.pid, reset=True)
+            future = client.submit(submits, 7, pure=False)
+            assert future.result() == [array(7).sum()] * 3
+        assert peak(cluster.scheduler.pid) - before < 5 * MIB
+
+
+def peak(pid, reset=False):
+    if reset:
+        with open(f"/proc/{pid}/clear_refs", "w") as f:
+            f.write("5")
+    with open(f"/proc/{pid}/status") as f:
+        line = next(line for line in f if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+def test_an_asynchronous_client_scatters(cluster):
+    async def main():
+        async with daskps.Client(cluster.address, asynchronous=True) as client:
+            future = await client.scatter(array())
+            assert await client.submit(total, future) == array().sum()
+
+    asyncio.run(main())
+
+
+# Without touching the code
+
+
+def test_preload(client):
+    program = f"""
+import sys
+import numpy as np
+from distributed import Client
+with Client({client.scheduler.address!r}) as client:
+    a = np.random.default_rng(0).random(1 << 18)
+    assert client.submit(np.sum, a).result() == a.sum()
+    assert "daskps" in sys.modules
+    import daskps
+    assert daskps.usage().objects
+"""
+    environment = {"DASK_DISTRIBUTED__CLIENT__PRELOAD": '["daskps.preload"]'}
+    command = [sys.executable, "-c", program]
+    subprocess.run(command, check=True, timeout=60, env={**os.environ, **environment})
+
+
+# Proxies made by hand
+
+
+def kind_and_sum(x):
+    return type(x).__name__, isinstance(x, np.ndarray), float(np.sum(x))
+
+
+def test_a_proxy_made_by_hand_arrives_as_one(client):
+    data = array()
+    with daskps.proxy_graph():
+        proxy = daskps.proxy(data)
+        assert type(proxy) is Proxy
+        result = client.submit(kind_and_sum, proxy).result()
+        assert result == ("Proxy", True, data.sum())
+        assert client.submit(kind_and_sum, x=proxy, pure=False).result() == result
+        assert dask.base.tokenize(proxy) == dask.base.tokenize(proxy)
+        assert isinstance(proxy, np.ndarray)
+        assert dask.sizeof.sizeof(proxy) < 1000
+        assert not is_resolved(proxy), "nobody had to read it here"
+        assert daskps.usage(client).objects == 1
+
+
+def test_a_proxy_keeps_its_object_until_it_is_gone(client):
+    with daskps.proxy_graph():
+        proxy = daskps.proxy(array())
+    assert eventually(lambda: daskps.usage(client).objects == 1)
+    future = client.submit(kind_and_sum, proxy)
+    assert future.result()[2] == array().sum()
+    del proxy, future
+
+
+def test_a_proxy_returned_by_a_task(client, tmp_path):
+    with Store("by-hand", FileConnector(str(tmp_path)), register=True) as store:
+        proxy = daskps.proxy(array(), store)
+        with daskps.proxy_graph():
+            back = client.submit(give_back, proxy).result()
+        assert type(back) is Proxy
+        np.testing.assert_array_equal(np.asarray(back), array())
+
+
+def give_back(x):
+    return x
+
+
+def is_large(value):
+    return isinstance(value, np.ndarray)
+
+
+def negative(x):
+    return -np.asarray(x)
+
+
+@pytest.mark.parametrize("ours", [False, True])
+def test_store_executor(cluster, client, tmp_path, ours):
+    made = daskps.Client(cluster.address) if ours else cluster.client()
+    with (
+        Store("executor", FileConnector(str(tmp_path)), register=True) as store,
+        made as inner,
+    ):
+        # ownership=True, ProxyStore's default, fails with current Dask: the worker
+        # pickles the result twice, and only the first copy of an owned proxy is valid.
+        executor = StoreExecutor(
+            inner, store, should_proxy=is_large, ownership=False, close_store=False
+        )
+        result = executor.submit(negative, array()).result()
+        assert type(result) is Proxy
+        np.testing.assert_array_equal(np.asarray(result), -array())
+
+
+# Libraries
+
+
+def test_xarray(client):
+    xr = pytest.importorskip("xarray")
+    data = array().reshape(64, -1)
+    dataset = xr.Dataset({"v": (("t", "x"), data)}, coords={"t": np.arange(64)})
+    kernel = array(1)
+
+    def shifted(block, *, kernel):
+        return block + kernel[0]
+
+    with daskps.proxy_graph(), messages_sent(client) as messages:
+        chunked = dataset.chunk({"t": 16})
+        xr.testing.assert_allclose(chunked.mean("t").compute(), dataset.mean("t"))
+        applied = xr.apply_ufunc(
+            shifted,
+            chunked.v,
+            kwargs={"kernel": kernel},
+            dask="parallelized",
+            output_dtypes=[float],
+        ).compute()
+    np.testing.assert_array_equal(applied.data, data + kernel[0])
+    assert type(applied.data) is np.ndarray
+    assert graph_nbytes(messages) < MIB
+
+
+def column_sum(x, j):
+    assert type(x) is np.ndarray
+    return float(x[:, j].sum())
+
+
+def test_joblib_and_grid_search(client):
+    joblib = pytest.importorskip("joblib")
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    model_selection = pytest.importorskip("sklearn.model_selection")
+    x = array().reshape(-1, 16)
+    y = x @ np.arange(16.0)
+    with daskps.proxy_graph(), joblib.parallel_config(backend="dask"):
+        sums = joblib.Parallel()(joblib.delayed(column_sum)(x, j) for j in range(4))
+        search = model_selection.GridSearchCV(
+            linear_model.Ridge(), {"alpha": [1e-6, 1e6]}, cv=2
+        ).fit(x, y)
+    np.testing.assert_allclose(sums, x[:, :4].sum(axis=0))
+    assert search.best_params_ == {"alpha": 1e-6}
