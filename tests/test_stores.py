@@ -23,7 +23,7 @@ from proxystore.store import Store
 
 import daskps
 from daskps.stores import directory as directories
-from daskps.stores import opened
+from daskps.stores import opened, segments
 from daskps.stores.directory import OwnedDirectory, check_private, sweep
 from daskps.stores.segments import SegmentConnector, SegmentKey
 
@@ -315,6 +315,38 @@ def tiny(tmp_path_factory):
         pytest.skip(f"may not mount a tmpfs: {done.stderr.strip()}")
     yield path
     subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+class TestOrphans:
+    """What a process stored that has lost its connection to the scheduler."""
+
+    @pytest.fixture
+    def connector(self, tmp_path):
+        tmp_path.chmod(0o700)
+        return SegmentConnector([str(tmp_path)])
+
+    def test_go_unless_somebody_needs_them(self, connector):
+        needed = connector.put_frames([b"needed"], "me")
+        not_needed = connector.put_frames([b"not needed"], "me")
+        others = connector.put_frames([b"another's"], "you")
+        connector.evict_orphans("me", {needed})
+        assert [connector.exists(k) for k in (needed, not_needed, others)] == [1, 0, 1]
+
+    def test_what_is_being_written_stays(self, connector, monkeypatch):
+        write_all = segments._write_all
+
+        def sweep_meanwhile(fd, data):
+            connector.evict_orphans("me", set())
+            write_all(fd, data)
+
+        monkeypatch.setattr(segments, "_write_all", sweep_meanwhile)
+        key = connector.put_frames([b"first", b"second"], "me")
+        assert bytes(connector.get(key)) == b"firstsecond"
+
+    def test_what_a_dead_process_was_writing_goes(self, connector, tmp_path):
+        (tmp_path / "me.object.part").write_bytes(b"half")
+        connector.evict_orphans("me", set())
+        assert not os.listdir(tmp_path)
 
 
 class TestNoRoom:

@@ -219,7 +219,10 @@ class SegmentConnector:
                 os.unlink(self._path(key))
 
     def evict_orphans(self, creator: str, keep: set[SegmentKey]) -> None:
-        """Delete what a dead process stored, or was storing, except what is needed.
+        """Delete what a process stored, or was storing, except what is needed.
+
+        What somebody is writing at this moment stays: it has lost its connection, and
+        may be alive.
 
         Parameters
         ----------
@@ -234,8 +237,7 @@ class SegmentConnector:
                 for entry in entries:
                     mine = entry.name.startswith(f"{creator}.")
                     if mine and entry.name not in names:
-                        with contextlib.suppress(FileNotFoundError):
-                            os.unlink(entry.path)
+                        _unlink_unless_written(entry.path)
 
     def _path(self, key: SegmentKey) -> str:
         return os.path.join(self.directories[key.place], key.name)
@@ -247,8 +249,7 @@ class SegmentConnector:
         if fd is None:
             if not self._has_room(key):
                 return False
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            fd = os.open(path + ".part", flags, 0o600)
+            fd = _create(path + ".part")
         return _write(fd, path, frames)
 
     def _has_room(self, key: SegmentKey) -> bool:
@@ -309,6 +310,28 @@ class SegmentConnector:
         )
 
 
+def _create(path: str) -> int:
+    """Make a file that is locked for as long as this process writes it."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    while True:
+        fd = os.open(path, flags, 0o600)
+        # Another process may have taken it, not locked yet, for a dead one's.
+        if _try_lock(fd, fcntl.LOCK_EX) and _is_at(fd, path):
+            return fd
+        os.close(fd)
+
+
+def _unlink_unless_written(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            # Readers' locks do not matter: they keep what they have mapped.
+            if not path.endswith(".part") or _try_lock(fd, fcntl.LOCK_EX):
+                os.unlink(path)
+        finally:
+            os.close(fd)
+
+
 def _write(fd: int, path: str, frames: Sequence[Frame]) -> bool:
     """Write an object, and give it its name; False if there is no room."""
     try:
@@ -318,7 +341,8 @@ def _write(fd: int, path: str, frames: Sequence[Frame]) -> bool:
                 _write_all(fd, part)
         os.rename(path + ".part", path)
     except BaseException as e:
-        os.unlink(path + ".part")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path + ".part")
         if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT):
             return False
         raise
@@ -346,12 +370,8 @@ def _lock_for_reading(fd: int, path: str) -> bool:
     deadline = time.monotonic() + LOCK_PATIENCE
     while True:
         locked = _try_lock(fd, fcntl.LOCK_SH)
-        try:
-            # It may have been evicted, and written anew, since it was opened.
-            if not os.path.samestat(os.fstat(fd), os.stat(path)):
-                return False
-        except FileNotFoundError:
-            return False
+        if not _is_at(fd, path):
+            return False  # evicted, and perhaps written anew, since it was opened
         if locked or time.monotonic() > deadline:
             return locked
         time.sleep(0.001)
@@ -363,6 +383,14 @@ def _try_lock(fd: int, kind: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _is_at(fd: int, path: str) -> bool:
+    """Whether the file that is open is the one that has this name now."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _free_nbytes(name: str) -> int:
