@@ -16,7 +16,7 @@ import pytest
 from conftest import released
 from distributed import wait
 from flaky_store import FlakyConnector
-from processes import ProcessCluster, eventually, store_directories
+from processes import ProcessCluster, eventually
 
 import daskps
 
@@ -271,8 +271,9 @@ class TestFull:
         ):
             with pytest.raises(daskps.StoreFullError, match=r"No room .* Free some"):
                 client.map(np.add, [X + i for i in range(10)], [1] * 10)
-            # What was stored before is not kept for a graph that never came.
-            assert eventually(lambda: not in_stores(tiny), 5)
+            # What was stored before is not kept for a graph that never came, but for
+            # what the session's cache may have: a quarter of the store's room.
+            assert eventually(lambda: len(in_stores(tiny)) <= 1, 5)
             assert client.submit(np.sum, X).result() == X.sum()
         assert released(client)
         assert eventually(lambda: not in_stores(tiny), 5)
