@@ -203,12 +203,16 @@ def _proxied(
         return expr
     # Handles are let go only after the graph is on its way.
     alive.append(encoder)
-    expr = expressions.prepared(expr)
-    collector = Collector(max(threshold, WORTH_A_THREAD))
-    expressions.replace_large(expr, GraphPass(collector, in_process))
-    encoder.encode_all(collector.values)
-    expr = expressions.replace_large(expr, GraphPass(encoder, in_process))
-    encoder.finish()
+    try:
+        expr = expressions.prepared(expr)
+        collector = Collector(max(threshold, WORTH_A_THREAD))
+        expressions.replace_large(expr, GraphPass(collector, in_process))
+        encoder.encode_all(collector.values)
+        expr = expressions.replace_large(expr, GraphPass(encoder, in_process))
+        encoder.finish()
+    except BaseException:
+        encoder.abandon()
+        raise
     return expr
 
 

@@ -135,6 +135,17 @@ class Encoder:
         self._flush()
         self._catalog.hold(self.stored)
 
+    def abandon(self) -> None:
+        """Hold nothing any more: the graph will not be sent.
+
+        The error that says why keeps its frames, and so this object, for as long as
+        somebody looks at it.
+        """
+        self.stored.clear()
+        self._values.clear()
+        self._buffers.clear()
+        self._packing.clear()
+
     def _failed(self, error: Exception) -> None:
         if not self._inline_on_error:
             if isinstance(error, StoreError):
