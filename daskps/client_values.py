@@ -117,8 +117,10 @@ class Encoder:
         if known is None:
             try:
                 stored = self._encode(value)
-            except (StoreError, OSError) as e:
-                self._failed(e)
+            except StoreError as e:
+                if not self._inline_on_error:
+                    raise
+                self._warn_once(e)
                 stored = None
             # The value is kept, so that its id stays its own.
             known = self._values[id(value)] = value, stored
@@ -146,14 +148,7 @@ class Encoder:
         self._buffers.clear()
         self._packing.clear()
 
-    def _failed(self, error: Exception) -> None:
-        if not self._inline_on_error:
-            if isinstance(error, StoreError):
-                raise error
-            raise StoreError(
-                f"A value could not be put into store {self._catalog.name!r}: {error}. "
-                "Free some room, or give another store: daskps.proxy_graph(store=...)"
-            ) from error
+    def _warn_once(self, error: StoreError) -> None:
         if not self._warned:
             self._warned = True
             warnings.warn(
@@ -232,8 +227,10 @@ class Encoder:
             end = offsets[-1] + frame_nbytes(part.frame)
         try:
             stored = self._put(frames)
-        except (StoreError, OSError) as e:
-            self._failed(e)
+        except StoreError as e:
+            if not self._inline_on_error:
+                raise
+            self._warn_once(e)
             for part in parts:
                 part.assign(b"".join(contiguous_parts(part.frame)))
             return

@@ -12,6 +12,7 @@ import dask
 import dask.array as da
 import dask.graph_manipulation
 import numpy as np
+import psutil
 import pytest
 from distributed import (
     Future,
@@ -443,48 +444,28 @@ def test_store_executor(cluster, client, tmp_path, ours):
         np.testing.assert_array_equal(np.asarray(result), -array())
 
 
-# Libraries
+# Memory
 
 
-def test_xarray(client):
-    xr = pytest.importorskip("xarray")
-    data = array().reshape(64, -1)
-    dataset = xr.Dataset({"v": (("t", "x"), data)}, coords={"t": np.arange(64)})
-    kernel = array(1)
-
-    def shifted(block, *, kernel):
-        return block + kernel[0]
-
-    with daskps.proxy_graph(), messages_sent(client) as messages:
-        chunked = dataset.chunk({"t": 16})
-        xr.testing.assert_allclose(chunked.mean("t").compute(), dataset.mean("t"))
-        applied = xr.apply_ufunc(
-            shifted,
-            chunked.v,
-            kwargs={"kernel": kernel},
-            dask="parallelized",
-            output_dtypes=[float],
-        ).compute()
-    np.testing.assert_array_equal(applied.data, data + kernel[0])
-    assert type(applied.data) is np.ndarray
-    assert graph_nbytes(messages) < MIB
+def all_but_the_first(x):
+    return x[1:]
 
 
-def column_sum(x, j):
-    assert type(x) is np.ndarray
-    return float(x[:, j].sum())
+def unshared_nbytes():
+    return psutil.Process().memory_full_info().uss
 
 
-def test_joblib_and_grid_search(client):
-    joblib = pytest.importorskip("joblib")
-    linear_model = pytest.importorskip("sklearn.linear_model")
-    model_selection = pytest.importorskip("sklearn.model_selection")
-    x = array().reshape(-1, 16)
-    y = x @ np.arange(16.0)
-    with daskps.proxy_graph(), joblib.parallel_config(backend="dask"):
-        sums = joblib.Parallel()(joblib.delayed(column_sum)(x, j) for j in range(4))
-        search = model_selection.GridSearchCV(
-            linear_model.Ridge(), {"alpha": [1e-6, 1e6]}, cv=2
-        ).fit(x, y)
-    np.testing.assert_allclose(sums, x[:, :4].sum(axis=0))
-    assert search.best_params_ == {"alpha": 1e-6}
+def test_tasks_that_keep_one_value_share_its_memory(client):
+    model = array(nbytes=32 * MIB)
+    with daskps.proxy_graph():
+        before = client.run(unshared_nbytes)
+        kept = dask.persist(
+            *(dask.delayed(all_but_the_first, pure=False)(model) for _ in range(8))
+        )
+        wait(kept)
+        sums = [dask.delayed(np.sum)(x) for x in kept]
+        assert set(dask.compute(*sums)) == {model[1:].sum()}
+        after = client.run(unshared_nbytes)
+        assert daskps.usage(client).objects == 1
+    # Each of eight copies would be 32 MiB.
+    assert sum(after.values()) - sum(before.values()) < 32 * MIB
