@@ -146,7 +146,7 @@ class Catalog:
 
     def _store(self, frames: Sequence[Frame]) -> StoredObject:
         try:
-            key = self._put(frames)
+            key = self._connector.put_frames(frames, self.creator)
         except DaskpsError:
             raise
         except Exception as e:  # whatever a connector raises
@@ -156,12 +156,6 @@ class Catalog:
         finalizer = weakref.finalize(stored, self._keeper.release, [id])
         finalizer.atexit = False
         return stored
-
-    def _put(self, frames: Sequence[Frame]) -> Any:
-        if hasattr(self._connector, "put_frames"):
-            return self._connector.put_frames(frames, self.creator)
-        parts = [part for frame in frames for part in contiguous_parts(frame)]
-        return self._connector.put(b"".join(parts))
 
     def held(self) -> list[ObjectId]:
         """The objects that this process holds."""

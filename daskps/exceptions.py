@@ -8,7 +8,7 @@
     │                         or the store cannot be seen there -> install, or other store
     └── StoreError            a store did not do what was asked
         ├── StoreFullError    no room left                      -> make room, or other store
-        └── ObjectMissingError  an object is not there, or not whole -> submit again
+        └── ObjectMissingError  not there, or not what was stored   -> submit again
 
 All of them pickle, so that they reach the client from a worker.
 """
@@ -37,4 +37,4 @@ class StoreFullError(StoreError):
 
 
 class ObjectMissingError(StoreError):
-    """An object that a task needs is not in its store, or not whole."""
+    """An object that a task needs is not in its store, or is not what was stored."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -208,6 +209,34 @@ class TestBehindOurBack:
             future.release()
             assert client.submit(np.min, X).result(timeout=20) == X.min()
 
+    @pytest.mark.parametrize("damage", ["changed", "cut short", "another object"])
+    def test_damaged_where_others_can_write(self, client, flaky, damage):
+        def spoil(path, other):
+            with open(path, "rb") as f:
+                data = bytearray(f.read())
+            if damage == "changed":
+                data[-1] ^= 1
+            elif damage == "cut short":
+                del data[-1]
+            else:
+                shutil.copy(other, path)
+                return
+            with open(path, "wb") as f:
+                f.write(data)
+
+        with daskps.proxy_graph(flaky.connector):
+            gate = client.submit(time.sleep, 1)
+            first = client.submit(max_later, X, gate, key="needs-it-whole")
+            (one,) = flaky.objects
+            assert client.submit(np.sum, X + 1).result(timeout=20) == (X + 1).sum()
+            (two,) = {*flaky.objects} - {one}
+            spoil(one, two)
+            with pytest.raises(
+                daskps.ObjectMissingError, match=r"object-.*'needs-it-whole'.*damaged"
+            ):
+                first.result(timeout=20)
+            first.release()  # the error's traceback keeps it otherwise
+
     def test_its_directory_is_gone(self):
         with ProcessCluster(workers=1) as cluster, cluster.client() as client:
             with daskps.proxy_graph():
@@ -219,6 +248,10 @@ class TestBehindOurBack:
                 np.testing.assert_array_equal(future.result(timeout=20), X + 1)
                 del future
             assert released(client)
+
+
+def max_later(x, gate):
+    return x.max()
 
 
 def slow_max(x_after_a_while):

@@ -15,6 +15,7 @@ from proxystore.store import Store
 from proxystore.store.config import StoreConfig
 
 from daskps.exceptions import ObjectMissingError
+from daskps.stores.sealed import DamagedError
 
 _lock = threading.Lock()
 _stores: dict[str, tuple[Store[Any], int]] = {}
@@ -104,6 +105,11 @@ def _read_patiently(store: Store[Any], key: Any) -> Any:
     while True:
         try:
             return store.connector.get(key)
+        except DamagedError as e:
+            raise ObjectMissingError(
+                f"Object {key} in store {store.name!r}{_for_task()} is damaged: {e}. "
+                "Something else wrote to the store. Submit the computation again."
+            ) from e
         except Exception as e:
             if time.monotonic() + delay > deadline:
                 raise ObjectMissingError(

@@ -21,6 +21,7 @@ from daskps.config import size
 from daskps.exceptions import ConfigError
 from daskps.serialization import from_bytes, to_bytes
 from daskps.stores.directory import OwnedDirectory, sweep
+from daskps.stores.sealed import sealed
 from daskps.stores.segments import SegmentConnector
 
 
@@ -171,7 +172,7 @@ def open_store(url: str) -> Store[Any]:
 def make(request: StoreRequest, *, register: bool = False) -> Store[Any]:
     """Make the store that was asked for; whoever makes it owns it."""
     if request.config is not None:
-        return Store.from_config(request.config)
+        return Store.from_config(sealed(request.config))
     parts = urlsplit(request.url or "")
     return Store(
         new_name(),
