@@ -15,6 +15,7 @@ from distributed import Client
 import daskps
 from benchmarks import tasks
 from benchmarks.cluster import cluster
+from benchmarks.pairs import QUIET
 from benchmarks.scenarios import fresh
 
 KIB = 1 << 10
@@ -48,6 +49,7 @@ def _round_trip(client: Client, nbytes: int, by_reference: bool) -> float:
     with contextlib.ExitStack() as stack:
         if by_reference:
             stack.enter_context(daskps.proxy_graph(threshold=1, results=False))
+        time.sleep(QUIET)
         start = time.perf_counter()
         client.submit(tasks.first, value, pure=False).result()
         return time.perf_counter() - start

@@ -17,6 +17,10 @@ import daskps
 from benchmarks.cluster import MIB, Cluster
 from benchmarks.scenarios import Scenario
 
+# Seconds. Dask's client sends nothing for 10 ms after it has sent something: what one run
+# releases at its end would otherwise hold up the next.
+QUIET = 0.03
+
 
 @contextlib.contextmanager
 def plain(client: Client) -> Iterator[None]:
@@ -132,6 +136,7 @@ def _run(
     prepared = scenario.prepare(client)
     gc.collect()
     _settle(client)
+    time.sleep(QUIET)
     before, cpu = cluster.reset_peak(), cluster.cpu()
     work = scenario.limit if limit else scenario.work
     assert work is not None

@@ -255,7 +255,7 @@ class _ClientKeeper:
         if connection(client) is not self._connection:
             raise _lost("values were stored")
         message = {"op": HOLD, "objects": ToPickle(objects)}
-        send_to_scheduler(client, self._connection, message)
+        send_to_scheduler(client, self._connection, message, with_next=True)
 
     def release(self, objects: list[ObjectId]) -> None:
         # The garbage collector calls this at any point, perhaps while this thread holds

@@ -11,6 +11,7 @@ fails when one of them changes. What is used:
     client sends graphs in the same way, so they stay in order.
 ``distributed.Client.scheduler_comm``
     That connection; another object if it was lost and the client has connected again.
+    What is in its ``buffer`` is sent with the next message.
 ``distributed.Client._gather_remote(...)``
     Fetches results. What it returns with status "error" is fetched again.
 ``dask.base.get_scheduler``
@@ -247,7 +248,10 @@ def connection(client: distributed.Client) -> Any:
 
 
 def send_to_scheduler(
-    client: distributed.Client, over: Any, message: dict[str, Any]
+    client: distributed.Client,
+    over: Any,
+    message: dict[str, Any],
+    with_next: bool = False,
 ) -> None:
     """Send a message in order with the graphs that this client submits.
 
@@ -256,10 +260,17 @@ def send_to_scheduler(
     over
         The connection. If the client has another one by the time, the message is
         dropped: a scheduler ends the connection at a message that it does not know.
+    with_next
+        Whether another message follows, to send them together. The client sends at once
+        what it is given, but then nothing more for 10 ms: the graph would have to wait.
     """
 
     def send() -> None:
-        if client.scheduler_comm is over:
+        if client.scheduler_comm is not over:
+            return
+        if with_next and client.status == "running":
+            over.buffer.append(message)
+        else:
             client._send_to_scheduler_safe(message)
 
     client.loop.add_callback(send)
