@@ -12,6 +12,8 @@ fails when one of them changes. What is used:
 ``distributed.Client.scheduler_comm``
     That connection; another object if it was lost and the client has connected again.
     What is in its ``buffer`` is sent with the next message.
+``distributed.scheduler.TaskState._queueable``
+    Whether a task without dependencies waits on the scheduler until a thread is free.
 ``distributed.Client._gather_remote(...)``
     Fetches results. What it returns with status "error" is fetched again.
 ``dask.base.get_scheduler``
@@ -274,6 +276,17 @@ def send_to_scheduler(
             client._send_to_scheduler_safe(message)
 
     client.loop.add_callback(send)
+
+
+def do_not_queue(task: Any) -> None:
+    """Have the scheduler give a task to a worker at once, even if all are busy.
+
+    Parameters
+    ----------
+    task
+        A ``distributed.scheduler.TaskState``.
+    """
+    task._queueable = False
 
 
 def clone_expr(expr: Expr, **operands: Any) -> Expr:

@@ -28,6 +28,7 @@ from distributed.utils import offload
 from proxystore.store import Store
 
 from daskps.client_catalog import creator_name
+from daskps.dask_private import do_not_queue
 from daskps.proxy_node import ObjectId, stored_objects
 from daskps.stores import evictions, opened
 from daskps.stores.urls import StoreRequest, make
@@ -46,6 +47,9 @@ RESULTS_OF_DEAD_WORKERS = 5.0
 # When (seconds) and how often to try again if a store refuses to delete.
 EVICT_AGAIN = 2.0
 EVICT_ATTEMPTS = 30
+# Share of the workers' memory that tasks may read which do not wait for a free thread. What
+# they produce is as large, as a rule, and what comes of that again.
+SPREAD_AT_MOST = 0.25
 
 
 class _Object:
@@ -221,6 +225,7 @@ class LifetimePlugin(SchedulerPlugin):
         expected = self._expected.get(client)
         if not expected:
             return  # a graph without stored objects costs nothing
+        new = []
         for key in tasks:
             ts = scheduler.tasks[key]
             if ts.run_spec is None or key in self._by_task:
@@ -230,11 +235,35 @@ class LifetimePlugin(SchedulerPlugin):
                 continue
             self._by_task[key] = found
             expected -= found
+            new.append(key)
             for id in found:
                 if id not in self._objects:
                     # From a graph that another client made.
                     self._objects[id] = _Object(0)
                 self._objects[id].tasks.add(key)
+        self._spread(new)
+
+    def _spread(self, keys: list[Any]) -> None:
+        """Have tasks that read data of their own scheduled as if it were on the workers.
+
+        Dask lets tasks without dependencies wait on the scheduler until a thread is free,
+        since what they produce could fill the workers' memory before other tasks have
+        reduced it. The wait costs each task a journey to the scheduler. Tasks on data that
+        is on the workers already do not wait, and neither need these: what they read is
+        mapped, and no more than has its place in the cluster's memory. A task that shares
+        its objects with others may produce whatever it likes, and waits.
+        """
+        own = [
+            (key, sum(self._objects[id].nbytes for id in self._by_task[key]))
+            for key in keys
+            if all(len(self._objects[id].tasks) == 1 for id in self._by_task[key])
+        ]
+        limits = [ws.memory_limit for ws in self._scheduler.workers.values()]
+        # 0: the worker has no limit.
+        if all(limits) and sum(n for _, n in own) > SPREAD_AT_MOST * sum(limits):
+            return
+        for key, _ in own:
+            do_not_queue(self._scheduler.tasks[key])
 
     def transition(
         self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any

@@ -7,6 +7,9 @@ import os
 import shutil
 from collections.abc import Iterator
 
+# Before Dask reads it, also in child processes: with less data, tests are faster.
+os.environ["DASK_DASKPS__THRESHOLD"] = "256 KiB"
+
 import pytest
 from distributed import Client
 from processes import (

@@ -185,17 +185,18 @@ def eventually(condition: Callable[[], Any], seconds: float = 5) -> Any:
 def messages_sent(client: Client) -> Iterator[list[dict[str, Any]]]:
     """What a client sends to its scheduler in a block, in order."""
     messages = []
-    send = client._send_to_scheduler_safe  # on the event loop
+    comm = client.scheduler_comm.comm  # where batches of messages go
+    write = comm.write
 
-    def tap(message: dict[str, Any]) -> None:
-        messages.append(message)
-        send(message)
+    def tap(batch: list[dict[str, Any]], *args: Any, **kwargs: Any) -> Any:
+        messages.extend(batch)
+        return write(batch, *args, **kwargs)
 
-    client._send_to_scheduler_safe = tap
+    comm.write = tap
     try:
         yield messages
     finally:
-        del client._send_to_scheduler_safe
+        del comm.write
 
 
 def graph_nbytes(messages: list[dict[str, Any]]) -> int:

@@ -20,6 +20,7 @@ from dask._expr import Expr, HLGExpr, LLGExpr, _HLGExprSequence
 from dask._task_spec import Alias, DataNode, GraphNode, List, Task, TaskRef
 from dask.blockwise import Blockwise, BlockwiseDepDict
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+from distributed import wait
 from distributed.client import _MapExpr
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.scheduler import _materialize_graph
@@ -528,3 +529,40 @@ def test_the_list_of_what_is_used_is_complete():
     for entry in listed:
         name = re.split(r"[(=]", entry)[0].rpartition(".")[2]
         assert name in here, f"no test uses {entry}"
+
+
+def may_queue(dask_scheduler, keys):
+    return [dask_scheduler.tasks[key]._queueable for key in keys]
+
+
+def test_what_is_in_the_buffer_is_sent_with_the_next_message(client):
+    batches = []
+    comm = client.scheduler_comm.comm
+    write = comm.write
+
+    def tap(batch, *args, **kwargs):
+        batches.append([message["op"] for message in batch])
+        return write(batch, *args, **kwargs)
+
+    assert client.scheduler_comm.buffer == []
+    with daskps.proxy_graph():
+        comm.write = tap
+        try:
+            assert client.submit(np.sum, VALUE).result() == VALUE.sum()
+        finally:
+            del comm.write
+    (hold,) = [batch for batch in batches if "daskps-hold" in batch]
+    assert hold.index("daskps-hold") < hold.index("update-graph")
+
+
+def test_tasks_on_data_of_their_own_do_not_wait_for_a_free_thread(client):
+    shared = client.map(np.sum, [VALUE] * 8, pure=False)
+    with daskps.proxy_graph():
+        own = client.map(np.sum, [VALUE + i for i in range(8)], pure=False)
+        sharing = client.map(np.sum, [VALUE] * 8, pure=False)
+        for futures, expected in (own, False), (sharing, True), (shared, True):
+            keys = [future.key for future in futures]
+            wait(futures)
+            assert client.run_on_scheduler(may_queue, keys=keys) == [expected] * 8
+        assert client.gather(sharing) == [VALUE.sum()] * 8
+    del shared, own, sharing, futures

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from distributed import wait
 from processes import eventually, graph_nbytes, messages_sent
 
 import daskps
@@ -168,6 +169,7 @@ def test_the_scheduler_has_the_tasks_that_it_has_without(client):
         with context:
             grouped = dd.from_pandas(f, npartitions=3).groupby("s").x.sum()
             persisted = client.persist(grouped)
+            wait(persisted)  # the graph has arrived
             keys = persisted.__dask_keys__()
             seen.append((client.run_on_scheduler(kinds), len(keys)))
             del persisted

@@ -267,19 +267,20 @@ def test_actors(client):
 @pytest.mark.parametrize("broadcast", [False, True])
 @pytest.mark.parametrize("hash", [False, True])
 def test_scatter_gives_what_it_gives_without(client, hash, broadcast):
-    big, small = array(), array(1, nbytes=80)
+    big, small = array(seed=2 * hash + broadcast), array(1, nbytes=80)
     options = {"hash": hash, "broadcast": broadcast}
     with daskps.proxy_graph():
         one = client.scatter(big, **options)
         several = client.scatter([big, small], **options)
-        named = client.scatter({"big-one": big, "small-one": small}, **options)
+        keys = f"big-{hash}-{broadcast}", f"small-{hash}-{broadcast}"
+        named = client.scatter(dict(zip(keys, (big, small), strict=True)), **options)
     assert isinstance(one, Future)
     assert type(several) is list
-    assert list(named) == ["big-one", "small-one"]
-    for future in (one, several[0], named["big-one"]):
+    assert list(named) == list(keys)
+    for future in (one, several[0], named[keys[0]]):
         assert future.status == "finished"
         np.testing.assert_array_equal(future.result(), big)
-    for future in (several[1], named["small-one"]):
+    for future in (several[1], named[keys[1]]):
         np.testing.assert_array_equal(future.result(), small)
     if hash:
         assert one.key == several[0].key

@@ -34,8 +34,9 @@ Frame: TypeAlias = "bytes | bytearray | memoryview | np.ndarray"
 
 # Evicted segments that are kept. Names of objects have a dot too, but not this beginning.
 FREE = "free."
-# Smaller ones are not worth keeping.
+# Smaller ones are not worth keeping, nor are so many that looking for one takes long.
 KEEP_AT_LEAST = 1 << 20
+KEEP_AT_MOST = 128
 # A writer that came too late for an evicted segment holds the lock of what became of it
 # for a moment. For how long (seconds) a reader tries to lock an object that is there.
 LOCK_PATIENCE = 5.0
@@ -277,7 +278,10 @@ class SegmentConnector:
     def _can_keep(self) -> int:
         if not self.keep:
             return 0
-        return self.keep - sum(_free_nbytes(entry.name) for entry in self._free())
+        free = self._free()
+        if len(free) >= KEEP_AT_MOST:
+            return 0
+        return self.keep - sum(_free_nbytes(entry.name) for entry in free)
 
     def _reuse(self, key: SegmentKey, path: str) -> int | None:
         """Open an evicted segment that nobody maps, under another name."""
