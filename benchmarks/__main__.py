@@ -10,11 +10,13 @@ import sys
 from pathlib import Path
 
 import dask
+from tqdm import tqdm
 
 import daskps
 from benchmarks import scenarios as s
 from benchmarks.cluster import MIB, cluster
-from benchmarks.pairs import Comparison, compare, table
+from benchmarks.pairs import Comparison, compare, heading, line
+from benchmarks.plots import draw
 
 SCENARIOS = [
     s.round_trip_in(10_000),
@@ -28,15 +30,11 @@ SCENARIOS = [
     s.model_in_submits(64 * MIB, 32),
     s.model_in_submits(64 * MIB, 32, writable=False),
     s.array_sum(256 * MIB),
-    s.array_sum_persisted(256 * MIB),
     s.repeated_compute(256 * MIB),
     s.frame_mean(256 * MIB),
     s.bag_of_bytes(256 * MIB),
     s.large_result(256 * MIB),
     s.cholesky(4096, 512),
-    s.cholesky_persisted(4096, 512),
-    s.throughput(0),
-    s.throughput(1 * MIB),
 ]
 
 
@@ -53,7 +51,12 @@ def main() -> int:
         "--repeat", type=int, default=7, help="runs of each (default: 7)"
     )
     parser.add_argument("--workers", type=int, default=2, help="how many (default: 2)")
-    parser.add_argument("--json", type=Path, help="also write all runs to this file")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIRECTORY",
+        help="also write all runs there (JSON), and plots (PNG, SVG)",
+    )
     parser.add_argument("--list", action="store_true", help="only name the scenarios")
     args = parser.parse_args()
     chosen = [
@@ -70,26 +73,22 @@ def main() -> int:
         f"medians of {args.repeat} runs each"
     )
     done: list[Comparison] = []
-    for scenario in chosen:
-        with cluster(args.workers) as c:
-            done.append(compare(c, scenario, args.repeat, _Progress(scenario.name)))
-        print("\r" + table(done[-1:]).splitlines()[1], flush=True)
-    print("\n" + table(done))
-    if args.json:
-        args.json.write_text(json.dumps([x.as_dict() for x in done], indent=1))
+    print(heading())
+    with tqdm(total=len(chosen), leave=False, disable=None) as bar:
+        for scenario in chosen:
+            bar.set_description(scenario.name)
+            with cluster(args.workers) as c:
+                done.append(compare(c, scenario, args.repeat, bar.set_postfix_str))
+            bar.write(line(done[-1]))
+            sys.stdout.flush()
+            bar.update()
+    if args.output:
+        args.output.mkdir(parents=True, exist_ok=True)
+        text = json.dumps([x.as_dict() for x in done], indent=1)
+        (args.output / "benchmarks.json").write_text(text + "\n")
+        for suffix in "png", "svg":
+            draw(done, args.output / f"benchmarks.{suffix}")
     return 0
-
-
-class _Progress:
-    """A dot for each run, on a terminal."""
-
-    def __init__(self, name: str):
-        if sys.stderr.isatty():
-            print(f"{name} ", end="", file=sys.stderr, flush=True)
-
-    def __call__(self) -> None:
-        if sys.stderr.isatty():
-            print(".", end="", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

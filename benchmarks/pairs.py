@@ -7,35 +7,21 @@ import gc
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from distributed import Client
 
-import daskps
 from benchmarks.cluster import MIB, Cluster
+from benchmarks.peers import PEERS, Connected
 from benchmarks.scenarios import Scenario
 
+#: The name of the same work with no data shipped.
+LIMIT = "limit"
 # Seconds. Dask's client sends nothing for 10 ms after it has sent something: what one run
 # releases at its end would otherwise hold up the next.
 QUIET = 0.03
-
-
-@contextlib.contextmanager
-def plain(client: Client) -> Iterator[None]:
-    """Dask as it is."""
-    yield
-
-
-@contextlib.contextmanager
-def with_daskps(client: Client) -> Iterator[None]:
-    """Within a proxy_graph block."""
-    with daskps.proxy_graph(client=client):
-        yield
-
-
-PEERS: dict[str, Callable[[Client], Any]] = {"dask": plain, "daskps": with_daskps}
 
 
 @dataclass
@@ -56,6 +42,12 @@ class Measured:
     growth: int = 0
     cpu: float = 0.0
 
+    def add(self, seconds: float, growth: int, cpu: float) -> None:
+        """One more run."""
+        self.seconds.append(seconds)
+        self.growth = max(self.growth, growth)
+        self.cpu += cpu
+
     @property
     def median(self) -> float:
         """Seconds of the median run."""
@@ -72,10 +64,13 @@ class Comparison:
         Its name.
     peers
         By name; ``limit`` is the same work with no data shipped, if there is such.
+    tasks
+        How many tasks all runs of a peer were; 0: not of interest.
     """
 
     scenario: str
     peers: dict[str, Measured]
+    tasks: int = 0
 
     def speedup(self, peer: str, of: str = "daskps") -> tuple[float, float, float]:
         """How many times faster one is than the other: median and quartiles of pairs."""
@@ -96,7 +91,7 @@ class Comparison:
 
 
 def compare(
-    cluster: Cluster, scenario: Scenario, repeat: int, progress: Callable[[], None]
+    cluster: Cluster, scenario: Scenario, repeat: int, progress: Callable[[str], None]
 ) -> Comparison:
     """Measure all peers.
 
@@ -111,41 +106,49 @@ def compare(
     repeat
         How many runs each.
     progress
-        Called after each run.
+        Called after each run, with the peer's name.
     """
-    peers = {name: Measured() for name in PEERS}
-    if scenario.limit is not None:
-        peers["limit"] = Measured()
     with contextlib.ExitStack() as stack:
-        client = stack.enter_context(Client(cluster.address, set_as_default=True))
+        connected = {
+            name: stack.enter_context(PEERS[name](cluster.address))
+            for name in scenario.peers
+        }
+        if scenario.limit is not None:
+            connected[LIMIT] = connected["dask"]
+        measured = {name: Measured() for name in connected}
         for i in range(repeat + 1):
-            for name, measured in peers.items():
-                with PEERS.get(name, plain)(client):
-                    run = _run(cluster, client, scenario, name == "limit")
+            for name, peer in connected.items():
+                with peer.client.as_current(), peer.block():
+                    run = _run(cluster, peer, scenario, name == LIMIT)
                 if i:
-                    measured.seconds.append(run[0])
-                    measured.growth = max(measured.growth, run[1])
-                    measured.cpu += run[2]
-                progress()
-    return Comparison(scenario.name, peers)
+                    measured[name].add(*run)
+                progress(name)
+    return Comparison(scenario.name, measured, repeat * scenario.tasks)
 
 
 def _run(
-    cluster: Cluster, client: Client, scenario: Scenario, limit: bool
+    cluster: Cluster, peer: Connected, scenario: Scenario, limit: bool
 ) -> tuple[float, int, float]:
-    prepared = scenario.prepare(client)
-    gc.collect()
-    _settle(client)
-    time.sleep(QUIET)
-    before, cpu = cluster.reset_peak(), cluster.cpu()
-    work = scenario.limit if limit else scenario.work
-    assert work is not None
+    client = peer.client
+    make = scenario.prepare
+    if limit and scenario.prepare_limit is not None:
+        make = scenario.prepare_limit
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sending large graph")
+        warnings.filterwarnings("ignore", module="proxystore_ex")
+        prepared = make(client)
+        gc.collect()
+        _settle(client)
+        time.sleep(QUIET)
+        before, cpu = cluster.reset_peak(), cluster.cpu()
         start = time.perf_counter()
-        result = work(client, prepared)
+        if limit:
+            assert scenario.limit is not None
+            result = scenario.limit(client, prepared)
+        else:
+            result = scenario.work(client, prepared, peer.ship)
         seconds = time.perf_counter() - start
-    growth, cpu = cluster.peak() - before, cluster.cpu() - cpu
+        growth, cpu = cluster.peak() - before, cluster.cpu() - cpu
     if not limit:
         scenario.check(prepared, result)
     del prepared, result
@@ -168,22 +171,23 @@ def _tasks(dask_scheduler: Any) -> int:
     return len(dask_scheduler.tasks)
 
 
-def table(comparisons: list[Comparison]) -> str:
-    """A table for people."""
-    lines = [
-        f"{'':36}{'dask':>9}{'daskps':>9}{'limit':>9}   daskps is faster by      "
-        "scheduler grows by"
-    ]
-    for c in comparisons:
-        limit = c.peers.get("limit")
-        median, low, high = c.speedup("dask")
-        growth = " / ".join(f"{c.peers[p].growth / MIB:.0f}" for p in PEERS)
-        lines.append(
-            f"{c.scenario:36}"
-            f"{c.peers['dask'].median * 1e3:6.0f} ms"
-            f"{c.peers['daskps'].median * 1e3:6.0f} ms"
-            + (f"{limit.median * 1e3:6.0f} ms" if limit else f"{'':9}")
-            + f"   {median:5.2f} ({low:.2f} to {high:.2f})"
-            f"   {growth:>12} MiB"
-        )
-    return "\n".join(lines)
+def heading() -> str:
+    """For the lines of :func:`line`."""
+    return f"{'':36}{'time':>9}   daskps is faster by      scheduler grows by"
+
+
+def line(c: Comparison) -> str:
+    """What people want to know of a comparison: a line for each peer."""
+    rows = []
+    for name, measured in c.peers.items():
+        text = f"{measured.median * 1e3:6.0f} ms"
+        if name != "daskps":
+            median, low, high = c.speedup(name)
+            text += f"   {median:5.2f} ({low:.2f} to {high:.2f})".ljust(27)
+        else:
+            text += " " * 27
+        text += f"{measured.growth / MIB:8.0f} MiB"
+        if c.tasks:
+            text += f", {measured.cpu / c.tasks * 1e3:.2f} ms of its CPU for a task"
+        rows.append(f"    {name:32}{text}")
+    return "\n".join([c.scenario, *rows])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import dask
 import dask.array as da
@@ -17,8 +17,12 @@ from distributed import Client, wait
 
 from benchmarks import tasks
 from benchmarks.cluster import MIB
+from benchmarks.peers import ALL, BOTH, DELAYED
 
 _seed = itertools.count()
+
+#: Given a value, what a peer's user passes to tasks in its place.
+Ship: TypeAlias = Callable[[Any], Any]
 
 
 def fresh(nbytes: int) -> np.ndarray:
@@ -37,18 +41,28 @@ class Scenario:
     prepare
         Makes what the work needs, given the client; not timed.
     work
-        Given the client and what was prepared; timed. Gives a result to check.
+        Given the client, what was prepared, and how the peer ships a value; timed. Gives a
+        result to check.
     check
         Raises if the result is wrong, given what was prepared and the result.
     limit
-        The same work with no data shipped: also given the client and what was prepared.
+        The same work with no data shipped: given the client and what was prepared.
+    prepare_limit
+        Makes what the limit needs, if that is something else.
+    peers
+        Who is compared.
+    tasks
+        How many tasks the work is, where the scheduler's time for each is of interest.
     """
 
     name: str
     prepare: Callable[[Client], Any]
-    work: Callable[[Client, Any], Any]
+    work: Callable[[Client, Any, Ship], Any]
     check: Callable[[Any, Any], None] = lambda prepared, result: None
     limit: Callable[[Client, Any], Any] | None = None
+    prepare_limit: Callable[[Client], Any] | None = None
+    peers: tuple[str, ...] = BOTH
+    tasks: int = 0
 
 
 def round_trip_in(nbytes: int) -> Scenario:
@@ -56,8 +70,11 @@ def round_trip_in(nbytes: int) -> Scenario:
     return Scenario(
         f"round trip {_size(nbytes)} in",
         lambda client: fresh(nbytes),
-        lambda client, x: client.submit(tasks.nothing, x, pure=False).result(),
+        lambda client, x, ship: client.submit(
+            tasks.nothing, ship(x), pure=False
+        ).result(),
         limit=lambda client, x: client.submit(tasks.nothing, pure=False).result(),
+        peers=ALL,
     )
 
 
@@ -66,39 +83,49 @@ def round_trip_in_out(nbytes: int) -> Scenario:
     return Scenario(
         f"round trip {_size(nbytes)} in and out",
         lambda client: fresh(nbytes),
-        lambda client, x: client.submit(tasks.itself, x, pure=False).result(),
+        # As an array: proxystore_ex gives a proxy, and reads the result only then.
+        lambda client, x, ship: np.asarray(
+            client.submit(tasks.view, ship(x), pure=False).result()
+        ),
         np.testing.assert_array_equal,
         lambda client, x: client.submit(tasks.itself, None, pure=False).result(),
+        peers=ALL,
     )
 
 
 def model_in_delayed(nbytes: int, n: int) -> Scenario:
     """One model in many delayed tasks."""
 
-    def work(client: Client, model: np.ndarray) -> Any:
+    def work(client: Client, model: np.ndarray, ship: Ship) -> Any:
         first = dask.delayed(tasks.first, pure=False)
-        return dask.compute(*[first(model, i) for i in range(n)])
+        shipped = ship(model)
+        return client.compute(
+            dask.delayed(list)([first(shipped, i) for i in range(n)])
+        ).result()
 
     return Scenario(
         f"{_size(nbytes)} model in {n} delayed tasks",
         lambda client: fresh(nbytes),
         work,
         lambda model, result: _same(result, model[:n]),
+        peers=DELAYED,
     )
 
 
 def model_in_map(nbytes: int, n: int) -> Scenario:
     """One model in all tasks of one map."""
 
-    def work(client: Client, model: np.ndarray) -> Any:
+    def work(client: Client, model: np.ndarray, ship: Ship) -> Any:
         # Not as a keyword: the second such map on a cluster fails in plain Dask.
-        return client.gather(client.map(tasks.first, [model] * n, range(n), pure=False))
+        models = [ship(model)] * n
+        return client.gather(client.map(tasks.first, models, range(n), pure=False))
 
     return Scenario(
         f"{_size(nbytes)} model in a map of {n}",
         lambda client: fresh(nbytes),
         work,
         lambda model, result: _same(result, model[:n]),
+        peers=ALL,
     )
 
 
@@ -110,8 +137,9 @@ def model_in_submits(nbytes: int, n: int, writable: bool = True) -> Scenario:
         model.flags.writeable = writable
         return model
 
-    def work(client: Client, model: np.ndarray) -> Any:
-        futures = [client.submit(tasks.first, model, i, pure=False) for i in range(n)]
+    def work(client: Client, model: np.ndarray, ship: Ship) -> Any:
+        shipped = ship(model)
+        futures = [client.submit(tasks.first, shipped, i, pure=False) for i in range(n)]
         return client.gather(futures)
 
     kind = "" if writable else "read-only "
@@ -120,6 +148,7 @@ def model_in_submits(nbytes: int, n: int, writable: bool = True) -> Scenario:
         prepare,
         work,
         lambda model, result: _same(result, model[:n]),
+        peers=ALL,
     )
 
 
@@ -135,24 +164,10 @@ def array_sum(nbytes: int) -> Scenario:
     return Scenario(
         f"from_array {_size(nbytes)}, sum",
         prepare,
-        lambda client, prepared: prepared[1].compute(),
+        lambda client, prepared, ship: prepared[1].compute(),
         lambda prepared, result: np.testing.assert_allclose(result, prepared[0].sum()),
-    )
-
-
-def array_sum_persisted(nbytes: int) -> Scenario:
-    """The limit of the last: the data is in the cluster already."""
-    chunk = 4 * MIB // 8
-
-    def prepare(client: Client) -> Any:
-        x = da.ones(nbytes // 8, chunks=chunk).persist()
-        wait(x)
-        return x
-
-    return Scenario(
-        f"{_size(nbytes)} in the cluster already, sum",
-        prepare,
         lambda client, x: x.sum().compute(),
+        lambda client: _on_workers(da.ones(nbytes // 8, chunks=chunk)),
     )
 
 
@@ -168,7 +183,9 @@ def repeated_compute(nbytes: int) -> Scenario:
     return Scenario(
         f"second compute() on {_size(nbytes)}",
         prepare,
-        lambda client, x: x.mean().compute(),
+        lambda client, x, ship: x.mean().compute(),
+        limit=lambda client, x: x.mean().compute(),
+        prepare_limit=lambda client: _on_workers(da.ones(nbytes // 8, chunks=chunk)),
     )
 
 
@@ -182,7 +199,7 @@ def frame_mean(nbytes: int) -> Scenario:
     return Scenario(
         f"from_pandas {_size(nbytes)}, mean",
         prepare,
-        lambda client, prepared: prepared[1].compute(),
+        lambda client, prepared, ship: prepared[1].compute(),
         lambda prepared, result: np.testing.assert_allclose(result, prepared[0].mean()),
     )
 
@@ -199,7 +216,7 @@ def bag_of_bytes(nbytes: int) -> Scenario:
     return Scenario(
         f"bag of {_size(nbytes)} of bytes",
         prepare,
-        lambda client, prepared: prepared[1].compute(),
+        lambda client, prepared, ship: prepared[1].compute(),
         lambda prepared, result: _same(result, list(map(tasks.crc, prepared[0]))),
     )
 
@@ -211,30 +228,17 @@ def cholesky(n: int, block: int) -> Scenario:
         a = fresh(8 * n * n).reshape(n, n)
         return a @ a.T + n * np.eye(n)
 
-    def work(client: Client, a: np.ndarray) -> Any:
+    def work(client: Client, a: np.ndarray, ship: Ship) -> None:
         x = da.from_array(a, chunks=(block, block), name=False)
-        factor = da.linalg.cholesky(x, lower=True).persist()
-        wait(factor)
-        return None
+        _on_workers(da.linalg.cholesky(x, lower=True))
 
-    return Scenario(f"Cholesky {n}, blocks of {block}", prepare, work)
-
-
-def cholesky_persisted(n: int, block: int) -> Scenario:
-    """The limit of the last: the matrix is in the cluster already."""
-
-    def prepare(client: Client) -> Any:
-        x = da.eye(n, chunks=block) * n + 1
-        x = x.persist()
-        wait(x)
-        return x
-
-    def work(client: Client, x: Any) -> Any:
-        factor = da.linalg.cholesky(x, lower=True).persist()
-        wait(factor)
-        return None
-
-    return Scenario(f"Cholesky {n} of persisted blocks", prepare, work)
+    return Scenario(
+        f"Cholesky {n}, blocks of {block}",
+        prepare,
+        work,
+        limit=lambda client, x: _on_workers(da.linalg.cholesky(x, lower=True)),
+        prepare_limit=lambda client: _on_workers(da.eye(n, chunks=block) * n + 1),
+    )
 
 
 def large_result(nbytes: int) -> Scenario:
@@ -242,9 +246,9 @@ def large_result(nbytes: int) -> Scenario:
     return Scenario(
         f"{_size(nbytes)} result of compute()",
         lambda client: da.ones(nbytes // 8, chunks=4 * MIB // 8),
-        lambda client, x: x.compute(),
+        lambda client, x, ship: x.compute(),
         lambda x, result: np.testing.assert_array_equal(result[:: MIB // 8], 1.0),
-        lambda client, x: wait(x.persist()),
+        lambda client, x: _on_workers(x),
     )
 
 
@@ -254,11 +258,17 @@ def throughput(nbytes: int, n: int = 200) -> Scenario:
     def prepare(client: Client) -> list[Any]:
         return [fresh(nbytes) if nbytes else None for _ in range(n)]
 
-    def work(client: Client, values: list[Any]) -> Any:
-        futures = [client.submit(tasks.itself, v, pure=False) for v in values]
+    def work(client: Client, values: list[Any], ship: Ship) -> Any:
+        futures = [client.submit(tasks.itself, ship(v), pure=False) for v in values]
         return client.gather(futures)
 
-    return Scenario(f"{n} tasks, {_size(nbytes)} in and out", prepare, work)
+    return Scenario(f"{n} tasks, {_size(nbytes)} in and out", prepare, work, tasks=n)
+
+
+def _on_workers(x: Any) -> Any:
+    x = x.persist()
+    wait(x)
+    return x
 
 
 def _same(result: Any, expected: Any) -> None:
