@@ -14,6 +14,9 @@ _IDENTITY = "asks whether the result is the same object, not whether it is equal
 #: Reasons by id; an id without parameters stands for all of them.
 EXPECTED: dict[str, str] = {
     "dask/tests/test_delayed.py::test_traverse_false": _IDENTITY,
+    "dask/bag/tests/test_bag.py::test_repartition_partition_size_complex_dtypes": (
+        _IDENTITY
+    ),
     "test_client.py::test_run_rpc_error": _CONNECTED,
     "test_client.py::test_get_versions_rpc_error": _CONNECTED,
     # Longer than the test allows.
