@@ -83,7 +83,6 @@ SUITES = (
             "dask/array/tests/test_slicing.py",
             "dask/dataframe/dask_expr/tests/test_collection.py",
         ),
-        ("dask/array/tests/test_map_blocks.py",),
         options=("--daskps-processes",),
     ),
     Suite("client", ("test_client.py",), client=True),
