@@ -254,6 +254,7 @@ def send_to_scheduler(
     over: Any,
     message: dict[str, Any],
     with_next: bool = False,
+    sent: Callable[[], None] | None = None,
 ) -> None:
     """Send a message in order with the graphs that this client submits.
 
@@ -265,6 +266,9 @@ def send_to_scheduler(
     with_next
         Whether another message follows, to send them together. The client sends at once
         what it is given, but then nothing more for 10 ms: the graph would have to wait.
+    sent
+        Called on the event loop when the message is on the connection, and not if it was
+        dropped.
     """
 
     def send() -> None:
@@ -274,6 +278,8 @@ def send_to_scheduler(
             over.buffer.append(message)
         else:
             client._send_to_scheduler_safe(message)
+        if sent is not None:
+            sent()
 
     client.loop.add_callback(send)
 

@@ -211,10 +211,7 @@ class LifetimePlugin(SchedulerPlugin):
             held.discard(id)
             expected.discard(id)
             entry = self._objects.get(id)
-            if entry is None:
-                # Stored, but never announced: something failed, or was interrupted.
-                self._evict_soon(id)
-            else:
+            if entry is not None:
                 entry.clients.discard(client)
                 self._evict_unneeded(id, entry)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import glob
 import os
 import signal
 import subprocess
@@ -25,9 +24,11 @@ from conftest import released
 from distributed import Client, LocalCluster, wait
 from processes import (
     ProcessCluster,
+    catch_storing,
     children,
     eventually,
     live,
+    objects_in,
     store_directories,
 )
 
@@ -81,16 +82,6 @@ def nanny_client(nannies):
         assert eventually(lambda: not objects_in(nannies), 8), "files are left"
 
 
-def objects_in(cluster):
-    """Files of objects in the cluster's stores; not the evicted ones that are kept."""
-    return [
-        path
-        for directory in cluster.directories
-        for path in glob.glob(os.path.join(directory, "*"))
-        if not os.path.basename(path).startswith(("free.", "owner.lock"))
-    ]
-
-
 def kill_workers(client, *addresses):
     """Kill these workers; all, if none is given."""
     pids = client.run(os.getpid, workers=list(addresses) or None).values()
@@ -123,22 +114,6 @@ def mark_and_sum(x, path):
 
 def after(gate, x):
     return x.sum()
-
-
-def catch_storing(cluster, pid):
-    """Stop a process while it writes an object; False if that was too late."""
-
-    def storing():
-        return [path for path in objects_in(cluster) if path.endswith(".part")]
-
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        if storing():
-            os.kill(pid, signal.SIGSTOP)
-            time.sleep(0.05)
-            return bool(storing())
-        time.sleep(0.001)
-    return False
 
 
 class TestAWorkerIsKilled:
