@@ -335,9 +335,9 @@ class TestOrphans:
     def test_what_is_being_written_stays(self, connector, monkeypatch):
         write_all = segments._write_all
 
-        def sweep_meanwhile(fd, data):
+        def sweep_meanwhile(*args):
             connector.evict_orphans("me", set())
-            write_all(fd, data)
+            write_all(*args)
 
         monkeypatch.setattr(segments, "_write_all", sweep_meanwhile)
         key = connector.put_frames([b"first", b"second"], "me")
