@@ -136,10 +136,10 @@ class Soak:
 
     def run(self, seconds: float, rng: np.random.Generator) -> Level:
         """Compute until the time is over; what was used at the start."""
-        self._session(rng, ROUNDS_BEFORE)
-        start = self._level()
         deadline = time.monotonic() + seconds
         with self._killing():
+            self._session(rng, ROUNDS_BEFORE, deadline)
+            start = self._level()
             while time.monotonic() < deadline and len(self.errors) < 10:
                 self._session(rng, ROUNDS_IN_A_SESSION, deadline)
                 self._show(deadline)
@@ -165,6 +165,7 @@ class Soak:
                 self.wrong[name] += 1
         except Exception:
             self.errors.append(f"{name}: {traceback.format_exc()}")
+            print(self.errors[-1], file=sys.stderr, flush=True)
 
     @contextlib.contextmanager
     def _killing(self) -> Iterator[None]:
@@ -274,6 +275,8 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the data (default: 0)")
     args = parser.parse_args()
+    # Dask blames a task whose workers died four times, which was us.
+    os.environ["DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES"] = "1000000"
     rng = np.random.default_rng(args.seed)
     with cluster(args.workers, nanny=True) as c, Client(c.address) as client:
         soak = Soak(c, client, args.kill_every)

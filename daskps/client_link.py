@@ -19,7 +19,7 @@ from daskps.config import Settings
 from daskps.dask_private import connection, gather_with, send_to_scheduler
 from daskps.exceptions import ClusterError, ObjectMissingError
 from daskps.proxy_node import ObjectId
-from daskps.scheduler_lifetimes import HOLD, RELEASE, LifetimePlugin
+from daskps.scheduler_lifetimes import HOLD, RELEASE, STORED, LifetimePlugin
 from daskps.stores import evictions, opened
 from daskps.stores.urls import StoreRequest
 from daskps.versions import __version__, missing
@@ -272,7 +272,15 @@ class _ClientKeeper:
         self._announced: set[ObjectId] = set()
         self._released: collections.deque[ObjectId] = collections.deque()
 
+    def stored(self, objects: list[tuple[ObjectId, int]]) -> None:
+        self._announce(STORED, objects)
+
     def hold(self, objects: list[tuple[ObjectId, int]]) -> None:
+        self._announce(HOLD, objects, with_next=True)
+
+    def _announce(
+        self, op: str, objects: list[tuple[ObjectId, int]], with_next: bool = False
+    ) -> None:
         client = self._client()
         if client is None or _is_closed(client):
             raise _gone()
@@ -284,8 +292,8 @@ class _ClientKeeper:
             if not _is_closed(client):
                 self._announced.update(id for id, _ in objects)
 
-        message = {"op": HOLD, "objects": ToPickle(objects)}
-        send_to_scheduler(client, self._connection, message, with_next=True, sent=sent)
+        message = {"op": op, "objects": ToPickle(objects)}
+        send_to_scheduler(client, self._connection, message, with_next, sent)
 
     def release(self, objects: list[ObjectId]) -> None:
         # The garbage collector calls this at any point, perhaps while this thread holds
