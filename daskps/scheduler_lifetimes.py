@@ -118,9 +118,9 @@ class LifetimePlugin(SchedulerPlugin):
     #: Results in stores that do not know who stored what, by worker's id.
     _results: dict[str, set[ObjectId]]
     _closed: bool
-    # Not Dask's own thread, in which it unpacks graphs: a store may be slow. One that hangs
-    # does not keep the process from ending: Dask's executors have daemon threads.
-    _thread: ThreadPoolExecutor
+    #: By name of store, since one may be slow. One that hangs does not keep the process
+    #: from ending: Dask's executors have daemon threads.
+    _threads: dict[str, ThreadPoolExecutor]
 
     def __init__(self, version: str):
         self.version = version
@@ -138,7 +138,7 @@ class LifetimePlugin(SchedulerPlugin):
         self._closed = False
         self._workers = {}
         self._results = {}
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="daskps-evict")
+        self._threads = {}
         for worker in scheduler.workers:
             self.add_worker(scheduler, worker)
         scheduler.handlers["daskps_open"] = self.open
@@ -166,6 +166,9 @@ class LifetimePlugin(SchedulerPlugin):
                 store = self._stores[request]
             else:
                 self._stores[request] = store
+                self._threads[store.name] = ThreadPoolExecutor(
+                    1, thread_name_prefix="daskps-evict"
+                )
                 opened.add(store)
                 # The scheduler passes clients' wishes on to workers.
                 register_reader(store.name)
@@ -207,7 +210,8 @@ class LifetimePlugin(SchedulerPlugin):
         except TimeoutError:
             logger.error("Objects may stay in a store that does not answer")
         self._closed = True
-        self._thread.shutdown(wait=False)
+        for thread in self._threads.values():
+            thread.shutdown(wait=False)
         for store in self._stores.values():
             opened.close(store.name)
         self._stores.clear()
@@ -332,7 +336,9 @@ class LifetimePlugin(SchedulerPlugin):
         for store in list(self._stores.values()):
             if hasattr(store.connector, "evict_orphans"):
                 keep = {id.key for id in self._objects if id.store == store.name}
-                await self._in_thread(store.connector.evict_orphans, creator, keep)
+                await self._in_thread_of(
+                    store.name, store.connector.evict_orphans, creator, keep
+                )
 
     def _forget(self, key: Any) -> None:
         for id in self._by_task.pop(key):
@@ -353,10 +359,18 @@ class LifetimePlugin(SchedulerPlugin):
 
     async def _evict(self) -> None:
         ids, self._evictions = self._evictions, []
-        if not ids or self._closed:
+        if self._closed:
             return
+        by_store: dict[str, list[ObjectId]] = {}
+        for id in ids:
+            by_store.setdefault(id.store, []).append(id)
+        await asyncio.gather(*(self._evict_from(*item) for item in by_store.items()))
+
+    async def _evict_from(self, store: str, ids: list[ObjectId]) -> None:
+        if store not in self._threads:
+            return  # not the cluster's
         # In a thread: freeing memory takes the kernel some 0.1 ms for each MiB.
-        refused = await self._in_thread(_evict_all, ids)
+        refused = await self._in_thread_of(store, _evict_all, ids)
         for id in ids:
             attempts = self._refused.pop(id, 0) + 1
             if id in refused:
@@ -369,18 +383,17 @@ class LifetimePlugin(SchedulerPlugin):
         else:
             logger.error("Object %s stays in store %s", id.key, id.store)
 
-    async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+    async def _in_thread_of(
+        self, store: str, function: Callable[..., Any], *args: Any
+    ) -> Any:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, function, *args)
+        return await loop.run_in_executor(self._threads[store], function, *args)
 
 
 def _evict_all(ids: list[ObjectId]) -> set[ObjectId]:
-    """Evict objects; those that their store refuses to delete now."""
-    refused: set[ObjectId] = set()
-    refusing: set[str] = set()
-    for id in ids:
-        # A store that cannot be reached for one object is not asked for each of the rest.
-        if id.store in refusing or not evictions.evict_now(id.store, id.key):
-            refusing.add(id.store)
-            refused.add(id)
-    return refused
+    """Evict objects of one store; those that it refuses to delete now."""
+    for i, id in enumerate(ids):
+        # A store that cannot be reached for one object is not asked for the rest.
+        if not evictions.evict_now(id.store, id.key):
+            return set(ids[i:])
+    return set()

@@ -77,6 +77,8 @@ class RemoteStore:
                 method, *arguments = pickle.load(stream)
                 # On its way in and on its way out.
                 self._connected.wait()
+                if _is_closed(connection):
+                    return  # as when it was lost, and not sent again
                 answer = getattr(self, method)(*arguments)
                 self._connected.wait()
                 pickle.dump(answer, stream)
@@ -99,6 +101,14 @@ class RemoteStore:
 
     def evict(self, name: str) -> None:
         self.objects.pop(name, None)
+
+
+def _is_closed(connection: socket.socket) -> bool:
+    """Whether the other side has given up."""
+    try:
+        return not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
 
 
 class _Server(socketserver.ThreadingTCPServer):
