@@ -14,6 +14,7 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import dask
 import dask.array as da
@@ -109,6 +110,16 @@ def mark_and_sum(x, path):
     if not os.path.exists(path):
         with open(path, "w"):
             time.sleep(60)
+    return x.sum()
+
+
+def pause_and_sum(x, path):
+    """The sum; the first time, tells that it runs, and takes a while. Writes down each."""
+    if not os.path.exists(path):
+        with open(path, "w"):
+            time.sleep(1)
+    with open(path + ".sums", "a") as f:
+        f.write(f"{x.sum()}\n")
     return x.sum()
 
 
@@ -253,6 +264,37 @@ class TestWorkersComeAndGo:
                 assert len({holder(client, future) for future in futures}) == 2
             del futures
             assert released(client)
+
+    @pytest.mark.slow
+    def test_a_task_runs_on_two_workers_at_once(self, tmp_path):
+        """The scheduler takes a worker for dead that has only been stopped."""
+        environment = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "2s"}
+        with (
+            ProcessCluster(workers=2, scheduler=environment) as cluster,
+            cluster.client() as client,
+            daskps.proxy_graph(),
+        ):
+            path = str(tmp_path / "runs")
+            pids = client.run(os.getpid)
+            future = client.submit(pause_and_sum, X, path)
+            assert eventually(lambda: os.path.exists(path), 20)
+            (first,) = [pids[a] for a, keys in client.processing().items() if keys]
+            os.kill(first, signal.SIGSTOP)
+            try:
+                assert future.result(timeout=60) == X.sum()
+                del future
+                # Written where what the other one still reads was, if anything could be.
+                for i in range(4):
+                    total = client.submit(np.sum, X + i, pure=False)
+                    assert total.result(timeout=60) == (X + i).sum()
+                    del total
+            finally:
+                os.kill(first, signal.SIGCONT)
+            sums = Path(path + ".sums")
+            assert eventually(lambda: len(sums.read_text().split()) == 2, 20)
+            assert set(sums.read_text().split()) == {str(X.sum())}
+            assert daskps.usage(client).objects
+        assert eventually(lambda: not running(first), 10)
 
     @pytest.mark.slow
     def test_adaptive_scaling_to_zero_and_back(self):
