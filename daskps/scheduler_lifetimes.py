@@ -31,6 +31,7 @@ from daskps.client_catalog import creator_name
 from daskps.dask_private import do_not_queue
 from daskps.proxy_node import ObjectId, stored_objects
 from daskps.stores import evictions, opened
+from daskps.stores.records import Record, sweep_soon
 from daskps.stores.urls import StoreRequest, make
 from daskps.versions import check_version
 from daskps.worker_results import RESULTS, register_reader
@@ -118,6 +119,8 @@ class LifetimePlugin(SchedulerPlugin):
     #: Results in stores that do not know who stored what, by worker's id.
     _results: dict[str, set[ObjectId]]
     _closed: bool
+    #: What is in stores that outlive the cluster, by name of store.
+    _records: dict[str, Record]
     #: By name of store, since one may be slow. One that hangs does not keep the process
     #: from ending: Dask's executors have daemon threads.
     _threads: dict[str, ThreadPoolExecutor]
@@ -138,6 +141,7 @@ class LifetimePlugin(SchedulerPlugin):
         self._closed = False
         self._workers = {}
         self._results = {}
+        self._records = {}
         self._threads = {}
         for worker in scheduler.workers:
             self.add_worker(scheduler, worker)
@@ -169,6 +173,9 @@ class LifetimePlugin(SchedulerPlugin):
                 self._threads[store.name] = ThreadPoolExecutor(
                     1, thread_name_prefix="daskps-evict"
                 )
+                if request.config is not None:
+                    self._records[store.name] = Record(request.config)
+                    sweep_soon()
                 opened.add(store)
                 # The scheduler passes clients' wishes on to workers.
                 register_reader(store.name)
@@ -212,6 +219,8 @@ class LifetimePlugin(SchedulerPlugin):
         self._closed = True
         for thread in self._threads.values():
             thread.shutdown(wait=False)
+        for record in self._records.values():
+            record.close()
         for store in self._stores.values():
             opened.close(store.name)
         self._stores.clear()
@@ -225,6 +234,7 @@ class LifetimePlugin(SchedulerPlugin):
             entry = self._objects.setdefault(id, _Object(nbytes))
             entry.clients.add(client)
             held.add(id)
+            self._write_down(id)
 
     def hold(self, client: str, objects: list[tuple[ObjectId, int]]) -> None:
         """A client holds objects; a graph that uses them may follow."""
@@ -251,9 +261,15 @@ class LifetimePlugin(SchedulerPlugin):
         """A worker has put results where they do not bear its name, or dropped some."""
         results = self._results.setdefault(self._workers.get(worker, worker), set())
         results.update(stored)
+        for id in stored:
+            self._write_down(id)
         results.difference_update(dropped)
         for id in dropped:
             self._evict_soon(id)
+
+    def _write_down(self, id: ObjectId) -> None:
+        if id.store in self._records:
+            self._records[id.store].add(id.key)
 
     def update_graph(
         self, scheduler: Scheduler, *, client: str, tasks: list[Any], **kwargs: Any
@@ -371,10 +387,13 @@ class LifetimePlugin(SchedulerPlugin):
             return  # not the cluster's
         # In a thread: freeing memory takes the kernel some 0.1 ms for each MiB.
         refused = await self._in_thread_of(store, _evict_all, ids)
+        record = self._records.get(store)
         for id in ids:
             attempts = self._refused.pop(id, 0) + 1
             if id in refused:
                 self._evict_again(id, attempts)
+            elif record is not None:
+                record.remove(id.key)
 
     def _evict_again(self, id: ObjectId, attempts: int) -> None:
         if attempts < EVICT_ATTEMPTS:
