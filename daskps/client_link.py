@@ -268,8 +268,9 @@ class _ClientKeeper:
     def __init__(self, client: Client):
         self._client = weakref.ref(client)
         self._connection = connection(client)
-        #: What the scheduler was told of.
+        #: What the scheduler was told of, and what it is about to be told of.
         self._announced: set[ObjectId] = set()
+        self._queued: set[ObjectId] = set()
         self._released: collections.deque[ObjectId] = collections.deque()
 
     def stored(self, objects: list[tuple[ObjectId, int]]) -> None:
@@ -287,13 +288,17 @@ class _ClientKeeper:
         if connection(client) is not self._connection:
             raise _lost("values were stored")
 
-        def sent() -> None:
+        ids = [id for id, _ in objects]
+        self._queued.update(ids)
+
+        def done(sent: bool) -> None:
+            self._queued.difference_update(ids)
             # A client that closes may send this after its last word to the scheduler.
-            if not _is_closed(client):
-                self._announced.update(id for id, _ in objects)
+            if sent and not _is_closed(client):
+                self._announced.update(ids)
 
         message = {"op": op, "objects": ToPickle(objects)}
-        send_to_scheduler(client, self._connection, message, with_next, sent)
+        send_to_scheduler(client, self._connection, message, with_next, done)
 
     def release(self, objects: list[ObjectId]) -> None:
         # The garbage collector calls this at any point, perhaps while this thread holds
@@ -311,15 +316,21 @@ class _ClientKeeper:
         self._let_go()
 
     def _let_go(self) -> None:
-        announced = []
+        client = self._client()
+        closed = client is None or client.status == "closed"
+        announced, queued = [], []
         while self._released:
             id = self._released.popleft()
-            if id in self._announced:
+            if id in self._queued and not closed:
+                queued.append(id)
+            elif id in self._announced:
                 announced.append(id)
             else:
                 evictions.evict_later(*id)
+        # Released since this callback was put behind earlier ones. Each release has a
+        # callback of its own, behind those that send what it was held for.
+        self._released.extend(queued)
         self._announced.difference_update(announced)
-        client = self._client()
         # A scheduler that has lost the client has dropped what it held.
         if announced and client is not None and client.status == "running":
             message = {"op": RELEASE, "objects": ToPickle(announced)}

@@ -134,6 +134,15 @@ class TestTheRule:
         assert needing.isdisjoint(x.dask.to_dict())
         del y
 
+    def test_graphs_that_wait_for_a_busy_event_loop(self, client):
+        """What the first one lets go is not taken for what the others still have."""
+        with dask.config.set({"daskps.cache-size": 0}), daskps.proxy_graph():
+            for _ in range(3):
+                client.loop.add_callback(time.sleep, 0.2)
+                futures = [client.submit(np.sum, X + i, pure=False) for i in range(4)]
+                assert client.gather(futures) == [(X + i).sum() for i in range(4)]
+                del futures
+
     def test_a_task_that_failed_is_retried_after_the_session(self, client, tmp_path):
         flag = str(tmp_path / "flag")
         with daskps.proxy_graph():
