@@ -7,6 +7,7 @@ dependencies stay as they are. A symbolic layer stays symbolic.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from typing import Any
@@ -34,9 +35,10 @@ from daskps.dask_private import (
     clone_task,
     convert_legacy_task,
     parse_input,
+    symbolic_blocks,
     writes_to_argument,
 )
-from daskps.proxy_node import ProxyFunction, ProxyNode, children
+from daskps.proxy_node import ProxyFunction, ProxyNode, StoredValue, children
 from daskps.transparent_proxies import is_proxy
 
 # Characters. A longer string in a legacy graph is data, although it could be a key.
@@ -105,6 +107,8 @@ class GraphPass:
         for name, layer in graph.layers.items():
             self.where = name
             layers[name] = self._layer(layer)
+            if layers[name] is not layer:
+                layers[name] = _symbolic(graph, name, layers[name])
         if all(layers[name] is layer for name, layer in graph.layers.items()):
             return graph
         return clone_graph(graph, layers)
@@ -290,6 +294,38 @@ class GraphPass:
         return dep
 
 
+def _symbolic(graph: HighLevelGraph, name: str, layer: Any) -> Any:
+    """A layer of stored blocks in a form that Dask fuses with what uses them, if it can.
+
+    Dask fuses materialised tasks too, on the scheduler, but leaves a task behind for each
+    that only gives the result another name.
+    """
+    users = graph.dependents[name]
+    if type(layer) is not MaterializedLayer or len(users) != 1:
+        return layer
+    (user,) = users
+    if not isinstance(graph.layers[user], Blockwise):
+        return layer
+    numblocks = _numblocks(name, layer.mapping)
+    return layer if numblocks is None else symbolic_blocks(layer, name, numblocks)
+
+
+def _numblocks(name: str, mapping: Mapping[Any, Any]) -> tuple[int, ...] | None:
+    """Blocks along each axis, if a layer is data and nothing else."""
+    if not all(isinstance(node, (ProxyNode, DataNode)) for node in mapping.values()):
+        return None
+    for key in mapping:
+        if type(key) is not tuple or key[0] != name:
+            return None
+    blocks = [key[1:] for key in mapping]
+    if len(set(map(len, blocks))) != 1 or not all(
+        type(index) is int for block in blocks for index in block
+    ):
+        return None
+    numblocks = tuple(max(indices) + 1 for indices in zip(*blocks, strict=True))
+    return numblocks if math.prod(numblocks) == len(blocks) else None
+
+
 def _is(a: Any, b: Any) -> bool:
     return a is b
 
@@ -305,7 +341,12 @@ class Collector:
         self.values = []
         self._seen: set[int] = set()
 
-    def encode(self, value: Any) -> None:
+    def encode(self, value: Any) -> StoredValue:
+        """Note a value; gives something that is not used, so that it counts as stored."""
         if id(value) not in self._seen:
             self._seen.add(id(value))
             self.values.append(value)
+        return _NOTED
+
+
+_NOTED = StoredValue(b"", [], [])
