@@ -15,7 +15,7 @@ from typing import Any
 from dask.utils import funcname
 from distributed.utils import iscoroutinefunction
 
-from daskps.client_census import nbytes_of
+from daskps.client_census import FREE, nbytes_of
 from daskps.client_values import ValueEncoder
 from daskps.dask_private import (
     Alias,
@@ -72,21 +72,33 @@ class GraphPass:
     in_process
         Whether tasks run in this process, where an array that the user gives them to
         write to is to be that very array.
+    sizes
+        Sizes of values by id, with the value, which another pass over the same graph has
+        found.
 
     Attributes
     ----------
     where
         The layer or task that the pass is at.
+    sizes
+        What this pass has found, too.
     """
 
     where: Any
+    sizes: dict[int, tuple[Any, int]]
     _encoder: ValueEncoder
     _functions: dict[int, tuple[Any, Any]]
     _graph: HighLevelGraph | Mapping[Any, Any]
     _keys: set[Any] | None
 
-    def __init__(self, encoder: ValueEncoder, in_process: bool = False):
+    def __init__(
+        self,
+        encoder: ValueEncoder,
+        in_process: bool = False,
+        sizes: dict[int, tuple[Any, int]] | None = None,
+    ):
         self.where = ""
+        self.sizes = {} if sizes is None else sizes
         self._in_process = in_process
         self._encoder = encoder
         self._functions = {}
@@ -190,12 +202,19 @@ class GraphPass:
         otherwise: Any,
         unless: Callable[[Any], bool] | None = None,
     ) -> Any:
-        if not is_proxy(value) and nbytes_of(value) < self._encoder.at_least:
+        if not is_proxy(value) and self._nbytes(value) < self._encoder.at_least:
             return otherwise
         if unless is not None and unless(value):
             return otherwise
         stored = self._encoder.encode(value)
         return otherwise if stored is None else ProxyNode(key, stored)
+
+    def _nbytes(self, value: Any) -> int:
+        if type(value) in FREE:
+            return 0
+        if id(value) not in self.sizes:
+            self.sizes[id(value)] = value, nbytes_of(value)
+        return self.sizes[id(value)][1]
 
     def _legacy(self, key: Any, task: Any) -> Any:
         """A task as a tuple, or a value, as Dask's graphs were before 2024.
