@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     from daskps.client_session import Session
 
+# Share of a worker's memory limit that it may keep mapped to write results anew.
+MAPPED_SHARE = 1 / 16
+
 
 class WorkerStorePlugin(WorkerPlugin):
     """Opens one store on every worker, those that join later included.
@@ -75,9 +78,13 @@ class WorkerStorePlugin(WorkerPlugin):
         register_reader(self.config.name)
         check_version(self.version, f"worker {worker.address}")
         try:
-            opened.acquire(self.config, self.settings.read_timeout)
+            store = opened.acquire(self.config, self.settings.read_timeout)
         except OSError as e:
             raise ClusterError(unreachable(f"Worker {worker.address}", e)) from e
+        limit = worker.memory_manager.memory_limit
+        if limit and hasattr(store.connector, "map_at_most"):
+            # What is mapped looks like memory of the worker, which watches that.
+            store.connector.map_at_most(int(limit * MAPPED_SHARE))
         self.latest[worker] = self
         self._writer = register_writer(
             self.config.name, self.settings.threshold, creator_name(worker.id)
