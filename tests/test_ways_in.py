@@ -143,16 +143,6 @@ def test_instances_that_pickle_in_their_own_way(client):
     assert graph_nbytes(messages) < MIB
 
 
-SOURCES = {
-    "list iterator": lambda x: iter([x, x]),
-    "map": lambda x: map(np.negative, [x, x]),
-    "zip": lambda x: zip([x, x], [1, 2], strict=False),
-    "chain": lambda x: itertools.chain([x], [x]),
-    "islice": lambda x: itertools.islice(iter([x, x]), 2),
-    "random generator": lambda x: _Draws(x),
-}
-
-
 class _Draws:
     """An iterator of one's own, over data that it keeps."""
 
@@ -163,6 +153,16 @@ class _Draws:
     def __iter__(self):
         for _ in range(2):
             yield self.data * self.generator.random()
+
+
+SOURCES = {
+    "list iterator": lambda x: iter([x, x]),
+    "map": lambda x: map(np.negative, [x, x]),
+    "zip": lambda x: zip([x, x], [1, 2], strict=False),
+    "chain": lambda x: itertools.chain([x], [x]),
+    "islice": lambda x: itertools.islice(iter([x, x]), 2),
+    "of one's own": _Draws,
+}
 
 
 def consumed(source):
