@@ -5,8 +5,6 @@ from __future__ import annotations
 from benchmarks import blocks, many_tasks, models, round_trips
 from benchmarks.scenario import GB, KB, MB, Scenario
 
-KIB = 1 << 10
-
 
 def catalogue(scale: float = 1.0) -> list[Scenario]:
     """Every scenario.
@@ -43,7 +41,10 @@ def catalogue(scale: float = 1.0) -> list[Scenario]:
         *(many_tasks.throughput(of(MB), 200, workers) for workers in (2, 4, 8)),
         many_tasks.small_computed(of(2000)),
         many_tasks.small_submitted(of(100_000)),
-        *(round_trips.crossover(of(16 * KIB << i)) for i in range(9)),
+        *(
+            round_trips.crossover(of(n * 10 * KB))
+            for n in (1, 2, 5, 10, 20, 50, 100, 200, 500)
+        ),
     ]
 
 

@@ -22,8 +22,8 @@ class Quantity(enum.Enum):
 
     SPEEDUP = "times as fast as {}"
     TIME = "times the time of {}"
-    CPU = "times the scheduler's CPU of {}"
-    STORED = "bytes put"
+    CPU = "times the scheduler's CPU with {}"
+    STORED = "bytes put into the store"
     COPIES_BY_CLIENT = "copies by the client"
     COPIES_BY_WORKER = "copies by the worker"
 
@@ -54,7 +54,9 @@ class Goal:
     against: str = ""
 
     def __str__(self) -> str:
-        return f"{self.scenario}: {self.quantity.value.format(self.against)}"
+        bound = "at least" if self.quantity in AT_LEAST else "at most"
+        peer = "the limit" if self.against == LIMIT else self.against
+        return f"{bound} {self.asked:g} {self.quantity.value.format(peer)}"
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ COLOURS = {
     "proxystore_ex": "#CC79A7",
     RAY: "#D55E00",
 }
-MARKERS = dict(zip(COLOURS, "osoD^vX", strict=True))
+MARKERS = dict(zip(COLOURS, "ossD^vX", strict=True))
 LIMIT_LABEL = "limit: no data shipped"
 
 
@@ -104,7 +104,7 @@ def _over_sizes(group: str, members: list[Comparison]) -> Any:
         [c.at for c in members], [size(int(c.at)) for c in members], rotation=30
     )
     below.xaxis.set_minor_locator(NullLocator())
-    figure.legend(loc="outside upper center", ncols=4)
+    _legend(figure, columns=4)
     return figure
 
 
@@ -112,9 +112,11 @@ def _plain_ticks(axis: Any) -> None:
     """Ordinary numbers on a logarithmic axis, between the powers of ten where few are."""
     low, high = axis.get_view_interval()
     axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    if high / low < 50:
-        steps = [m * 10.0**e for e in range(-4, 7) for m in (1, 1.5, 2, 3, 5, 7)]
-        axis.set_ticks([x for x in steps if low <= x <= high])
+    for span, steps in ((5, (1, 1.2, 1.5, *range(2, 10))), (1000, (1, 2, 5))):
+        if high / low < span:
+            ticks = [m * 10.0**e for e in range(-4, 7) for m in steps]
+            axis.set_ticks([x for x in ticks if low <= x <= high])
+            break
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -149,7 +151,7 @@ def _rates(members: list[Comparison]) -> Any:
         axes.grid(axis="y", alpha=0.3)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside upper center", ncols=7)
+    _legend(figure, columns=7)
     return figure
 
 
@@ -171,7 +173,7 @@ def _bars(members: list[Comparison]) -> Any:
             ratio = c.ratio(name, "dask")
             axes.barh(at + i, ratio.median, 0.9, color=COLOURS[name], label=once(name))
             axes.hlines(at + i, ratio.low, ratio.high, color="black", linewidth=0.8)
-            text = f"{ratio.median:.2f}  ({_time(c.peers[name].median())})"
+            text = f"{ratio.median:.3g}  ({_time(c.peers[name].median())})"
             axes.annotate(
                 text,
                 (max(ratio.median, ratio.high), at + i),
@@ -188,18 +190,43 @@ def _bars(members: list[Comparison]) -> Any:
             )
         at += len(names) + 1
     axes.set_yticks(ticks, [c.scenario for c in members])
-    axes.set_xscale("log")
     axes.axvline(1, color=COLOURS["dask"], linewidth=0.5)
-    low, high = axes.get_xlim()
-    axes.set_xlim(low, high * (high / low) ** 0.25)  # room for the numbers
-    _plain_ticks(axes.xaxis)
+    _scale(axes, members)
     axes.set_xlabel(
         "time as a multiple of dask's: medians and quartiles of paired runs"
     )
     axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside upper center", ncols=4)
+    _legend(figure, columns=4)
     return figure
+
+
+def _scale(axes: Any, members: list[Comparison]) -> None:
+    """Choose a scale for bars, with room on the right for their numbers."""
+    lowest = min(c.ratio(name, "dask").low for c in members for name in c.peers)
+    _, high = axes.get_xlim()
+    if lowest > 0.4:  # all of about the same length
+        axes.set_xlim(0, high * 1.25)
+        return
+    low = lowest / 1.5
+    axes.set_xscale("log")
+    axes.set_xlim(low, high * (high / low) ** 0.25)
+    _plain_ticks(axes.xaxis)
+
+
+def _legend(figure: Any, columns: int) -> None:
+    """One legend above all axes, with the limit at its end."""
+    labels: dict[str, Any] = {}
+    for axes in figure.axes:
+        handles, names = axes.get_legend_handles_labels()
+        labels.update(zip(names, handles, strict=True))
+    order = sorted(labels, key=lambda name: name == LIMIT_LABEL)
+    figure.legend(
+        [labels[name] for name in order],
+        order,
+        loc="outside upper center",
+        ncols=columns,
+    )
 
 
 def _time(seconds: float) -> str:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from dask.utils import format_bytes
+import itertools
 
-from benchmarks.goals import AT_LEAST, Outcome
+from benchmarks.goals import Outcome
 from benchmarks.peers import RAY
 from benchmarks.results import Comparison, Measured
+from benchmarks.scenario import KB, MB
 
+_COLUMNS = "{:17}{:>10}   {:26}{:>13}{:>10}{:>16}   {}"
 #: Says what the columns of :func:`rows` are.
-HEADING = f"""\
-{"":17}{"time":>10}   {"daskps is":24}{"the scheduler's":23}{"put into":>9}   copies by
-{"":30}{"faster by":24}{"traffic":>10}{"growth":>11}   {"the store":>9}   client, worker"""
+HEADING = "\n".join(
+    _COLUMNS.format(*cells)
+    for cells in (
+        ("", "time", "daskps is", "through the", "it grows", "put into", "copies by"),
+        ("", "", "faster by", "scheduler", "by", "the store", "client, worker"),
+    )
+)
 
 
 def rows(c: Comparison) -> str:
@@ -21,17 +27,20 @@ def rows(c: Comparison) -> str:
     for name, measured in c.peers.items():
         faster = "" if name == ours else str(c.ratio(name, ours))
         lines.append(
-            f"  {name:15}{_time(measured.median())}   {faster:24}"
+            f"  {name:15}{_time(measured.median())}   {faster:26}"
             f"{'' if name == RAY else _counts(c, measured)}".rstrip()
         )
     return "\n".join(lines)
 
 
 def _counts(c: Comparison, measured: Measured) -> str:
+    puts = ""
+    if measured.most("puts"):
+        puts = f"{measured.median('puts'):g}: {_size(measured.median('stored'))}"
     text = (
-        f"{format_bytes(int(measured.median('traffic'))):>10}"
-        f"{format_bytes(int(measured.most('growth'))):>11}   "
-        f"{format_bytes(int(measured.median('stored'))):>9}"
+        f"{_size(measured.median('traffic')):>13}"
+        f"{_size(measured.most('growth')):>10}"
+        f"{puts:>16}"
     )
     if measured.copies is not None:
         copies = measured.copies
@@ -43,6 +52,13 @@ def _counts(c: Comparison, measured: Measured) -> str:
     return text
 
 
+def _size(nbytes: float) -> str:
+    """With as many digits as matter beside a payload."""
+    if nbytes < 100 * KB:
+        return f"{nbytes / KB:.0f} kB"
+    return f"{nbytes / MB:.1f} MB" if nbytes < 10 * MB else f"{nbytes / MB:.0f} MB"
+
+
 def _time(seconds: float) -> str:
     if seconds < 0.1:
         return f"{seconds * 1e3:7.1f} ms"
@@ -50,15 +66,16 @@ def _time(seconds: float) -> str:
 
 
 def goals(outcomes: list[Outcome]) -> str:
-    """What was to be reached, and what was."""
-    lines = [f"{'goals':75}{'asked':>12}   measured"]
-    for outcome in outcomes:
-        goal = outcome.goal
-        bound = "at least" if goal.quantity in AT_LEAST else "at most"
-        asked = f"{bound} {goal.asked:g}"
-        mark = {True: "reached", False: "NOT REACHED", None: ""}[outcome.reached]
-        line = f"{goal!s:72}{asked:>15}   {outcome.text:24}{mark}"
-        lines.append("  " + line.rstrip())
+    """What was asked for, and what was measured."""
+    lines = []
+    for scenario, its in itertools.groupby(outcomes, lambda o: o.goal.scenario):
+        lines.append(scenario)
+        for outcome in its:
+            mark = {True: "reached", False: "NOT REACHED", None: ""}[outcome.reached]
+            line = f"  {outcome.goal!s:52}{outcome.text:28}{mark}"
+            lines.append(line.rstrip())
     reached = [o.reached for o in outcomes if o.reached is not None]
-    lines.append(f"  {sum(reached)} of {len(reached)} goals that were measured")
+    lines.append(
+        f"{sum(reached)} of {len(reached)} goals that were measured are reached"
+    )
     return "\n".join(lines)
