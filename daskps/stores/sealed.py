@@ -98,7 +98,10 @@ class SealedConnector:
     def __init__(self, connector: ConnectorConfig, secret: Secret):
         self._config = connector
         self._secret = secret
-        self._connector: Connector[Any] = connector.get_connector()
+        # Not get_connector(), which fails where from_config() is more than a call of the
+        # class with these options: ProxyStore's MultiConnector (1.1).
+        kind = connector.get_connector_type()
+        self._connector: Connector[Any] = kind.from_config(connector.options)
 
     def __repr__(self) -> str:
         return repr(self._connector)
