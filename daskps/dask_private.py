@@ -267,6 +267,7 @@ def send_to_scheduler(
     over: Any,
     message: dict[str, Any],
     with_next: bool = False,
+    done: Callable[[bool], None] | None = None,
 ) -> None:
     """Send a message in order with the graphs that this client submits.
 
@@ -278,15 +279,18 @@ def send_to_scheduler(
     with_next
         Whether another message follows, to send them together. The client sends at once
         what it is given, but then nothing more for 10 ms: the graph would have to wait.
+    done
+        Called on the event loop: whether the message is on the connection, or dropped.
     """
 
     def send() -> None:
-        if client.scheduler_comm is not over:
-            return
-        if with_next and client.status == "running":
+        current = client.scheduler_comm is over
+        if current and with_next and client.status == "running":
             over.buffer.append(message)
-        else:
+        elif current:
             client._send_to_scheduler_safe(message)
+        if done is not None:
+            done(current)
 
     client.loop.add_callback(send)
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from distributed.diagnostics.plugin import WorkerPlugin
 from proxystore.store.config import StoreConfig
 
-from daskps.client_catalog import creator_name
 from daskps.config import Settings
 from daskps.exceptions import ClusterError
 from daskps.stores import opened
@@ -87,7 +86,7 @@ class WorkerStorePlugin(WorkerPlugin):
             store.connector.map_at_most(int(limit * MAPPED_SHARE))
         self.latest[worker] = self
         self._writer = register_writer(
-            self.config.name, self.settings.threshold, creator_name(worker.id)
+            self.config.name, self.settings.threshold, worker
         )
 
     def transition(
