@@ -208,9 +208,11 @@ def _proxied(
     try:
         expr = expressions.prepared(expr)
         collector = Collector(max(threshold, WORTH_A_THREAD))
-        expressions.replace_large(expr, GraphPass(collector, in_process))
+        first = GraphPass(collector, in_process)
+        expressions.replace_large(expr, first)
         encoder.encode_all(collector.values)
-        expr = expressions.replace_large(expr, GraphPass(encoder, in_process))
+        second = GraphPass(encoder, in_process, first.sizes)
+        expr = expressions.replace_large(expr, second)
         encoder.finish()
     except BaseException:
         encoder.abandon()

@@ -14,6 +14,7 @@ import time
 
 import dask
 import dask.array as da
+import dask.bag as db
 import numpy as np
 import pytest
 from distributed import Client, Queue, Variable, wait
@@ -124,7 +125,8 @@ class TestTheRule:
     def test_tasks_are_those_of_the_final_graph(self, client):
         """The scheduler fuses and renames what the client has sent."""
         with daskps.proxy_graph():
-            x = from_array() + 1
+            # Partitions of bags are fused there; blocks of arrays are made to be fused here.
+            x = db.from_sequence([X + i for i in range(4)], npartitions=4).map(np.sum)
             assert len(x.dask.to_dict()) == 8
             y = x.persist()
             wait(y)

@@ -20,6 +20,7 @@ import fcntl
 import os
 import threading
 import time
+from itertools import chain
 from typing import NamedTuple
 
 from daskps.stores.locks import is_at, try_lock
@@ -30,11 +31,12 @@ FREE = "free."
 # Smaller ones are not worth keeping.
 KEEP_AT_LEAST = 1 << 18
 KEEP_AT_MOST = 1024
+# So many are tried that turn out to be read still, or taken.
+ATTEMPTS = 16
 # A directory is read anew after this time (seconds): a segment that somebody else evicted
 # is found a little later.
 LISTED_FOR = 0.01
-# Bytes of segments that one process keeps mapped. They count as its memory, where somebody
-# looks at it.
+# Bytes of segments that one process keeps mapped.
 MAPPED_AT_MOST = 256 << 20
 
 
@@ -70,6 +72,11 @@ class WarmSegments:
     keep
         Bytes to keep.
 
+    Attributes
+    ----------
+    map_at_most
+        Bytes of segments that this process keeps mapped.
+
     Notes
     -----
     Thread-safe, and safe across processes.
@@ -77,8 +84,12 @@ class WarmSegments:
 
     directory: str
     keep: int
+    map_at_most: int
     _lock: threading.Lock
-    _listed: dict[str, int]
+    #: Names by size: what this process has mapped, and others.
+    _listed: dict[int, tuple[list[str], list[str]]]
+    _n_listed: int
+    _listed_nbytes: int
     _listed_until: float
     #: By the last part of the name that the segment has now; the one used last at the end.
     _mapped: collections.OrderedDict[str, _Mapped]
@@ -86,8 +97,10 @@ class WarmSegments:
     def __init__(self, directory: str, keep: int):
         self.directory = directory
         self.keep = keep
+        self.map_at_most = MAPPED_AT_MOST
         self._lock = threading.Lock()
         self._listed = {}
+        self._n_listed = self._listed_nbytes = 0
         self._listed_until = 0.0
         self._mapped = collections.OrderedDict()
 
@@ -106,14 +119,13 @@ class WarmSegments:
         if not self.keep or nbytes < KEEP_AT_LEAST:
             return False
         with self._lock:
-            listed = self._list()
-            if len(listed) >= KEEP_AT_MOST:
-                return False
-            if sum(listed.values()) + nbytes > self.keep:
+            self._list()
+            full = self._n_listed >= KEEP_AT_MOST
+            if full or self._listed_nbytes + nbytes > self.keep:
                 return False
             free = f"{FREE}{nbytes}.{token}"
             os.rename(path, os.path.join(self.directory, free))
-            listed[free] = nbytes
+            self._add_to_list(free)
             return True
 
     def take(self, nbytes: int, path: str, token: str) -> WarmSegment | None:
@@ -130,7 +142,10 @@ class WarmSegments:
         """
         if not self.keep or nbytes < KEEP_AT_LEAST:
             return None
-        for name in self._that_fit(nbytes):
+        for _ in range(ATTEMPTS):
+            name = self._one_that_fits(nbytes)
+            if name is None:
+                return None
             free = os.path.join(self.directory, name)
             try:
                 fd = os.open(free, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -146,29 +161,50 @@ class WarmSegments:
         """Delete what is kept: there is no room."""
         with self._lock:
             self._listed_until = 0.0
-            for name in self._list():
+            self._list()
+            for name in chain(*chain.from_iterable(self._listed.values())):
                 delete(os.path.join(self.directory, name))
-            self._mapped.clear()
             self._listed.clear()
+            self._mapped.clear()
 
-    def _list(self) -> dict[str, int]:
+    def _list(self) -> None:
         now = time.monotonic()
-        if now > self._listed_until:
-            with os.scandir(self.directory) as entries:
-                names = [e.name for e in entries if e.name.startswith(FREE)]
-            self._listed = {name: int(name.split(".")[1]) for name in names}
-            self._listed_until = now + LISTED_FOR
-        return self._listed
+        if now < self._listed_until:
+            return
+        self._listed = {}
+        self._n_listed = self._listed_nbytes = 0
+        with os.scandir(self.directory) as entries:
+            for entry in entries:
+                if entry.name.startswith(FREE):
+                    self._add_to_list(entry.name)
+        self._listed_until = now + LISTED_FOR
 
-    def _that_fit(self, nbytes: int) -> list[str]:
-        """Names, what this process has mapped first, and then the smallest."""
+    def _add_to_list(self, name: str) -> None:
+        nbytes = int(name.split(".")[1])
+        mapped, others = self._listed.setdefault(nbytes, ([], []))
+        (mapped if _token(name) in self._mapped else others).append(name)
+        self._n_listed += 1
+        self._listed_nbytes += nbytes
+
+    def _one_that_fits(self, nbytes: int) -> str | None:
+        """The name of a segment to try: of the smallest, one that is mapped here.
+
+        Not given again until the directory is read anew.
+        """
         with self._lock:
-            fits = [
-                (_token(name) not in self._mapped, n, name)
-                for name, n in self._list().items()
-                if nbytes <= n <= 2 * nbytes
-            ]
-        return [name for *_, name in sorted(fits)]
+            self._list()
+            fits = (
+                n
+                for n, names in self._listed.items()
+                if nbytes <= n <= 2 * nbytes and any(names)
+            )
+            size = min(fits, default=None)
+            if size is None:
+                return None
+            mapped, others = self._listed[size]
+            self._n_listed -= 1
+            self._listed_nbytes -= size
+            return (mapped or others).pop()
 
     def _mapping(
         self, fd: int, name: str, token: str, nbytes: int
@@ -179,16 +215,15 @@ class WarmSegments:
         """
         inode = os.fstat(fd).st_ino
         with self._lock:
-            self._listed.pop(name, None)
             mapped = self._mapped.pop(_token(name), None)
         if mapped is None or mapped.inode != inode:
-            if nbytes > MAPPED_AT_MOST:
+            if nbytes > self.map_at_most:
                 return None
             mapped = _Mapped(inode, map_shared(fd, nbytes))
         with self._lock:
             self._mapped[token] = mapped
             total = sum(m.data.nbytes for m in self._mapped.values())
-            while total > MAPPED_AT_MOST:
+            while total > self.map_at_most:
                 total -= self._mapped.popitem(last=False)[1].data.nbytes
         return mapped.data
 
