@@ -116,6 +116,11 @@ class ProcessCluster:
     @property
     def directories(self) -> set[str]:
         """The directories of stores that the scheduler owns."""
+        return {d for d in self.owned if os.path.basename(d).startswith("daskps-")}
+
+    @property
+    def owned(self) -> set[str]:
+        """These, and those of its records of other stores."""
         owned = set()
         for link in glob.glob(f"/proc/{self.scheduler.pid}/fd/*"):
             with contextlib.suppress(OSError):
