@@ -8,6 +8,7 @@ that share the directory.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -16,6 +17,7 @@ import shutil
 import stat
 import time
 import weakref
+from collections.abc import Iterator
 
 logger = logging.getLogger(__name__)
 
@@ -69,11 +71,12 @@ class OwnedDirectory:
 def _remove(path: str, lock: int, owner: int) -> None:
     if os.getpid() != owner:
         return
-    _delete(path)
+    delete(path)
     os.close(lock)
 
 
-def _delete(path: str) -> None:
+def delete(path: str) -> None:
+    """Delete a directory and all in it. Gone already: does nothing."""
     # Under another name first, so that nobody can add a file meanwhile.
     parent, name = os.path.split(path)
     gone = os.path.join(parent, NEW_PREFIX + name.removeprefix(PREFIX))
@@ -130,29 +133,35 @@ def sweep(parent: str, *, dry_run: bool = False) -> list[str]:
         return []
     for entry in entries:
         try:
-            if _is_dead(entry.name, entry.path):
-                swept.append(entry.path)
-                if not dry_run:
+            with _claimed(entry.name, entry.path) as dead:
+                if dead:
+                    swept.append(entry.path)
+                if dead and not dry_run:
                     logger.info("Removing %s, left by a dead process", entry.path)
-                    _delete(entry.path)
+                    delete(entry.path)
         except (FileNotFoundError, PermissionError):
             continue  # gone meanwhile, or not ours
     return swept
 
 
-def _is_dead(name: str, path: str) -> bool:
+@contextlib.contextmanager
+def _claimed(name: str, path: str) -> Iterator[bool]:
+    """Whether a directory is nobody's; meanwhile, nobody can take it."""
     if name.startswith(NEW_PREFIX):
         check_private(path)
-        return time.time() - os.lstat(path).st_mtime > NEW_GRACE
+        yield time.time() - os.lstat(path).st_mtime > NEW_GRACE
+        return
     if not name.startswith(PREFIX):
-        return False
+        yield False
+        return
     check_private(path)
     # Without a lock file it is not ours, whatever its name: that raises FileNotFoundError.
     fd = os.open(os.path.join(path, LOCK), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return False
+        yield False
+    else:
+        yield True
     finally:
         os.close(fd)
-    return True

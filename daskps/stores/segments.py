@@ -28,6 +28,7 @@ from dask.utils import format_bytes
 
 from daskps.exceptions import StoreFullError
 from daskps.stores.directory import OwnedDirectory, check_private, sweep
+from daskps.stores.file_locks import is_at, try_lock, unlink_orphans
 from daskps.stores.mapping import map_private
 
 Frame: TypeAlias = "bytes | bytearray | memoryview | np.ndarray"
@@ -232,13 +233,7 @@ class SegmentConnector:
         keep
             What somebody needs.
         """
-        names = {key.name for key in keep}
-        for directory in self.directories:
-            with os.scandir(directory) as entries:
-                for entry in entries:
-                    mine = entry.name.startswith(f"{creator}.")
-                    if mine and entry.name not in names:
-                        _unlink_unless_written(entry.path)
+        unlink_orphans(self.directories, creator, {key.name for key in keep})
 
     def _path(self, key: SegmentKey) -> str:
         return os.path.join(self.directories[key.place], key.name)
@@ -320,20 +315,9 @@ def _create(path: str) -> int:
     while True:
         fd = os.open(path, flags, 0o600)
         # Another process may have taken it, not locked yet, for a dead one's.
-        if _try_lock(fd, fcntl.LOCK_EX) and _is_at(fd, path):
+        if try_lock(fd, fcntl.LOCK_EX) and is_at(fd, path):
             return fd
         os.close(fd)
-
-
-def _unlink_unless_written(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            # Readers' locks do not matter: they keep what they have mapped.
-            if not path.endswith(".part") or _try_lock(fd, fcntl.LOCK_EX):
-                os.unlink(path)
-        finally:
-            os.close(fd)
 
 
 def _write(fd: int, path: str, frames: Sequence[Frame]) -> bool:
@@ -359,7 +343,7 @@ def _write(fd: int, path: str, frames: Sequence[Frame]) -> bool:
 
 def _claim(fd: int, free: str, path: str) -> bool:
     """Take an evicted segment for writing, unless somebody maps it or was faster."""
-    if not _try_lock(fd, fcntl.LOCK_EX):
+    if not try_lock(fd, fcntl.LOCK_EX):
         return False
     with contextlib.suppress(FileNotFoundError):
         os.rename(free, path)
@@ -373,28 +357,12 @@ def _lock_for_reading(fd: int, path: str) -> bool:
     """Keep writers away from an open segment; False if it is evicted already."""
     deadline = time.monotonic() + LOCK_PATIENCE
     while True:
-        locked = _try_lock(fd, fcntl.LOCK_SH)
-        if not _is_at(fd, path):
+        locked = try_lock(fd, fcntl.LOCK_SH)
+        if not is_at(fd, path):
             return False  # evicted, and perhaps written anew, since it was opened
         if locked or time.monotonic() > deadline:
             return locked
         time.sleep(0.001)
-
-
-def _try_lock(fd: int, kind: int) -> bool:
-    try:
-        fcntl.flock(fd, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_at(fd: int, path: str) -> bool:
-    """Whether the file that is open is the one that has this name now."""
-    try:
-        return os.path.samestat(os.fstat(fd), os.stat(path))
-    except FileNotFoundError:
-        return False
 
 
 def _free_nbytes(name: str) -> int:

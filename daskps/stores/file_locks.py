@@ -1,0 +1,60 @@
+"""Locks on files of a store, which the kernel releases however their holder ends.
+
+Uses the standard library alone: the server of a ``peer://`` store imports it, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterable
+
+
+def try_lock(fd: int, kind: int) -> bool:
+    """Lock an open file, without waiting; False if somebody else holds it."""
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_at(fd: int, path: str) -> bool:
+    """Whether the file that is open is the one that has this name now."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def unlink_unless_written(path: str) -> bool:
+    """Delete a segment, or the beginning of one that nobody is writing any more.
+
+    Returns
+    -------
+    bool
+        Whether it is gone.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            # Readers' locks do not matter: they keep what they have mapped.
+            if path.endswith(".part") and not try_lock(fd, fcntl.LOCK_EX):
+                return False
+            os.unlink(path)
+        finally:
+            os.close(fd)
+    return True
+
+
+def unlink_orphans(
+    directories: Iterable[str], creator: str, keep: Iterable[str]
+) -> None:
+    """Delete the segments of one creator, except those with these names."""
+    keep = set(keep)
+    for directory in directories:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.name.startswith(f"{creator}.") and entry.name not in keep:
+                    unlink_unless_written(entry.path)

@@ -1,0 +1,129 @@
+"""A private directory that lives as long as any process of this host uses it.
+
+Each user holds a shared lock (``flock``) on the file that :mod:`daskps.stores.directory`
+has the owner of a directory lock. Whoever closes the directory as the last one gets the
+exclusive lock and deletes it, and so does ``sweep`` when all of them were killed.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+import weakref
+
+from daskps.stores.directory import LOCK, NEW_PREFIX, PREFIX, check_private, delete
+from daskps.stores.file_locks import is_at, try_lock
+
+# Locked (shared) by users, but not by the server of a peer:// store, which keeps the
+# directory for others.
+USERS = "users.lock"
+
+
+class SharedDirectory:
+    """A directory that the processes of one host share.
+
+    Parameters
+    ----------
+    parent
+        Where it is, or is to be made.
+    token
+        What its name is made of: random, and known only to those who are to share it.
+    is_user
+        Whether this process uses what is in it, rather than keep it for others.
+
+    Attributes
+    ----------
+    path
+        The directory, mode 0700.
+
+    Raises
+    ------
+    PermissionError
+        If somebody else has put something else there.
+
+    Notes
+    -----
+    Given up also when this object is collected, and when the process ends in an orderly
+    way. A forked process has the locks of its parent, and gives up nothing.
+    """
+
+    path: str
+    _close: weakref.finalize
+
+    def __init__(self, parent: str, token: str, is_user: bool = True):
+        self.path = os.path.join(parent, PREFIX + token)
+        owners = _lock_directory(self.path)
+        users = None
+        if is_user:
+            users = _open(os.path.join(self.path, USERS))
+            # Whoever has the exclusive lock only looks whether there are users.
+            fcntl.flock(users, fcntl.LOCK_SH)
+        self._close = weakref.finalize(
+            self, _close, self.path, owners, users, os.getpid()
+        )
+
+    def close(self) -> None:
+        """Give it up; the last one deletes it. Again: does nothing."""
+        self._close()
+
+    def has_users(self) -> bool:
+        """Whether any process uses it."""
+        fd = _open(os.path.join(self.path, USERS))
+        try:
+            return not try_lock(fd, fcntl.LOCK_EX)
+        finally:
+            os.close(fd)
+
+
+def _lock_directory(path: str) -> int:
+    """Have a share in a directory, which is made if need be; the descriptor of the lock."""
+    lock = os.path.join(path, LOCK)
+    while True:
+        try:
+            check_private(path)
+            owners = _open(lock, create=False)
+        except FileNotFoundError:
+            _make(path)
+            continue
+        fcntl.flock(owners, fcntl.LOCK_SH)
+        if is_at(owners, lock):
+            return owners
+        os.close(owners)  # the last one has deleted it meanwhile
+
+
+def _make(path: str) -> None:
+    parent, name = os.path.split(path)
+    # Never seen under its name without its lock, nor deleted before it has that name.
+    new = os.path.join(parent, f"{NEW_PREFIX}{secrets.token_urlsafe(12)}")
+    os.mkdir(new, 0o700)
+    for file in (LOCK, USERS):
+        os.close(_open(os.path.join(new, file)))
+    try:
+        os.rename(new, path)
+    except OSError as e:
+        shutil.rmtree(new)
+        if e.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        # Somebody else was faster.
+
+
+def _open(path: str, create: bool = True) -> int:
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(path, flags | (os.O_CREAT if create else 0), 0o600)
+
+
+def _close(path: str, owners: int, users: int | None, process: int) -> None:
+    if os.getpid() != process:
+        return
+    if users is not None:
+        # Not only by closing: a process forked meanwhile has the descriptor, too.
+        fcntl.flock(users, fcntl.LOCK_UN)
+        os.close(users)
+    # Gives up the shared lock in any case.
+    if try_lock(owners, fcntl.LOCK_EX):
+        delete(path)
+    fcntl.flock(owners, fcntl.LOCK_UN)
+    os.close(owners)
