@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from distributed.comm import get_address_host
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.protocol.serialize import ToPickle
 from distributed.utils import offload
@@ -141,7 +142,8 @@ class LifetimePlugin(SchedulerPlugin):
         check_version(version, f"the scheduler ({self._scheduler.address})")
         store = self._stores.get(request)
         if store is None:
-            store = await offload(make, request)
+            host = get_address_host(self._scheduler.address)
+            store = await offload(make, request, host=host)
             if request in self._stores:  # another client was faster
                 store.close()
                 store = self._stores[request]

@@ -18,7 +18,7 @@ from daskps.stores.peer_protocol import (
 from daskps.stores.sealed import DamagedError
 
 if TYPE_CHECKING:
-    from daskps.stores.peer import PeerKey
+    from daskps.stores.peer_connector import PeerKey
 
 # Small enough to stay in the processor's cache between the network, the hash and the file.
 SLAB = 1 << 20

@@ -38,6 +38,7 @@ class Scheme(NamedTuple):
 SCHEMES = {
     "shm": Scheme("daskps.stores.shm"),
     "file": Scheme("daskps.stores.file"),
+    "peer": Scheme("daskps.stores.peer"),
 }
 
 
@@ -62,7 +63,8 @@ class SchemeModule(Protocol):
     def make(self, parts: SplitResult, options: dict[str, Any]) -> Any:
         """Make the connector, in the process that is to own the store.
 
-        The URL is without credentials here.
+        The URL is without credentials here. Among the options is also ``host``, the
+        address by which other processes of the cluster reach this one.
 
         Raises
         ------
@@ -234,14 +236,28 @@ def open_store(url: str) -> Store[Any]:
     return make(StoreRequest.of(url), register=True)
 
 
-def make(request: StoreRequest, *, register: bool = False) -> Store[Any]:
-    """Make the store that was asked for; whoever makes it owns it."""
+def make(
+    request: StoreRequest, *, register: bool = False, host: str = "127.0.0.1"
+) -> Store[Any]:
+    """Make the store that was asked for; whoever makes it owns it.
+
+    Parameters
+    ----------
+    request
+        Which one.
+    register
+        With ProxyStore, under its name.
+    host
+        The address by which other processes of the cluster reach this one.
+    """
     if request.config is not None:
         return Store.from_config(sealed(request.config))
     parts = urlsplit(request.url or "")
     return Store(
         new_name(),
-        scheme_module("store", parts.scheme).make(parts, dict(request.options)),
+        scheme_module("store", parts.scheme).make(
+            parts, {**dict(request.options), "host": host}
+        ),
         serializer=to_bytes,
         deserializer=from_bytes,
         # ProxyStore's cache counts objects, whatever their size, and would hand one

@@ -1,0 +1,273 @@
+"""Objects that stay on the host that made them: the connector behind ``peer://``.
+
+An object is a segment in a directory that the processes of its host share, as those of
+``shm://`` are. Its key names the host. Readers there map it; readers on another host pull
+it straight from there, once for each host, and map their host's copy.
+
+Nothing has to be started for it. Who may read, delete or give orders is decided by a key
+that the owner of the store makes, and that reaches other processes over Dask's connections
+(:mod:`daskps.stores.peer_protocol`).
+"""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+import threading
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import dask
+
+from daskps.config import size
+from daskps.stores.directory import sweep
+from daskps.stores.peer_channels import PeerChannels
+from daskps.stores.peer_host import PeerHost
+from daskps.stores.peer_protocol import Address, Keys
+from daskps.stores.peer_registry import PeerRegistry
+from daskps.stores.sealed import Secret
+from daskps.stores.segments import Frame, SegmentKey, frame_nbytes
+
+
+class PeerKey(NamedTuple):
+    """Names one object.
+
+    Attributes
+    ----------
+    name
+        Of its segment: who stored it, and 128 random bits.
+    nbytes
+        Exact size.
+    place
+        Index of the directory on the host that stored it.
+    host, port
+        Of that host's server.
+    """
+
+    name: str
+    nbytes: int
+    place: int
+    host: str
+    port: int
+
+    @property
+    def origin(self) -> Address:
+        """Where it can be read."""
+        return self.host, self.port
+
+    @property
+    def segment(self) -> SegmentKey:
+        """Its name on the host that stored it."""
+        return SegmentKey(self.name, self.nbytes, self.place)
+
+
+class PeerConnector:
+    """A ProxyStore ``Connector`` for the processes of several hosts.
+
+    Parameters
+    ----------
+    token
+        Names the directories of this store on each host: random.
+    secret
+        The cluster's key.
+    registry
+        Where the store's owner is.
+    lease
+        Seconds after which an owner that is not heard of is dead.
+    cache
+        Bytes of other hosts' objects to keep on each host; None: a quarter of what the
+        directory in memory can hold.
+    owner
+        On the scheduler, what gives orders to all hosts. Connectors made from this one's
+        :meth:`config` are not the owner.
+
+    Notes
+    -----
+    Thread-safe, and safe across processes. A process takes part in its host's directories
+    from its first object on.
+    """
+
+    def __init__(
+        self,
+        token: str,
+        secret: Secret,
+        registry: Address,
+        lease: float,
+        cache: int | None = None,
+        owner: PeerRegistry | None = None,
+    ):
+        self._token = token
+        self._secret = secret
+        self._registry = registry
+        self._lease = lease
+        self._cache_limit = cache
+        self._owner = owner
+        self._lock = threading.Lock()
+        self._host: PeerHost | None = None
+        self._closed = False
+        self._channels = PeerChannels(Keys(secret.key))
+
+    @classmethod
+    def new(cls, host: str, lease: float, cache: int | None) -> PeerConnector:
+        """Make a store that this process owns.
+
+        Parameters
+        ----------
+        host
+            The address by which other hosts reach this one.
+        lease, cache
+            See the class.
+        """
+        secret = Secret.new()
+        owner = PeerRegistry(host, Keys(secret.key), lease)
+        token = f"peer-{secrets.token_urlsafe(12)}"
+        return cls(token, secret, owner.address, lease, cache, owner)
+
+    def __repr__(self) -> str:
+        return f"PeerConnector({self._registry[0]}:{self._registry[1]})"
+
+    def config(self) -> dict[str, Any]:
+        """Arguments that make an equal connector on any host."""
+        return {
+            "token": self._token,
+            "secret": self._secret,
+            "registry": self._registry,
+            "lease": self._lease,
+            "cache": self._cache_limit,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> PeerConnector:
+        """Make a connector from what :meth:`config` returned."""
+        return cls(**config)
+
+    def close(self) -> None:
+        """Use the store no longer; if this process owns it, delete it on all hosts."""
+        with self._lock:
+            self._closed = True
+            host, self._host = self._host, None
+        if self._owner is not None:
+            self._owner.close()
+        self._channels.close()
+        if host is not None:
+            host.close()
+
+    def capacity(self) -> int:
+        """Bytes that the directory in memory can hold at most on this host."""
+        return self._here().segments.capacity()
+
+    def put(self, obj: bytes | bytearray | memoryview) -> PeerKey:
+        """Store the bytes of one object."""
+        return self.put_frames([obj])
+
+    def put_batch(
+        self, objs: Sequence[bytes | bytearray | memoryview]
+    ) -> list[PeerKey]:
+        """Store several objects."""
+        return [self.put(obj) for obj in objs]
+
+    def put_frames(self, frames: Sequence[Frame], creator: str = "") -> PeerKey:
+        """Store one object that is in several pieces, on this host.
+
+        Raises
+        ------
+        StoreFullError
+            If this host has no room.
+        OSError
+            If the file system fails in another way, or this host's server cannot start.
+        """
+        here = self._here()
+        address = here.address()
+        here.cache.give_way(sum(map(frame_nbytes, frames)))
+        return PeerKey(*here.segments.put_frames(frames, creator), *address)
+
+    def get(self, key: PeerKey) -> memoryview | None:
+        """Map an object, which is brought to this host if need be.
+
+        Returns
+        -------
+        memoryview
+            Writable; what is written is not seen by anyone else. None: no such object.
+
+        Raises
+        ------
+        DamagedError
+            If what came is not what was stored.
+        OSError
+            If its host cannot be reached.
+        """
+        here = self._here()
+        found = here.segments.get(key.segment)
+        if found is not None or key.origin == here.address():
+            return found
+        return here.cache.get(
+            key.name, key.nbytes, lambda fd: self._channels.fetch(key, fd)
+        )
+
+    def get_batch(self, keys: Sequence[PeerKey]) -> list[memoryview | None]:
+        """Map several objects."""
+        return [self.get(key) for key in keys]
+
+    def exists(self, key: PeerKey) -> bool:
+        """Whether the object is on its host."""
+        here = self._here()
+        if here.segments.exists(key.segment):
+            return True
+        return key.origin != here.address() and self._channels.has(key)
+
+    def evict(self, key: PeerKey) -> None:
+        """Delete the object, wherever it is. Not there: does nothing."""
+        here = self._host
+        if here is not None:
+            here.segments.evict(key.segment)
+            here.cache.evict(key.name)
+        if self._owner is not None:
+            self._owner.evict(key.name, key.origin)
+        elif key.origin != self._here().address():
+            self._channels.evict(key)
+        else:
+            self._here().segments.evict(key.segment)
+
+    def evict_orphans(self, creator: str, keep: set[PeerKey]) -> None:
+        """Have all hosts delete what a process stored, except what is needed.
+
+        Only the store's owner can.
+
+        Parameters
+        ----------
+        creator
+            As given to :meth:`put_frames`.
+        keep
+            What somebody needs.
+        """
+        if self._owner is not None:
+            mine = [key.name for key in keep if key.name.startswith(f"{creator}.")]
+            self._owner.evict_orphans(creator, mine)
+
+    def _here(self) -> PeerHost:
+        """What this process shares with others of its host."""
+        with self._lock:
+            if self._closed:
+                raise ValueError("the store is closed")
+            if self._host is None:
+                self._host = self._open()
+            return self._host
+
+    def _open(self) -> PeerHost:
+        # Settings of this host, which may differ from those of others.
+        parents = [
+            dask.config.get("daskps.shm.directory"),
+            dask.config.get("temporary-directory") or tempfile.gettempdir(),
+        ]
+        for parent in parents:
+            sweep(parent)
+        return PeerHost(
+            parents,
+            size("daskps.shm.reserve", dask.config.get("daskps.shm.reserve")),
+            self._token,
+            self._secret.key,
+            self._registry,
+            self._lease,
+            self._cache_limit,
+            dask.config.get("daskps.peer.host"),
+        )
