@@ -34,6 +34,8 @@ START_TIMEOUT = 5.0
 # Seconds between looking whether the server lives.
 EVERY = 1.0
 
+# For people who look at the list of processes.
+_TITLE = "daskps-peer-server"
 # Run by a new interpreter, given file descriptors and nothing secret. It forks at once, so
 # that the server is no child of the process that starts it, nor a zombie when it ends. A
 # bare package takes the place of daskps, whose __init__ would import all of Dask.
@@ -42,14 +44,14 @@ import os, sys
 if os.fork():
     os._exit(0)
 import json, types
-with open(int(sys.argv[1])) as file:
+with open(int(sys.argv[2])) as file:
     config = json.load(file)
 sys.path[:] = config.pop("sys_path")
 package = types.ModuleType("daskps")
 package.__path__ = config.pop("package_path")
 sys.modules["daskps"] = package
 from daskps.stores.peer_server import main
-main(int(sys.argv[2]), **config)
+main(int(sys.argv[3]), **config)
 """
 
 
@@ -210,7 +212,7 @@ class PeerHost:
                 json.dump(config, pipe)
             inherited = (reader, sock.fileno(), lock)
             subprocess.Popen(
-                [sys.executable, "-c", _BOOT, *map(str, inherited)],
+                [sys.executable, "-c", _BOOT, _TITLE, *map(str, inherited)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -40,6 +40,8 @@ _NAME = re.compile(r"[0-9A-Za-z]*\.[0-9A-Za-z_-]{22}")
 IDLE = 60.0
 # Seconds between looking whether to end, and between attempts to reach the owner.
 EVERY = 1.0
+# An owner whose host says so many times in a row that it is not there is dead.
+REFUSALS = 3
 SEALS_AT_MOST = 10_000
 
 
@@ -76,6 +78,7 @@ class PeerServer:
         self._registry = registry
         self._lease = lease
         self._heard = time.monotonic()
+        self._refusals = 0
         self._closed = threading.Event()
         self._seals: dict[str, bytes] = {}
         self._listener = Listener(sock, self._keys, self._serve)
@@ -97,8 +100,9 @@ class PeerServer:
                 return False
         except FileNotFoundError:
             return True  # somebody has deleted the directory
-        expired = time.monotonic() - self._heard > self._lease
-        return expired or next(self._objects(), None) is None
+        silence = time.monotonic() - self._heard
+        owner_is_dead = silence > self._lease or self._refusals >= REFUSALS
+        return owner_is_dead or next(self._objects(), None) is None
 
     def _objects(self) -> Iterator[str]:
         for directory in self._directories:
@@ -110,12 +114,17 @@ class PeerServer:
 
     def _take_orders(self) -> None:
         while not self._closed.is_set():
-            with contextlib.suppress(OSError):
+            try:
                 self._take_orders_once()
+            except ConnectionRefusedError:
+                self._refusals += 1
+            except OSError:
+                pass  # it may come back
             self._closed.wait(EVERY)
 
     def _take_orders_once(self) -> None:
         channel = connect(self._registry, self._keys)
+        self._refusals = 0
         try:
             channel.send({"address": self._address})
             while not self._closed.is_set():
