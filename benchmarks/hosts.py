@@ -64,7 +64,7 @@ class Host:
             stderr=subprocess.PIPE,
             text=True,
         )
-        assert self._holder.stdout is not None and self._holder.stderr is not None
+        assert self._holder.stdout is not None
         if self._holder.stdout.readline() != "ready\n":
             self._holder.kill()
             error = self._holder.communicate()[1].strip()
@@ -166,8 +166,8 @@ class Network:
             stack.callback(os.rmdir, self._directory)
             self._switch = Host("switch", "", self._directory)
             stack.callback(self._switch.close)
-            self._switch.run(*"ip link add bridge type bridge".split())
-            self._switch.run(*"ip link set bridge up".split())
+            self._switch.run(*["ip", "link", "add", "bridge", "type", "bridge"])
+            self._switch.run(*["ip", "link", "set", "bridge", "up"])
             for number, name in enumerate(names, 1):
                 host = Host(name, f"{SUBNET}.{number}", self._directory)
                 self.hosts[name] = host
@@ -181,7 +181,7 @@ class Network:
         switch.run(*add.split())
         switch.run(*f"ip link set {port} master bridge up".split())
         host.run(*f"ip address add {host.address}/24 dev eth0".split())
-        host.run(*"ip link set eth0 up".split())
+        host.run(*["ip", "link", "set", "eth0", "up"])
         if rate is not None:
             shape = f"root tbf rate {rate} burst 256kb latency 50ms"
             switch.run(*f"tc qdisc add dev {port} {shape}".split())
@@ -220,9 +220,7 @@ class NetworkCluster:
 
     address: str
 
-    def __init__(
-        self, network: Network, workers: int, log: str, python_path: str = ""
-    ):
+    def __init__(self, network: Network, workers: int, log: str, python_path: str = ""):
         self._network = network
         self._log = log
         path = [python_path, os.getcwd(), os.environ.get("PYTHONPATH", "")]

@@ -50,8 +50,12 @@ class Peers:
         """Names of objects and copies on a host."""
         paths = glob.glob(f"{self.directories[host]}/daskps-*/*.*")
         names = {os.path.basename(path) for path in paths}
-        names |= {os.path.basename(p) for p in glob.glob(f"{self.directories[host]}/*/.*")}
-        return sorted(n for n in names if not n.startswith(("server.", "users.", "owner.")))
+        names |= {
+            os.path.basename(p) for p in glob.glob(f"{self.directories[host]}/*/.*")
+        }
+        return sorted(
+            n for n in names if not n.startswith(("server.", "users.", "owner."))
+        )
 
     def servers(self, host: int) -> list[int]:
         """Process ids of a host's servers."""

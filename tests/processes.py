@@ -112,13 +112,14 @@ class ProcessCluster:
 
     @property
     def directories(self) -> set[str]:
-        """The directories of stores that the scheduler owns."""
+        """The directories of stores that the scheduler owns, and that workers share."""
         owned = set()
-        for link in glob.glob(f"/proc/{self.scheduler.pid}/fd/*"):
-            with contextlib.suppress(OSError):
-                directory, name = os.path.split(os.readlink(link))
-                if name == "owner.lock":
-                    owned.add(directory)
+        for process in [self.scheduler, *self.workers]:
+            for link in glob.glob(f"/proc/{process.pid}/fd/*"):
+                with contextlib.suppress(OSError):
+                    directory, name = os.path.split(os.readlink(link))
+                    if name == "owner.lock":
+                        owned.add(directory)
         return owned
 
     def log(self, name: str = "scheduler") -> str:

@@ -241,7 +241,8 @@ class TestServer:
         mine, other = context.Pipe()
         config = peers.owner.config()
         # An owner that was killed says nothing.
-        config["registry"] = ("127.0.0.1", 1)
+        registry = ("127.0.0.1", 1)
+        config = {"settings": config["settings"]._replace(registry=registry)}
         process = context.Process(
             target=_put_and_wait, args=(peers.settings(0), config, other)
         )
@@ -287,7 +288,7 @@ class TestWhoMayComeIn:
     def test_the_key_is_shown_nowhere(self, peers, here):
         here.put(b"x")
         [pid] = peers.servers(0)
-        key = peers.owner._secret.key
+        key = peers.owner._settings.secret.key
         shown = [repr(peers.owner), str(peers.owner.config()), repr(here)]
         for name in "cmdline", "environ":
             with open(f"/proc/{pid}/{name}", "rb") as f:
@@ -305,7 +306,12 @@ class TestWhoMayComeIn:
         with pytest.raises(ConnectionError):
             connect(key.origin, Keys(secrets.token_bytes(32)))
         other = peers.connect(
-            1, {**peers.owner.config(), "token": "other", "secret": Secret.new()}
+            1,
+            {
+                "settings": peers.owner._settings._replace(
+                    token="other", secret=Secret.new()
+                )
+            },
         )
         with pytest.raises(OSError, match=r"closed|reset|key"):
             other.get(key)
@@ -357,8 +363,7 @@ class TestWhoMayComeIn:
         with socket.create_connection(key.origin, timeout=10) as sock:
             sock.sendall(bytes(network.requests))
             with pytest.raises(ConnectionError):
-                for _ in range(100):
-                    peer_protocol.receive_exactly(sock, 1)
+                peer_protocol.receive_exactly(sock, 100)
         assert here.exists(key)
 
     @pytest.mark.parametrize("at", [70_000, -40, -5])
@@ -419,7 +424,7 @@ class TestWhoMayComeIn:
         with between(one.origin) as network:
             there.get(one._replace(host="127.0.0.1", port=network.port))
         # The server, too, would have to say that it is another one: the name is sealed.
-        keys = Keys(here._secret.key)
+        keys = Keys(here._settings.secret.key)
         assert keys.seal(one.name, 3).digest() != keys.seal(two.name, 3).digest()
         assert os.path.exists(os.path.join(directory, one.name))
 
@@ -442,8 +447,8 @@ class TestWhoMayComeIn:
             there.get(key)
 
     def test_a_directory_of_somebody_else_is_refused(self, peers, tmp_path):
-        config = peers.owner.config()
-        place = os.path.join(peers.directories[0], f"daskps-{config['token']}")
+        token = peers.owner._settings.token
+        place = os.path.join(peers.directories[0], f"daskps-{token}")
         for make in (
             lambda: os.symlink(tmp_path, place),
             lambda: os.mkdir(place, 0o755),
@@ -473,4 +478,6 @@ def test_a_url_names_nothing():
 
 def test_a_scheduler_address_of_another_host_is_an_error():
     with pytest.raises(ConfigError, match=r"cannot take connections at 192\.0\.2\.1"):
-        peer.make(urlsplit("peer://"), {"host": "192.0.2.1", "lease": 1, "cache": None})
+        peer.make(
+            urlsplit("peer://"), {"host": "192.0.2.1", "lease": 1, "host_cache": 0}
+        )

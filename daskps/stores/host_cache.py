@@ -34,7 +34,8 @@ class HostCache:
         Private directories of this host, shared by its processes. A copy goes to the first
         one that has room.
     limit
-        Bytes to keep. Larger objects are brought, but not kept.
+        Bytes to keep; None: a quarter of what the first directory can hold. Larger objects
+        are brought, but not kept.
     reserve
         Bytes to leave free in the first directory.
 
@@ -44,8 +45,13 @@ class HostCache:
     several readers bring at once. What is mapped stays mapped when its copy is deleted.
     """
 
-    def __init__(self, directories: Sequence[str], limit: int, reserve: int = 0):
+    def __init__(
+        self, directories: Sequence[str], limit: int | None = None, reserve: int = 0
+    ):
         self._directories = list(directories)
+        if limit is None:
+            room = os.statvfs(self._directories[0])
+            limit = room.f_blocks * room.f_frsize // 4
         self._limit = limit
         self._reserve = reserve
 

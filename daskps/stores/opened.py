@@ -143,3 +143,10 @@ def evict(name: str, key: Any) -> None:
     store = get(name)
     if store is not None:
         store.connector.evict(key)
+
+
+def evict_copy(name: str, key: Any) -> None:
+    """Delete a copy that this host keeps of an object, if the store makes copies."""
+    store = get(name)
+    if store is not None and hasattr(store.connector, "evict_copy"):
+        store.connector.evict_copy(key)

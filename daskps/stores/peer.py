@@ -7,7 +7,7 @@ from urllib.parse import SplitResult
 
 import dask
 
-from daskps.config import seconds, size
+from daskps.config import seconds
 from daskps.exceptions import ConfigError
 from daskps.stores.peer_connector import PeerConnector
 
@@ -26,17 +26,16 @@ def check(key: str, parts: SplitResult) -> None:
 
 def options(parts: SplitResult) -> dict[str, Any]:
     """The settings of the store as a whole; those of a host are read there."""
-    cache = dask.config.get("daskps.host-cache")
-    return {
-        "cache": None if cache is None else size("daskps.host-cache", cache),
-        "lease": seconds("daskps.peer.lease", dask.config.get("daskps.peer.lease")),
-    }
+    lease = dask.config.get("daskps.peer.lease")
+    return {"lease": seconds("daskps.peer.lease", lease)}
 
 
 def make(parts: SplitResult, options: dict[str, Any]) -> PeerConnector:
     """A store whose owner is this process."""
     try:
-        return PeerConnector.new(**options)
+        return PeerConnector.new(
+            options["host"], options["lease"], options["host_cache"]
+        )
     except OSError as e:
         raise ConfigError(
             f"peer:// cannot take connections at {options['host']}: {e}. Give the "

@@ -16,6 +16,7 @@ from daskps.stores.peer_protocol import (
     receive_exactly,
 )
 from daskps.stores.sealed import DamagedError
+from daskps.stores.segments import write_all
 
 if TYPE_CHECKING:
     from daskps.stores.peer_connector import PeerKey
@@ -96,7 +97,7 @@ class PeerChannels:
             if not n:
                 raise ConnectionResetError("the other end has closed the connection")
             digest.update(slab[:n])
-            _write_all(fd, slab[:n])
+            write_all(fd, slab[:n])
             left -= n
         seal = receive_exactly(channel.socket, SEAL_NBYTES)
         if not hmac.compare_digest(digest.digest(), seal):
@@ -146,8 +147,3 @@ class PeerChannels:
             idle = self._idle.pop(address, [])
         for channel in idle:
             channel.close()
-
-
-def _write_all(fd: int, data: memoryview) -> None:
-    while data:
-        data = data[os.write(fd, data) :]

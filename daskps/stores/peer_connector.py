@@ -12,19 +12,18 @@ that the owner of the store makes, and that reaches other processes over Dask's 
 from __future__ import annotations
 
 import secrets
-import tempfile
 import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import dask
 
-from daskps.config import size
-from daskps.stores.directory import sweep
+from daskps.stores.host_places import HostPlaces
 from daskps.stores.peer_channels import PeerChannels
 from daskps.stores.peer_host import PeerHost
 from daskps.stores.peer_protocol import Address, Keys
 from daskps.stores.peer_registry import PeerRegistry
+from daskps.stores.peer_settings import PeerSettings
 from daskps.stores.sealed import Secret
 from daskps.stores.segments import Frame, SegmentKey, frame_nbytes
 
@@ -66,17 +65,8 @@ class PeerConnector:
 
     Parameters
     ----------
-    token
-        Names the directories of this store on each host: random.
-    secret
-        The cluster's key.
-    registry
-        Where the store's owner is.
-    lease
-        Seconds after which an owner that is not heard of is dead.
-    cache
-        Bytes of other hosts' objects to keep on each host; None: a quarter of what the
-        directory in memory can hold.
+    settings
+        Of the store.
     owner
         On the scheduler, what gives orders to all hosts. Connectors made from this one's
         :meth:`config` are not the owner.
@@ -87,25 +77,13 @@ class PeerConnector:
     from its first object on.
     """
 
-    def __init__(
-        self,
-        token: str,
-        secret: Secret,
-        registry: Address,
-        lease: float,
-        cache: int | None = None,
-        owner: PeerRegistry | None = None,
-    ):
-        self._token = token
-        self._secret = secret
-        self._registry = registry
-        self._lease = lease
-        self._cache_limit = cache
+    def __init__(self, settings: PeerSettings, owner: PeerRegistry | None = None):
+        self._settings = settings
         self._owner = owner
         self._lock = threading.Lock()
         self._host: PeerHost | None = None
         self._closed = False
-        self._channels = PeerChannels(Keys(secret.key))
+        self._channels = PeerChannels(Keys(settings.secret.key))
 
     @classmethod
     def new(cls, host: str, lease: float, cache: int | None) -> PeerConnector:
@@ -116,25 +94,20 @@ class PeerConnector:
         host
             The address by which other hosts reach this one.
         lease, cache
-            See the class.
+            See :class:`PeerSettings`.
         """
         secret = Secret.new()
         owner = PeerRegistry(host, Keys(secret.key), lease)
         token = f"peer-{secrets.token_urlsafe(12)}"
-        return cls(token, secret, owner.address, lease, cache, owner)
+        return cls(PeerSettings(token, secret, owner.address, lease, cache), owner)
 
     def __repr__(self) -> str:
-        return f"PeerConnector({self._registry[0]}:{self._registry[1]})"
+        host, port = self._settings.registry
+        return f"PeerConnector({host}:{port})"
 
     def config(self) -> dict[str, Any]:
         """Arguments that make an equal connector on any host."""
-        return {
-            "token": self._token,
-            "secret": self._secret,
-            "registry": self._registry,
-            "lease": self._lease,
-            "cache": self._cache_limit,
-        }
+        return {"settings": self._settings}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> PeerConnector:
@@ -228,6 +201,11 @@ class PeerConnector:
         else:
             self._here().segments.evict(key.segment)
 
+    def evict_copy(self, key: PeerKey) -> None:
+        """Delete this host's copy of an object of another host."""
+        if self._host is not None:
+            self._host.cache.evict(key.name)
+
     def evict_orphans(self, creator: str, keep: set[PeerKey]) -> None:
         """Have all hosts delete what a process stored, except what is needed.
 
@@ -254,20 +232,6 @@ class PeerConnector:
             return self._host
 
     def _open(self) -> PeerHost:
-        # Settings of this host, which may differ from those of others.
-        parents = [
-            dask.config.get("daskps.shm.directory"),
-            dask.config.get("temporary-directory") or tempfile.gettempdir(),
-        ]
-        for parent in parents:
-            sweep(parent)
-        return PeerHost(
-            parents,
-            size("daskps.shm.reserve", dask.config.get("daskps.shm.reserve")),
-            self._token,
-            self._secret.key,
-            self._registry,
-            self._lease,
-            self._cache_limit,
-            dask.config.get("daskps.peer.host"),
-        )
+        # Both are of this host, and may differ from those of others.
+        places, host = HostPlaces.find(), dask.config.get("daskps.peer.host")
+        return PeerHost(self._settings, places, host)

@@ -22,7 +22,9 @@ import weakref
 import daskps
 from daskps.stores.file_locks import try_lock
 from daskps.stores.host_cache import HostCache
+from daskps.stores.host_places import HostPlaces
 from daskps.stores.peer_protocol import Address, listen, local_host
+from daskps.stores.peer_settings import PeerSettings
 from daskps.stores.segments import SegmentConnector
 from daskps.stores.shared_directory import SharedDirectory
 
@@ -51,7 +53,7 @@ package = types.ModuleType("daskps")
 package.__path__ = config.pop("package_path")
 sys.modules["daskps"] = package
 from daskps.stores.peer_server import main
-main(int(sys.argv[3]), **config)
+main(int(sys.argv[3]), config)
 """
 
 
@@ -60,21 +62,10 @@ class PeerHost:
 
     Parameters
     ----------
-    parents
-        Where the directories are: the first one in memory, if there is room.
-    reserve
-        Bytes to leave free in the first one.
-    token
-        Names the store's directories.
-    key
-        The cluster's.
-    registry
-        Where the store's owner is.
-    lease
-        Seconds after which an owner that is not heard of is dead.
-    cache
-        Bytes of other hosts' objects to keep; None: a quarter of what the first directory
-        can hold.
+    settings
+        Of the store.
+    places
+        Where the directories are.
     host
         The address of the interface to serve on; None: the one that leads to the owner.
 
@@ -94,31 +85,17 @@ class PeerHost:
     cache: HostCache
 
     def __init__(
-        self,
-        parents: list[str],
-        reserve: int,
-        token: str,
-        key: bytes,
-        registry: Address,
-        lease: float,
-        cache: int | None = None,
-        host: str | None = None,
+        self, settings: PeerSettings, places: HostPlaces, host: str | None = None
     ):
+        self._settings = settings
+        self._places = places
         self._host = host
-        self._registry = registry
-        self._config = {
-            "key": key.hex(),
-            "parents": parents,
-            "token": token,
-            "registry": registry,
-            "lease": lease,
-        }
-        self._directories = [SharedDirectory(parent, token) for parent in parents]
+        self._directories = [
+            SharedDirectory(parent, settings.token) for parent in places.parents
+        ]
         paths = [directory.path for directory in self._directories]
-        self.segments = SegmentConnector(paths, reserve)
-        if cache is None:
-            cache = self.segments.capacity() // 4
-        self.cache = HostCache(paths, cache, reserve)
+        self.segments = SegmentConnector(paths, places.reserve)
+        self.cache = HostCache(paths, settings.cache, places.reserve)
         self._closed = threading.Event()
         thread = threading.Thread(
             target=_watch,
@@ -191,7 +168,7 @@ class PeerHost:
         return address
 
     def _listen(self, before: Address | None) -> socket.socket:
-        host = self._host or local_host(self._registry)
+        host = self._host or local_host(self._settings.registry)
         if before is not None and before[0] == host:
             # Readers know the address of the one that died.
             with contextlib.suppress(OSError):
@@ -200,7 +177,11 @@ class PeerHost:
 
     def _spawn(self, lock: int, sock: socket.socket) -> None:
         config = {
-            **self._config,
+            "key": self._settings.secret.key.hex(),
+            "token": self._settings.token,
+            "parents": self._places.parents,
+            "registry": self._settings.registry,
+            "lease": self._settings.lease,
             "sys_path": sys.path,
             "package_path": list(daskps.__path__),
         }

@@ -49,9 +49,7 @@ class Listener:
         self._socket.close()
 
     def _start(self, run: Callable[..., None], *args: socket.socket) -> None:
-        threading.Thread(
-            target=run, args=args, name="daskps-peer", daemon=True
-        ).start()
+        threading.Thread(target=run, args=args, name="daskps-peer", daemon=True).start()
 
     def _run(self) -> None:
         while not self._closed:

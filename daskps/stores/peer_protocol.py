@@ -24,6 +24,7 @@ from typing import Any, TypeAlias
 
 from blake3 import blake3
 
+Socket: TypeAlias = socket.socket
 #: Host and port.
 Address: TypeAlias = "tuple[str, int]"
 
@@ -81,13 +82,13 @@ class Channel:
         For the bytes of objects, which come between messages.
     """
 
-    socket: socket.socket
+    socket: Socket
     _key: bytes
     _sent: int
     _received: int
     _roles: tuple[bytes, bytes]
 
-    def __init__(self, sock: socket.socket, key: bytes, initiator: bool):
+    def __init__(self, sock: Socket, key: bytes, initiator: bool):
         self.socket = sock
         self._key = key
         self._sent = self._received = 0

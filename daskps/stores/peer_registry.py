@@ -160,7 +160,7 @@ class _Host:
 
     def evict(self, name: str) -> None:
         """Order that an object be deleted, together with others."""
-        last = self.orders[-1] if self.orders else {"op": ""}
+        last: dict[str, Any] = self.orders[-1] if self.orders else {"op": ""}
         if last["op"] == "evict" and len(last["names"]) < NAMES_AT_MOST:
             last["names"].append(name)
         else:

@@ -52,10 +52,10 @@ class PeerServer:
     ----------
     sock
         Listening.
-    key
+    keys
         The cluster's.
-    parents, token
-        Of this host's shared directories.
+    directories
+        This host's.
     registry
         Where the store's owner is.
     lease
@@ -65,16 +65,14 @@ class PeerServer:
     def __init__(
         self,
         sock: socket.socket,
-        *,
-        key: bytes,
-        parents: list[str],
-        token: str,
+        keys: Keys,
+        directories: list[SharedDirectory],
         registry: Address,
         lease: float,
     ):
-        self._keys = Keys(key)
+        self._keys = keys
         self._address: Address = sock.getsockname()[:2]
-        self._directories = [SharedDirectory(p, token, is_user=False) for p in parents]
+        self._directories = directories
         self._registry = registry
         self._lease = lease
         self._heard = time.monotonic()
@@ -232,7 +230,7 @@ class _Sealing:
         return self._seal
 
 
-def main(listener: int, **config: Any) -> None:
+def main(listener: int, config: dict[str, Any]) -> None:
     """Serve on an inherited socket.
 
     Parameters
@@ -240,13 +238,20 @@ def main(listener: int, **config: Any) -> None:
     listener
         Its file descriptor.
     config
-        For :class:`PeerServer`, as JSON has it.
+        The store's key, token, registry and lease, and this host's parent directories.
     """
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s"
     )
-    config["key"] = bytes.fromhex(config["key"])
-    config["registry"] = tuple(config["registry"])
-    PeerServer(socket.socket(fileno=listener), **config).run()
+    PeerServer(
+        socket.socket(fileno=listener),
+        Keys(bytes.fromhex(config["key"])),
+        [
+            SharedDirectory(parent, config["token"], is_user=False)
+            for parent in config["parents"]
+        ],
+        tuple(config["registry"]),
+        config["lease"],
+    ).run()
     sys.stdout.flush()
     os._exit(0)  # without waiting for readers

@@ -326,7 +326,7 @@ def _write(fd: int, path: str, frames: Sequence[Frame]) -> bool:
         # write(), not a mapping: on a full tmpfs a mapping ends in SIGBUS.
         for frame in frames:
             for part in contiguous_parts(frame):
-                _write_all(fd, part)
+                write_all(fd, part)
         os.rename(path + ".part", path)
     except BaseException as e:
         with contextlib.suppress(FileNotFoundError):
@@ -396,7 +396,8 @@ def contiguous_parts(frame: Frame) -> Iterator[memoryview]:
                 yield from contiguous_parts(np.ascontiguousarray(slab))
 
 
-def _write_all(fd: int, data: memoryview) -> None:
+def write_all(fd: int, data: memoryview) -> None:
+    """Write all of some bytes to a file."""
     # Linux writes at most 2 GiB - 4 KiB at a time.
     while data.nbytes:
         data = data[os.write(fd, data) :]

@@ -95,7 +95,7 @@ def _lock_directory(path: str) -> int:
 
 
 def _make(path: str) -> None:
-    parent, name = os.path.split(path)
+    parent = os.path.dirname(path)
     # Never seen under its name without its lock, nor deleted before it has that name.
     new = os.path.join(parent, f"{NEW_PREFIX}{secrets.token_urlsafe(12)}")
     os.mkdir(new, 0o700)

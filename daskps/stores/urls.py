@@ -11,13 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, cast
 from urllib.parse import SplitResult, urlsplit
 
+import dask
 from proxystore.connectors.protocols import Connector
 from proxystore.store import Store
 from proxystore.store.config import ConnectorConfig, StoreConfig
 
+from daskps.config import size
 from daskps.exceptions import ConfigError
 from daskps.serialization import from_bytes, to_bytes
-from daskps.stores.sealed import sealed
+from daskps.stores.cached import CachedConnector
+from daskps.stores.sealed import SealedConnector, sealed
 
 
 class Scheme(NamedTuple):
@@ -63,8 +66,10 @@ class SchemeModule(Protocol):
     def make(self, parts: SplitResult, options: dict[str, Any]) -> Any:
         """Make the connector, in the process that is to own the store.
 
-        The URL is without credentials here. Among the options is also ``host``, the
-        address by which other processes of the cluster reach this one.
+        The URL is without credentials here. Among the options are also ``host``, the
+        address by which other processes of the cluster reach this one, and
+        ``host_cache`` (see :class:`StoreRequest`). Objects of a SealedConnector are kept
+        on each host without its doing.
 
         Raises
         ------
@@ -104,11 +109,14 @@ class StoreRequest:
         What the client's configuration says besides, names and values.
     config
         Configuration of a ProxyStore store that the user made.
+    host_cache
+        Bytes of a network store's objects that each host keeps; None: up to the host.
     """
 
     url: str | None
     options: tuple[tuple[str, Any], ...] = ()
     config: StoreConfig | None = field(default=None, hash=False, repr=False)
+    host_cache: int | None = None
 
     @classmethod
     def of(cls, store: Any) -> StoreRequest:
@@ -117,14 +125,22 @@ class StoreRequest:
             parts = urlsplit(store or "shm://")
             options = scheme_module("store", parts.scheme).options(parts)
             return cls(
-                url=_without_credentials(parts), options=tuple(sorted(options.items()))
+                url=_without_credentials(parts),
+                options=tuple(sorted(options.items())),
+                host_cache=_host_cache(),
             )
         if isinstance(store, Store):
-            return cls(url=None, config=_shared(store.config()))
+            config = _shared(store.config())
+            return cls(url=None, config=config, host_cache=_host_cache())
         path = f"{type(store).__module__}.{type(store).__qualname__}"
         connector = ConnectorConfig(kind=path, options=store.config())
         config = StoreConfig(name=new_name(), connector=connector)
-        return cls(url=None, config=_shared(config))
+        return cls(url=None, config=_shared(config), host_cache=_host_cache())
+
+
+def _host_cache() -> int | None:
+    nbytes = dask.config.get("daskps.host-cache")
+    return None if nbytes is None else size("daskps.host-cache", nbytes)
 
 
 def _shared(config: StoreConfig) -> StoreConfig:
@@ -251,13 +267,19 @@ def make(
         The address by which other processes of the cluster reach this one.
     """
     if request.config is not None:
-        return Store.from_config(sealed(request.config))
+        config = sealed(request.config)
+        cached = CachedConnector(config.connector, request.host_cache)
+        return Store(config.name, cached, cache_size=0)
     parts = urlsplit(request.url or "")
+    options = {"host": host, "host_cache": request.host_cache}
+    connector: Any = scheme_module("store", parts.scheme).make(
+        parts, {**dict(request.options), **options}
+    )
+    if isinstance(connector, SealedConnector):
+        connector = CachedConnector(connector, request.host_cache)
     return Store(
         new_name(),
-        scheme_module("store", parts.scheme).make(
-            parts, {**dict(request.options), "host": host}
-        ),
+        connector,
         serializer=to_bytes,
         deserializer=from_bytes,
         # ProxyStore's cache counts objects, whatever their size, and would hand one
