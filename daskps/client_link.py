@@ -24,7 +24,11 @@ from daskps.stores import opened
 from daskps.stores.urls import StoreRequest
 from daskps.versions import __version__, missing
 from daskps.worker_results import PLAIN, family, register_reader
-from daskps.worker_stores import WorkerStorePlugin, unreachable
+from daskps.worker_stores import (
+    WorkerDependenciesPlugin,
+    WorkerStorePlugin,
+    unreachable,
+)
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -201,6 +205,9 @@ class ClusterLink:
                 with contextlib.suppress(Exception):
                     await client.unregister_worker_plugin(plugin.name)
                 raise
+            warm = getattr(store.connector, "keep", 0) > 0
+            if warm and settings.results is not False:
+                await client.register_plugin(WorkerDependenciesPlugin(config.name))
             register_reader(config.name)
             if connection(client) is not over:
                 raise _lost("a store was opened")

@@ -16,6 +16,8 @@ fails when one of them changes. What is used:
     Whether a task without dependencies waits on the scheduler until a thread is free.
 ``distributed.Client._gather_remote(...)``
     Fetches results. What it returns with status "error" is fetched again.
+``distributed.Worker.rpc.deserializers``
+    Which families a worker can read, when it fetches what its tasks depend on.
 ``dask.base.get_scheduler``
     Where ``dask.compute`` and ``dask.persist`` find a local scheduler.
 ``dask.multiprocessing.get(func_loads=)``, ``dask.local.get_async(loads=)``
@@ -158,6 +160,16 @@ def gather_with(client: distributed.Client, deserializers: list[str] | None) -> 
     if deserializers is not None:
         gather = functools.partial(scheduler.gather, deserializers=deserializers)
         scheduler.gather = gather
+
+
+def gather_from_workers_with(
+    worker: distributed.Worker, deserializers: list[str] | None
+) -> None:
+    """Have results that come from other workers answered with these families.
+
+    None: as ever.
+    """
+    worker.rpc.deserializers = deserializers
 
 
 def hook_scatter(scatter: Callable[..., Any]) -> None:

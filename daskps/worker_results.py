@@ -1,10 +1,11 @@
-"""Large results by reference. Written on the worker, read on the client.
+"""Large results by reference. Written on the worker, read on clients and other workers.
 
 Dask asks the reader of a result which families of serialisation it can read, and the worker
 takes the first that accepts the object (``distributed.protocol.serialize``). Each store is
 such a family. A client for which a store is open asks for it first: the worker then puts a
 large result into the store and sends a reference, which the scheduler relays unopened.
-Others do not ask, and get results as ever.
+Others do not ask, and get results as ever. A second family is for workers on the same host,
+which ask each other for what their tasks depend on.
 
 The result stays in the worker's memory as it was. What was stored of it is evicted with it,
 so a result can be read any number of times, and costs one copy however often it is read.
@@ -16,24 +17,33 @@ from __future__ import annotations
 import pickle
 import threading
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dask.sizeof import sizeof
 from distributed.protocol.serialize import families, register_serialization_family
 
 from daskps.client_catalog import Cache, Catalog
 from daskps.client_values import Encoder
-from daskps.exceptions import StoreError
+from daskps.dask_private import gather_from_workers_with
+from daskps.exceptions import ObjectMissingError, StoreError
 from daskps.proxy_node import ObjectId, StoredValue
 from daskps.stores import evictions, opened
 
-#: What a client can read besides: Dask's own families.
+if TYPE_CHECKING:
+    from distributed import Worker
+
+#: What a reader can read besides: Dask's own families.
 PLAIN = ("dask", "pickle", "msgpack", "error")
 
 
 def family(store_name: str) -> str:
     """The family of a store."""
     return f"daskps:{store_name}"
+
+
+def dependency_family(store_name: str) -> str:
+    """The family of a store for what workers pass to each other."""
+    return f"daskps-dependency:{store_name}"
 
 
 def register_reader(store_name: str) -> None:
@@ -58,7 +68,30 @@ def register_writer(store_name: str, threshold: int, creator: str) -> Writer:
     evictions.start()
     writer = Writer(store_name, threshold, creator)
     register_serialization_family(family(store_name), writer.dump, _load)
+    register_serialization_family(dependency_family(store_name), writer.dump, _decline)
     return writer
+
+
+def read_dependencies(worker: Worker, store_name: str) -> None:
+    """Have other workers pass results to this one by reference.
+
+    To be called when every worker can write: one that does not know the family fails.
+    The sender keeps a result until it has arrived, so a reference that cannot be read is
+    this worker's own trouble: it asks for nothing more by reference. To Dask the
+    connection was lost; it fetches the result again, or has it computed again.
+    """
+
+    def load(header: dict[str, Any], frames: list[Any]) -> Any:
+        try:
+            return _load(header, frames)
+        except ObjectMissingError as e:
+            gather_from_workers_with(worker, None)
+            raise OSError(f"results are passed on without the store: {e}") from e
+
+    name = dependency_family(store_name)
+    dump, *_ = families[name]
+    register_serialization_family(name, dump, load)
+    gather_from_workers_with(worker, [name, *PLAIN])
 
 
 def _decline(value: Any) -> Any:

@@ -14,7 +14,12 @@ from daskps.exceptions import ClusterError
 from daskps.stores import opened
 from daskps.stores.urls import StoreRequest
 from daskps.versions import check_version
-from daskps.worker_results import Writer, register_reader, register_writer
+from daskps.worker_results import (
+    Writer,
+    read_dependencies,
+    register_reader,
+    register_writer,
+)
 
 if TYPE_CHECKING:
     from distributed import Worker
@@ -90,6 +95,30 @@ class WorkerStorePlugin(WorkerPlugin):
         if self._writer is not None:
             self._writer.close()
         opened.release(self.config.name)
+
+
+class WorkerDependenciesPlugin(WorkerPlugin):
+    """Lets workers pass large results to each other through one store.
+
+    Registered once the store is open on every worker.
+
+    Parameters
+    ----------
+    store_name
+        A store in this host's memory, which is warm: otherwise a connection is as fast.
+    """
+
+    idempotent = True
+
+    name: str
+    store_name: str
+
+    def __init__(self, store_name: str):
+        self.name = f"daskps-dependencies-{store_name}"
+        self.store_name = store_name
+
+    def setup(self, worker: Worker) -> None:
+        read_dependencies(worker, self.store_name)
 
 
 def unreachable(who: str, error: Any) -> str:

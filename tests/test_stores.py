@@ -333,13 +333,13 @@ class TestOrphans:
         assert [connector.exists(k) for k in (needed, not_needed, others)] == [1, 0, 1]
 
     def test_what_is_being_written_stays(self, connector, monkeypatch):
-        write_all = segments.write_all
+        write_all = segments._write_all
 
-        def sweep_meanwhile(fd, data):
+        def sweep_meanwhile(*args):
             connector.evict_orphans("me", set())
-            write_all(fd, data)
+            write_all(*args)
 
-        monkeypatch.setattr(segments, "write_all", sweep_meanwhile)
+        monkeypatch.setattr(segments, "_write_all", sweep_meanwhile)
         key = connector.put_frames([b"first", b"second"], "me")
         assert bytes(connector.get(key)) == b"firstsecond"
 

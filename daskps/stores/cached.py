@@ -13,10 +13,10 @@ from typing import Any
 from proxystore.store.config import ConnectorConfig
 from proxystore.utils.imports import get_object_path
 
-from daskps.stores.host_cache import HostCache
+from daskps.stores.frames import Frame
+from daskps.stores.host_cache import HostCache, write_all
 from daskps.stores.host_places import HostPlaces
 from daskps.stores.sealed import SealedConnector, SealedKey
-from daskps.stores.segments import Frame, write_all
 from daskps.stores.shared_directory import SharedDirectory
 
 # A smaller object is read again faster than a file is made of it.

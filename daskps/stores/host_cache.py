@@ -15,8 +15,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from daskps.stores.file_locks import is_at, try_lock, unlink_unless_written
+from daskps.stores.locks import is_at, try_lock
 from daskps.stores.mapping import map_private
+from daskps.stores.orphans import unlink_unless_written
 from daskps.stores.peer_server import CACHED
 
 # How long (seconds) a reader waits for another one whose copy does not grow. It may be
@@ -204,3 +205,10 @@ def _open_locked(path: str) -> tuple[int, str]:
             part = f"{path}.{secrets.token_urlsafe(8)}.part"
         os.close(fd)
         time.sleep(POLL)
+
+
+def write_all(fd: int, data: memoryview) -> None:
+    """Write all of some bytes to a file, where the last ones were written."""
+    # Linux writes at most 2 GiB - 4 KiB at a time.
+    while data.nbytes:
+        data = data[os.write(fd, data) :]

@@ -7,6 +7,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
+from daskps.stores.host_cache import write_all
 from daskps.stores.peer_protocol import (
     SEAL_NBYTES,
     Address,
@@ -16,7 +17,6 @@ from daskps.stores.peer_protocol import (
     receive_exactly,
 )
 from daskps.stores.sealed import DamagedError
-from daskps.stores.segments import write_all
 
 if TYPE_CHECKING:
     from daskps.stores.peer_connector import PeerKey

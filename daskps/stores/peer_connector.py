@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import dask
 
+from daskps.stores.frames import Frame, frame_nbytes
 from daskps.stores.host_places import HostPlaces
 from daskps.stores.peer_channels import PeerChannels
 from daskps.stores.peer_host import PeerHost
@@ -25,7 +26,7 @@ from daskps.stores.peer_protocol import Address, Keys
 from daskps.stores.peer_registry import PeerRegistry
 from daskps.stores.peer_settings import PeerSettings
 from daskps.stores.sealed import Secret
-from daskps.stores.segments import Frame, SegmentKey, frame_nbytes
+from daskps.stores.segments import SegmentKey
 
 
 class PeerKey(NamedTuple):
@@ -149,10 +150,22 @@ class PeerConnector:
         OSError
             If the file system fails in another way, or this host's server cannot start.
         """
-        here = self._here()
-        address = here.address()
-        here.cache.give_way(sum(map(frame_nbytes, frames)))
+        here, address = self._ready_for(frames)
         return PeerKey(*here.segments.put_frames(frames, creator), *address)
+
+    def put_hashed(
+        self, frames: Sequence[Frame], creator: str = ""
+    ) -> tuple[PeerKey, bytes]:
+        """As :meth:`put_frames`, and the content's hash, computed on the way."""
+        here, address = self._ready_for(frames)
+        key, digest = here.segments.put_hashed(frames, creator)
+        return PeerKey(*key, *address), digest
+
+    def _ready_for(self, frames: Sequence[Frame]) -> tuple[PeerHost, Address]:
+        """This host, with as much room as copies can give, and its server's address."""
+        here = self._here()
+        here.cache.give_way(sum(map(frame_nbytes, frames)))
+        return here, here.address()
 
     def get(self, key: PeerKey) -> memoryview | None:
         """Map an object, which is brought to this host if need be.

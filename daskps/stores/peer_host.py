@@ -20,9 +20,9 @@ import time
 import weakref
 
 import daskps
-from daskps.stores.file_locks import try_lock
 from daskps.stores.host_cache import HostCache
 from daskps.stores.host_places import HostPlaces
+from daskps.stores.locks import try_lock
 from daskps.stores.peer_protocol import Address, listen, local_host
 from daskps.stores.peer_settings import PeerSettings
 from daskps.stores.segments import SegmentConnector

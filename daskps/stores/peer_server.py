@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from daskps.stores.directory import delete
-from daskps.stores.file_locks import unlink_orphans
+from daskps.stores.orphans import unlink_orphans
 from daskps.stores.peer_listener import Listener
 from daskps.stores.peer_protocol import TIMEOUT, Address, Channel, Keys, connect
 from daskps.stores.shared_directory import SharedDirectory

@@ -21,7 +21,7 @@ from blake3 import blake3
 from proxystore.connectors.protocols import Connector
 from proxystore.store.config import ConnectorConfig, StoreConfig
 
-from daskps.stores.segments import Frame, contiguous_parts
+from daskps.stores.frames import Frame, contiguous_parts
 
 SEAL_NBYTES = 16
 

@@ -15,7 +15,7 @@ import shutil
 import weakref
 
 from daskps.stores.directory import LOCK, NEW_PREFIX, PREFIX, check_private, delete
-from daskps.stores.file_locks import is_at, try_lock
+from daskps.stores.locks import is_at, try_lock
 
 # Locked (shared) by users, but not by the server of a peer:// store, which keeps the
 # directory for others.

@@ -1,4 +1,4 @@
-"""Locks on files of a store, which the kernel releases however their holder ends.
+"""Segments that nobody needs any more, since whoever wrote them is dead.
 
 Uses the standard library alone: the server of a ``peer://`` store imports it, too.
 """
@@ -10,22 +10,7 @@ import fcntl
 import os
 from collections.abc import Iterable
 
-
-def try_lock(fd: int, kind: int) -> bool:
-    """Lock an open file, without waiting; False if somebody else holds it."""
-    try:
-        fcntl.flock(fd, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def is_at(fd: int, path: str) -> bool:
-    """Whether the file that is open is the one that has this name now."""
-    try:
-        return os.path.samestat(os.fstat(fd), os.stat(path))
-    except FileNotFoundError:
-        return False
+from daskps.stores.locks import try_lock
 
 
 def unlink_unless_written(path: str) -> bool:
