@@ -126,6 +126,6 @@ def unreachable(who: str, error: Any) -> str:
     return (
         f"{who} cannot use the cluster's store: {error}. shm:// needs the client, the "
         "scheduler and all workers on one host, as one user, with one /dev/shm "
-        "(containers: --ipc=host). Across hosts, pass a directory that all of them "
-        'share: daskps.proxy_graph(store="file:///shared/directory").'
+        '(containers: --ipc=host). Across hosts, use daskps.proxy_graph(store="peer://"), '
+        'or a directory that all of them share: store="file:///shared/directory".'
     )

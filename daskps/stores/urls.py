@@ -104,25 +104,33 @@ class StoreRequest:
     Attributes
     ----------
     url
-        A URL without credentials, or None if `config` is given.
+        A URL without credentials, or None if `config` or `candidates` are given.
     options
         What the client's configuration says besides, names and values.
     config
         Configuration of a ProxyStore store that the user made.
     host_cache
         Bytes of a network store's objects that each host keeps; None: up to the host.
+    candidates
+        If no store was named, those that one is chosen from (:mod:`daskps.client_choice`):
+        the first is for processes of one host, the last for any.
     """
 
     url: str | None
     options: tuple[tuple[str, Any], ...] = ()
     config: StoreConfig | None = field(default=None, hash=False, repr=False)
     host_cache: int | None = None
+    candidates: tuple[StoreRequest, ...] = ()
 
     @classmethod
     def of(cls, store: Any) -> StoreRequest:
         """From a checked setting (see :func:`check_store`)."""
-        if store is None or isinstance(store, str):
-            parts = urlsplit(store or "shm://")
+        if store is None:
+            shared = dask.config.get("temporary-directory")
+            urls = ["shm://", *[f"file://{shared}"] * bool(shared), "peer://"]
+            return cls(url=None, candidates=tuple(map(cls.of, urls)))
+        if isinstance(store, str):
+            parts = urlsplit(store)
             options = scheme_module("store", parts.scheme).options(parts)
             return cls(
                 url=_without_credentials(parts),
@@ -257,6 +265,8 @@ def make(
 ) -> Store[Any]:
     """Make the store that was asked for; whoever makes it owns it.
 
+    If none was named: the one for processes of one host.
+
     Parameters
     ----------
     request
@@ -266,6 +276,8 @@ def make(
     host
         The address by which other processes of the cluster reach this one.
     """
+    if request.candidates:
+        request = request.candidates[0]
     if request.config is not None:
         config = sealed(request.config)
         cached = CachedConnector(config.connector, request.host_cache)
