@@ -127,9 +127,12 @@ class Session:
                 return f"chosen by daskps: {choice}"
         return "chosen by daskps when a client uses it"
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         threshold = format_bytes(self.settings.threshold)
-        return f"<daskps session, store: {self._store}, threshold: {threshold}>"
+        return f"store: {self._store}, threshold: {threshold}"
+
+    def __repr__(self) -> str:
+        return f"<daskps session, {self}>"
 
     def _repr_html_(self) -> str:
         from html import escape

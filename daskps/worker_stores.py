@@ -77,7 +77,10 @@ class WorkerStorePlugin(WorkerPlugin):
         try:
             opened.acquire(self.config, self.settings.read_timeout)
         except OSError as e:
-            raise ClusterError(unreachable(f"Worker {worker.address}", e)) from e
+            # A worker that joins later joins all the same, and only logs this.
+            why = unreachable(f"Worker {worker.address}", e)
+            opened.refuse(self.config.name, why)
+            raise ClusterError(why) from e
         self.latest[worker] = self
         self._writer = register_writer(
             self.config.name, self.settings.threshold, creator_name(worker.id)

@@ -19,6 +19,8 @@ from daskps.stores.sealed import DamagedError
 
 _lock = threading.Lock()
 _stores: dict[str, tuple[Store[Any], int]] = {}
+# Why a store could not be opened in this process, by store.
+_refusals: dict[str, str] = {}
 # Seconds for which to try to read, by store.
 _read_timeouts: dict[str, float] = {}
 
@@ -40,10 +42,16 @@ def acquire(config: StoreConfig, read_timeout: float = 0.0) -> Store[Any]:
         store, users = _stores.get(config.name, (None, 0))
         if store is None:
             store = Store.from_config(config)
+        _refusals.pop(config.name, None)
         _stores[config.name] = store, users + 1
         known = _read_timeouts.get(config.name, 0.0)
         _read_timeouts[config.name] = max(read_timeout, known)
         return store
+
+
+def refuse(name: str, why: str) -> None:
+    """Note why a store could not be opened in this process, for whoever reads from it."""
+    _refusals[name] = why
 
 
 def add(store: Store[Any]) -> None:
@@ -80,6 +88,10 @@ def read(name: str, key: Any) -> Any:
     """
     # No lock: looking up a dictionary is atomic, and this runs once for each argument.
     store = get(name)
+    if store is None and name in _refusals:
+        raise ObjectMissingError(
+            f"Object {key} cannot be read{_for_task()}. {_refusals[name]}"
+        )
     if store is None:
         raise ObjectMissingError(
             f"Store {name!r} is not open in this process, so object {key} cannot be "
