@@ -29,6 +29,12 @@ _Place: TypeAlias = tuple[int, int]
 class Keeper(Protocol):
     """Decides how long objects live; told what this process holds."""
 
+    def stored(self, objects: list[tuple[ObjectId, int]]) -> None:
+        """These objects (ids and sizes) are in a store now that does not know by whom.
+
+        Only somebody who is told can evict them if this process dies.
+        """
+
     def hold(self, objects: list[tuple[ObjectId, int]]) -> None:
         """From now on this process holds these objects (ids and sizes)."""
 
@@ -164,6 +170,8 @@ class Catalog:
         stored = StoredObject(id, sum(map(frame_nbytes, frames)))
         finalizer = weakref.finalize(stored, self._keeper.release, [id])
         finalizer.atexit = False
+        if not hasattr(self._connector, "evict_orphans"):
+            self._keeper.stored([(id, stored.nbytes)])
         self._known[digest] = stored
         if mark is not None:
             self._fingerprints[mark] = stored

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from distributed.diagnostics.plugin import WorkerPlugin
 from proxystore.store.config import StoreConfig
 
-from daskps.client_catalog import creator_name
 from daskps.config import Settings
 from daskps.exceptions import ClusterError
 from daskps.stores import opened
@@ -25,6 +24,9 @@ if TYPE_CHECKING:
     from distributed import Worker
 
     from daskps.client_session import Session
+
+# Share of a worker's memory limit that it may keep mapped to write results anew.
+MAPPED_SHARE = 1 / 16
 
 
 class WorkerStorePlugin(WorkerPlugin):
@@ -75,15 +77,19 @@ class WorkerStorePlugin(WorkerPlugin):
         register_reader(self.config.name)
         check_version(self.version, f"worker {worker.address}")
         try:
-            opened.acquire(self.config, self.settings.read_timeout)
+            store = opened.acquire(self.config, self.settings.read_timeout)
         except OSError as e:
             # A worker that joins later joins all the same, and only logs this.
             why = unreachable(f"Worker {worker.address}", e)
             opened.refuse(self.config.name, why)
             raise ClusterError(why) from e
+        limit = worker.memory_manager.memory_limit
+        if limit and hasattr(store.connector, "map_at_most"):
+            # What is mapped looks like memory of the worker, which watches that.
+            store.connector.map_at_most(int(limit * MAPPED_SHARE))
         self.latest[worker] = self
         self._writer = register_writer(
-            self.config.name, self.settings.threshold, creator_name(worker.id)
+            self.config.name, self.settings.threshold, worker
         )
 
     def transition(

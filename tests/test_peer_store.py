@@ -26,7 +26,8 @@ from daskps.exceptions import ConfigError
 from daskps.stores import peer, peer_protocol
 from daskps.stores.peer_connector import PeerConnector
 from daskps.stores.peer_protocol import Keys, RefusedError, connect, listen
-from daskps.stores.sealed import DamagedError, Secret
+from daskps.stores.sealed import DamagedError
+from daskps.stores.secret import new_key
 
 MIB = 1 << 20
 
@@ -288,7 +289,7 @@ class TestWhoMayComeIn:
     def test_the_key_is_shown_nowhere(self, peers, here):
         here.put(b"x")
         [pid] = peers.servers(0)
-        key = peers.owner._settings.secret.key
+        key = peers.owner._settings.secret.value
         shown = [repr(peers.owner), str(peers.owner.config()), repr(here)]
         for name in "cmdline", "environ":
             with open(f"/proc/{pid}/{name}", "rb") as f:
@@ -309,7 +310,7 @@ class TestWhoMayComeIn:
             1,
             {
                 "settings": peers.owner._settings._replace(
-                    token="other", secret=Secret.new()
+                    token="other", secret=new_key()
                 )
             },
         )
@@ -424,7 +425,7 @@ class TestWhoMayComeIn:
         with between(one.origin) as network:
             there.get(one._replace(host="127.0.0.1", port=network.port))
         # The server, too, would have to say that it is another one: the name is sealed.
-        keys = Keys(here._settings.secret.key)
+        keys = Keys(here._settings.secret.value)
         assert keys.seal(one.name, 3).digest() != keys.seal(two.name, 3).digest()
         assert os.path.exists(os.path.join(directory, one.name))
 
@@ -473,7 +474,7 @@ def test_a_url_names_nothing():
     for url in ("peer://host", "peer:///directory"):
         with pytest.raises(ConfigError, match="takes no address"):
             daskps.open_store(url)
-    assert peer.options(urlsplit("peer://"))["lease"] == 60
+    assert peer.options(urlsplit("peer://"))["lease"] == 600
 
 
 def test_a_scheduler_address_of_another_host_is_an_error():

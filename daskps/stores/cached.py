@@ -29,7 +29,8 @@ class CachedConnector:
     A copy has the seal of its object for a name, so that equal content is one copy. It is
     made by :class:`~daskps.stores.host_cache.HostCache`; those used last are kept. Copies
     are not deleted with their objects, which the scheduler deletes, but make room for
-    others, and are gone when the last process of the host has closed the store.
+    others, and are gone when the last process of the host has closed the store. What only
+    some connectors can do this one can do if the other one can.
 
     Parameters
     ----------
@@ -60,8 +61,9 @@ class CachedConnector:
         self._lock = threading.Lock()
         self._directories: list[SharedDirectory] = []
         self._cache: HostCache | None = None
-        if hasattr(connector, "evict_orphans"):
-            self.evict_orphans = connector.evict_orphans
+        for name in ("capacity", "evict_orphans", "heartbeat", "lease", "renew"):
+            if hasattr(connector, name):
+                setattr(self, name, getattr(connector, name))
 
     def __repr__(self) -> str:
         return repr(self._connector)

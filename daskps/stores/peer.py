@@ -26,8 +26,7 @@ def check(key: str, parts: SplitResult) -> None:
 
 def options(parts: SplitResult) -> dict[str, Any]:
     """The settings of the store as a whole; those of a host are read there."""
-    lease = dask.config.get("daskps.peer.lease")
-    return {"lease": seconds("daskps.peer.lease", lease)}
+    return {"lease": seconds("daskps.lease", dask.config.get("daskps.lease"))}
 
 
 def make(parts: SplitResult, options: dict[str, Any]) -> PeerConnector:

@@ -25,7 +25,7 @@ from daskps.stores.peer_host import PeerHost
 from daskps.stores.peer_protocol import Address, Keys
 from daskps.stores.peer_registry import PeerRegistry
 from daskps.stores.peer_settings import PeerSettings
-from daskps.stores.sealed import Secret
+from daskps.stores.secret import new_key
 from daskps.stores.segments import SegmentKey
 
 
@@ -84,7 +84,7 @@ class PeerConnector:
         self._lock = threading.Lock()
         self._host: PeerHost | None = None
         self._closed = False
-        self._channels = PeerChannels(Keys(settings.secret.key))
+        self._channels = PeerChannels(Keys(settings.secret.value))
 
     @classmethod
     def new(cls, host: str, lease: float, cache: int | None) -> PeerConnector:
@@ -97,8 +97,8 @@ class PeerConnector:
         lease, cache
             See :class:`PeerSettings`.
         """
-        secret = Secret.new()
-        owner = PeerRegistry(host, Keys(secret.key), lease)
+        secret = new_key()
+        owner = PeerRegistry(host, Keys(secret.value), lease)
         token = f"peer-{secrets.token_urlsafe(12)}"
         return cls(PeerSettings(token, secret, owner.address, lease, cache), owner)
 

@@ -177,7 +177,7 @@ class PeerHost:
 
     def _spawn(self, lock: int, sock: socket.socket) -> None:
         config = {
-            "key": self._settings.secret.key.hex(),
+            "key": self._settings.secret.value.hex(),
             "token": self._settings.token,
             "parents": self._places.parents,
             "registry": self._settings.registry,

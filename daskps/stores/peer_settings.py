@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from daskps.stores.peer_protocol import Address
-from daskps.stores.sealed import Secret
+from daskps.stores.secret import Secret
 
 
 class PeerSettings(NamedTuple):
@@ -27,7 +27,7 @@ class PeerSettings(NamedTuple):
     """
 
     token: str
-    secret: Secret
+    secret: Secret[bytes]
     registry: Address
     lease: float
     cache: int | None

@@ -42,6 +42,8 @@ SCHEMES = {
     "shm": Scheme("daskps.stores.shm"),
     "file": Scheme("daskps.stores.file"),
     "peer": Scheme("daskps.stores.peer"),
+    "redis": Scheme("daskps.stores.redis", "redis"),
+    "rediss": Scheme("daskps.stores.redis", "redis"),
 }
 
 
@@ -154,11 +156,21 @@ def _host_cache() -> int | None:
 def _shared(config: StoreConfig) -> StoreConfig:
     # ProxyStore's FileConnector and others delete everything when any one process closes
     # them, unless told not to; only the user's own instance may do so.
-    options = dict(config.connector.options)
-    if "clear" in options:
-        options["clear"] = False
+    options = _without_clear(config.connector.options)
     connector = ConnectorConfig(kind=config.connector.kind, options=options)
     return StoreConfig(name=config.name, connector=connector, cache_size=0)
+
+
+def _without_clear(options: Any) -> Any:
+    # Options of a MultiConnector have those of others in them, in tuples.
+    if isinstance(options, dict):
+        return {
+            name: False if name == "clear" else _without_clear(value)
+            for name, value in options.items()
+        }
+    if isinstance(options, tuple):
+        return tuple(map(_without_clear, options))
+    return options
 
 
 def new_name() -> str:
@@ -211,10 +223,11 @@ def describe(store: Any) -> str:
     """A store for people, without credentials."""
     if not isinstance(store, str):
         return repr(store)
-    parts = urlsplit(store)
-    if "@" not in parts.netloc:
+    scheme, _, rest = store.partition("://")
+    if "@" not in rest or scheme == "file":
         return store
-    return parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]).geturl()
+    # Not urlsplit: a password with a character that is not quoted may be in any part.
+    return f"{scheme}://***@{rest.rpartition('@')[2]}"
 
 
 def _without_credentials(parts: SplitResult) -> str:

@@ -36,8 +36,7 @@ ATTEMPTS = 16
 # A directory is read anew after this time (seconds): a segment that somebody else evicted
 # is found a little later.
 LISTED_FOR = 0.01
-# Bytes of segments that one process keeps mapped. They count as its memory, where somebody
-# looks at it.
+# Bytes of segments that one process keeps mapped.
 MAPPED_AT_MOST = 256 << 20
 
 
@@ -73,6 +72,11 @@ class WarmSegments:
     keep
         Bytes to keep.
 
+    Attributes
+    ----------
+    map_at_most
+        Bytes of segments that this process keeps mapped.
+
     Notes
     -----
     Thread-safe, and safe across processes.
@@ -80,6 +84,7 @@ class WarmSegments:
 
     directory: str
     keep: int
+    map_at_most: int
     _lock: threading.Lock
     #: Names by size: what this process has mapped, and others.
     _listed: dict[int, tuple[list[str], list[str]]]
@@ -92,6 +97,7 @@ class WarmSegments:
     def __init__(self, directory: str, keep: int):
         self.directory = directory
         self.keep = keep
+        self.map_at_most = MAPPED_AT_MOST
         self._lock = threading.Lock()
         self._listed = {}
         self._n_listed = self._listed_nbytes = 0
@@ -211,13 +217,13 @@ class WarmSegments:
         with self._lock:
             mapped = self._mapped.pop(_token(name), None)
         if mapped is None or mapped.inode != inode:
-            if nbytes > MAPPED_AT_MOST:
+            if nbytes > self.map_at_most:
                 return None
             mapped = _Mapped(inode, map_shared(fd, nbytes))
         with self._lock:
             self._mapped[token] = mapped
             total = sum(m.data.nbytes for m in self._mapped.values())
-            while total > MAPPED_AT_MOST:
+            while total > self.map_at_most:
                 total -= self._mapped.popitem(last=False)[1].data.nbytes
         return mapped.data
 
