@@ -67,6 +67,14 @@ def file(place: Path) -> Iterator[Kind]:
     yield Kind(place.as_uri(), left=lambda: _objects(place))
 
 
+@contextlib.contextmanager
+def peer(place: Path) -> Iterator[Kind]:
+    parent = tempfile.mkdtemp(dir=os.environ["DASK_DASKPS__SHM__DIRECTORY"])
+    with dask.config.set({"daskps.shm.directory": parent}):
+        yield Kind("peer://", left=lambda: _objects(parent))
+    os.rmdir(parent)
+
+
 def _objects(parent: str | Path) -> list[str]:
     return [
         name
@@ -80,7 +88,7 @@ def _objects(parent: str | Path) -> list[str]:
 @contextlib.contextmanager
 def proxystore_local(place: Path) -> Iterator[Kind]:
     def overwrite(connector: Any, key: Any, data: bytes) -> None:
-        connector._connector._store[key.key] = data
+        connector._connector._connector._store[key.key] = data
 
     yield Kind(LocalConnector(), overwrite=overwrite)
 
@@ -161,6 +169,7 @@ def proxystore_redis(place: Path) -> Iterator[Kind]:
 KINDS: dict[str, Maker] = {
     "shm": shm,
     "file": file,
+    "peer": peer,
     "redis": redis,
     "rediss": rediss,
     "proxystore-local": proxystore_local,
@@ -172,6 +181,6 @@ KINDS: dict[str, Maker] = {
 #: Of these, other processes see the objects.
 SHARED = [name for name in KINDS if name != "proxystore-local"]
 #: To these, others could write.
-SEALED = [name for name in KINDS if name not in ("shm", "file")]
+SEALED = [name for name in KINDS if name not in ("shm", "file", "peer")]
 #: These have a server, which may go away and come back.
 SERVERS = ["redis", "rediss"]

@@ -124,7 +124,8 @@ class PeerConnector:
             self._owner.close()
         self._channels.close()
         if host is not None:
-            host.close()
+            # The server may not have reached the owner yet.
+            host.close(remove=self._owner is not None)
 
     def capacity(self) -> int:
         """Bytes that the directory in memory can hold at most on this host."""

@@ -107,10 +107,18 @@ class PeerHost:
         self.address()
         thread.start()
 
-    def close(self) -> None:
-        """Use the store no longer."""
+    def close(self, remove: bool = False) -> None:
+        """Use the store no longer.
+
+        Parameters
+        ----------
+        remove
+            Delete this host's part of it, whoever uses it.
+        """
         self._closed.set()
         for directory in self._directories:
+            if remove:
+                directory.remove()
             directory.close()
 
     def address(self) -> Address:

@@ -23,7 +23,6 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from daskps.stores.directory import delete
 from daskps.stores.orphans import unlink_orphans
 from daskps.stores.peer_listener import Listener
 from daskps.stores.peer_protocol import TIMEOUT, Address, Channel, Keys, connect
@@ -87,8 +86,6 @@ class PeerServer:
         while not self._closed.wait(EVERY) and not self._is_done():
             pass
         for directory in self._directories:
-            if self._closed.is_set():
-                delete(directory.path)
             directory.close()
 
     def _is_done(self) -> bool:
@@ -142,7 +139,7 @@ class PeerServer:
                 unlink_orphans(paths, order["creator"], order["keep"])
             case "close":
                 for directory in self._directories:
-                    delete(directory.path)
+                    directory.remove()
                 self._closed.set()
 
     def _evict(self, names: Iterable[str]) -> None:

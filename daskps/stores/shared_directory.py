@@ -51,6 +51,7 @@ class SharedDirectory:
     """
 
     path: str
+    _process: int
     _close: weakref.finalize
 
     def __init__(self, parent: str, token: str, is_user: bool = True):
@@ -61,12 +62,19 @@ class SharedDirectory:
             users = _open(os.path.join(self.path, USERS))
             # Whoever has the exclusive lock only looks whether there are users.
             fcntl.flock(users, fcntl.LOCK_SH)
+        self._process = os.getpid()
         self._close = weakref.finalize(
-            self, _close, self.path, owners, users, os.getpid()
+            self, _close, self.path, owners, users, self._process
         )
 
     def close(self) -> None:
         """Give it up; the last one deletes it. Again: does nothing."""
+        self._close()
+
+    def remove(self) -> None:
+        """Delete it whoever uses it, and give it up: the store is closed."""
+        if self._close.alive and os.getpid() == self._process:
+            delete(self.path)
         self._close()
 
     def has_users(self) -> bool:
