@@ -11,6 +11,7 @@ that the owner of the store makes, and that reaches other processes over Dask's 
 
 from __future__ import annotations
 
+import os
 import secrets
 import threading
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 
 import dask
 
+from daskps.stores.directory import PREFIX
 from daskps.stores.frames import Frame, frame_nbytes
 from daskps.stores.host_places import HostPlaces
 from daskps.stores.peer_channels import PeerChannels
@@ -204,16 +206,14 @@ class PeerConnector:
 
     def evict(self, key: PeerKey) -> None:
         """Delete the object, wherever it is. Not there: does nothing."""
-        here = self._host
-        if here is not None:
+        if self._owner is None or self._is_on_this_host():
+            here = self._here()
             here.segments.evict(key.segment)
             here.cache.evict(key.name)
+            if self._owner is None and key.origin != here.address():
+                self._channels.evict(key)
         if self._owner is not None:
             self._owner.evict(key.name, key.origin)
-        elif key.origin != self._here().address():
-            self._channels.evict(key)
-        else:
-            self._here().segments.evict(key.segment)
 
     def evict_copy(self, key: PeerKey) -> None:
         """Delete this host's copy of an object of another host."""
@@ -235,6 +235,12 @@ class PeerConnector:
         if self._owner is not None:
             mine = [key.name for key in keep if key.name.startswith(f"{creator}.")]
             self._owner.evict_orphans(creator, mine)
+
+    def _is_on_this_host(self) -> bool:
+        """Whether there are directories of the store here."""
+        parent = dask.config.get("daskps.shm.directory")
+        path = os.path.join(parent, PREFIX + self._settings.token)
+        return self._host is not None or os.path.isdir(path)
 
     def _here(self) -> PeerHost:
         """What this process shares with others of its host."""

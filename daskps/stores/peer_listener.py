@@ -66,7 +66,7 @@ class Listener:
             try:
                 channel = accept(sock, self._keys)
             except RefusedError as e:
-                logger.warning("A connection was refused: %s", e)
+                logger.info("A connection was refused: %s", e)
                 return
             except OSError:
                 return  # it has gone again

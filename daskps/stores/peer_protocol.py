@@ -178,7 +178,10 @@ def accept(sock: socket.socket, keys: Keys) -> Channel:
 
 
 def _check(sock: socket.socket, proof: bytes) -> None:
-    found = receive_exactly(sock, len(proof), HANDSHAKE_TIMEOUT)
+    try:
+        found = receive_exactly(sock, len(proof), HANDSHAKE_TIMEOUT)
+    except ConnectionError as e:
+        raise RefusedError("the other end does not accept our key, or is gone") from e
     if not hmac.compare_digest(found, proof):
         raise RefusedError("the other end does not have the key of this cluster")
 

@@ -240,13 +240,17 @@ def main(listener: int, config: dict[str, Any]) -> None:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s"
     )
+    try:
+        directories = [
+            SharedDirectory(parent, config["token"], is_user=False)
+            for parent in config["parents"]
+        ]
+    except FileNotFoundError:
+        os._exit(0)  # the store was closed meanwhile
     PeerServer(
         socket.socket(fileno=listener),
         Keys(bytes.fromhex(config["key"])),
-        [
-            SharedDirectory(parent, config["token"], is_user=False)
-            for parent in config["parents"]
-        ],
+        directories,
         tuple(config["registry"]),
         config["lease"],
     ).run()

@@ -32,7 +32,8 @@ class SharedDirectory:
     token
         What its name is made of: random, and known only to those who are to share it.
     is_user
-        Whether this process uses what is in it, rather than keep it for others.
+        Whether this process uses what is in it, rather than keep it for others. Only a
+        user makes the directory.
 
     Attributes
     ----------
@@ -43,6 +44,8 @@ class SharedDirectory:
     ------
     PermissionError
         If somebody else has put something else there.
+    FileNotFoundError
+        If it does not exist and this is no user, or its parent does not exist.
 
     Notes
     -----
@@ -56,7 +59,7 @@ class SharedDirectory:
 
     def __init__(self, parent: str, token: str, is_user: bool = True):
         self.path = os.path.join(parent, PREFIX + token)
-        owners = _lock_directory(self.path)
+        owners = _lock_directory(self.path, make=is_user)
         users = None
         if is_user:
             users = _open(os.path.join(self.path, USERS))
@@ -86,7 +89,7 @@ class SharedDirectory:
             os.close(fd)
 
 
-def _lock_directory(path: str) -> int:
+def _lock_directory(path: str, make: bool) -> int:
     """Have a share in a directory, which is made if need be; the descriptor of the lock."""
     lock = os.path.join(path, LOCK)
     while True:
@@ -94,6 +97,8 @@ def _lock_directory(path: str) -> int:
             check_private(path)
             owners = _open(lock, create=False)
         except FileNotFoundError:
+            if not make:
+                raise
             _make(path)
             continue
         fcntl.flock(owners, fcntl.LOCK_SH)
