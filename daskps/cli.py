@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
+import os
+from urllib.parse import urlsplit
 
 import click
-import dask
 
-from daskps.stores.directory import sweep
+from daskps.exceptions import ConfigError
+from daskps.stores import directory
+from daskps.stores.urls import check_store, scheme_module
 
 
 @click.group(name="daskps")
@@ -17,20 +19,28 @@ def daskps() -> None:
 
 @daskps.command(name="sweep")
 @click.option("--dry-run", is_flag=True, help="Only show what would be deleted.")
-@click.argument("directories", nargs=-1, type=click.Path(exists=True, file_okay=False))
-def sweep_command(dry_run: bool, directories: tuple[str, ...]) -> None:
-    """Delete what dead processes left on this machine.
+@click.argument("places", nargs=-1)
+def sweep_command(dry_run: bool, places: tuple[str, ...]) -> None:
+    """Delete what dead processes left.
 
-    Looks into DIRECTORIES; without any, into shared memory and the temporary directory.
-    Stores whose owner is alive are never touched.
+    Looks into PLACES, which are directories or URLs of stores (redis://host:6379); without
+    any, into shared memory and the temporary directory of this machine. Stores whose owner
+    is alive are never touched.
     """
-    defaults = (
-        dask.config.get("daskps.shm.directory"),
-        dask.config.get("temporary-directory") or tempfile.gettempdir(),
-    )
-    swept = [
-        path for d in directories or defaults for path in sweep(d, dry_run=dry_run)
-    ]
-    for path in swept:
-        click.echo(path)
+    try:
+        swept = [name for p in places or ("shm://",) for name in _sweep(p, dry_run)]
+    except ConfigError as e:
+        raise click.ClickException(str(e)) from None
+    for name in swept:
+        click.echo(name)
     click.echo(f"{len(swept)} {'found' if dry_run else 'deleted'}")
+
+
+def _sweep(place: str, dry_run: bool) -> list[str]:
+    if os.path.isdir(place):
+        return directory.sweep(place, dry_run=dry_run)
+    if "://" not in place:
+        raise click.BadParameter(f"{place!r} is neither a directory nor a URL")
+    check_store("PLACES", place)
+    parts = urlsplit(place)
+    return scheme_module("PLACES", parts.scheme).sweep(parts, dry_run)

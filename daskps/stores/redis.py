@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote
 
 import dask
 
@@ -115,9 +115,10 @@ def make(parts: SplitResult, options: dict[str, Any]) -> SealedConnector:
     return SealedConnector(connector)
 
 
-def sweep(url: str, *, dry_run: bool = False) -> list[str]:
-    """Delete what dead owners left on a server: see :func:`redis_connector.sweep`."""
-    parts = urlsplit(url)
-    check("url", parts)
+def sweep(parts: SplitResult, dry_run: bool) -> list[str]:
+    """Delete the objects of stores whose owners have been silent for a minute."""
     address = RedisAddress(**_address(parts), **_credentials(parts))
-    return redis_connector.sweep(address, dry_run=dry_run)
+    try:
+        return redis_connector.sweep(address, dry_run=dry_run)
+    except OSError as e:
+        raise ConfigError(str(e)) from e

@@ -18,6 +18,7 @@ import errno
 import fcntl
 import os
 import secrets
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -88,6 +89,7 @@ class SegmentConnector:
     directories: list[str]
     reserve: int
     keep: int
+    closed: threading.Event
     _owned: Sequence[OwnedDirectory]
     _warned: bool
 
@@ -103,6 +105,7 @@ class SegmentConnector:
         self.directories = list(directories)
         self.reserve = reserve
         self.keep = keep
+        self.closed = threading.Event()
         self._owned = owned
         self._warned = False
 
@@ -114,10 +117,16 @@ class SegmentConnector:
 
         If it owns none: those whose owners have died.
         """
+        self.closed.set()
         for directory in self._owned:
             directory.remove()
         for path in self.directories if not self._owned else ():
             sweep(os.path.dirname(path))
+
+    def heartbeat(self) -> None:
+        """Say that the owner is alive, to other hosts that share its directories."""
+        for directory in self._owned:
+            directory.touch()
 
     def config(self) -> dict[str, Any]:
         """Arguments that make an equal connector on this host."""
