@@ -14,8 +14,8 @@ import pytest
 from click.testing import CliRunner
 from conftest import released
 from distributed import wait
-from processes import ProcessCluster, eventually
-from redis_server import free_port, redis_server
+from processes import ProcessCluster, eventually, free_port
+from redis_server import redis_server
 
 import daskps
 from daskps.cli import sweep_command
@@ -110,17 +110,17 @@ class TestAHalfWrittenObject:
 
 class TestNoRoom:
     def test_is_an_error_that_says_so(self):
-        with redis_server(options=("--maxmemory", "8mb")) as server:
+        with redis_server(options=("--maxmemory", "64mb")) as server:
             address = RedisAddress(
                 "127.0.0.1", server.port, 0, password=Secret(server.password)
             )
             connector = RedisConnector(address, "full", lease=60.0, owner=True)
-            assert connector.capacity() == 8 * MIB
+            assert connector.capacity() == 64 * MIB
             keys = [connector.put(bytes(MIB)) for _ in range(3)]
             with pytest.raises(
                 daskps.StoreFullError, match=r"maxmemory.*another store"
             ):
-                connector.put(bytes(6 * MIB))
+                connector.put(bytes(80 * MIB))
             assert len(objects(server)) == 3
             for key in keys:
                 connector.evict(key)

@@ -84,18 +84,12 @@ def options(parts: SplitResult) -> dict[str, Any]:
 
 
 def _credentials(parts: SplitResult) -> dict[str, Any]:
-    username = unquote(parts.username or "") or _setting("username")
-    password = unquote(parts.password or "") or _setting("password")
-    return {
-        "username": username,
-        "password": None if password is None else Secret(password),
-    }
-
-
-def _setting(name: str) -> str | None:
-    value = dask.config.get(f"daskps.redis.{name}")
-    # Dask reads a password of digits from the environment as a number.
-    return None if value is None else str(value)
+    found = {}
+    for name, given in ("username", parts.username), ("password", parts.password):
+        value = unquote(given) if given else dask.config.get(f"daskps.redis.{name}")
+        # Dask reads a password of digits from the environment as a number.
+        found[name] = None if value is None else Secret(str(value))
+    return found
 
 
 def make(parts: SplitResult, options: dict[str, Any]) -> SealedConnector:

@@ -139,7 +139,8 @@ class RedisConnector:
         return self._capacity
 
     def _ask_capacity(self) -> int:
-        info = self._server.call(lambda: self._server.client.info("memory"))
+        ask = self._server.client.info
+        info = self._server.call(lambda: ask("memory"), attempts=1)
         return int(info["maxmemory"] or info["total_system_memory"])
 
     # Objects
