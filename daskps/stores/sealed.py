@@ -13,15 +13,16 @@ HMAC-SHA256 and BLAKE2 about one.
 from __future__ import annotations
 
 import hmac
+import itertools
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from blake3 import blake3
 from proxystore.connectors.protocols import Connector
 from proxystore.store.config import ConnectorConfig, StoreConfig
 
-from daskps.stores.segments import Frame, contiguous_parts
+from daskps.stores.segments import Frame, contiguous_parts, frame_nbytes
 
 SEAL_NBYTES = 16
 
@@ -89,16 +90,27 @@ class SealedConnector:
         How to make the other one.
     secret
         The cluster's key.
+    made
+        The other one, if this process has it already: it may own what others only use.
 
     Notes
     -----
     As thread-safe as the other one.
     """
 
-    def __init__(self, connector: ConnectorConfig, secret: Secret):
+    def __init__(
+        self, connector: ConnectorConfig, secret: Secret, made: Any | None = None
+    ):
         self._config = connector
         self._secret = secret
-        self._connector: Connector[Any] = connector.get_connector()
+        self._connector: Any = _make(connector) if made is None else made
+
+    @classmethod
+    def of(cls, connector: Any) -> SealedConnector:
+        """Seal what this connector stores, with a new key."""
+        path = f"{type(connector).__module__}.{type(connector).__qualname__}"
+        config = ConnectorConfig(kind=path, options=connector.config())
+        return cls(config, Secret.new(), connector)
 
     def __repr__(self) -> str:
         return repr(self._connector)
@@ -132,9 +144,13 @@ class SealedConnector:
 
     def put_frames(self, frames: Sequence[Frame], creator: str = "") -> SealedKey:
         """Store one object that is in several pieces."""
-        parts = [part for frame in frames for part in contiguous_parts(frame)]
+        if hasattr(self._connector, "put_frames"):
+            parts = itertools.chain.from_iterable(map(contiguous_parts, frames))
+            seal = self._seal(parts)
+            key = self._connector.put_frames(frames, creator)
+            return SealedKey(key, sum(map(frame_nbytes, frames)), seal)
         # ProxyStore's connectors take one piece of bytes.
-        return self.put(b"".join(parts))
+        return self.put(b"".join(p for f in frames for p in contiguous_parts(f)))
 
     def get(self, key: SealedKey) -> Any:
         """Read an object; None if it is not there.
@@ -159,7 +175,12 @@ class SealedConnector:
         """Delete the object. Not there: does nothing."""
         self._connector.evict(key.key)
 
-    def _seal(self, parts: Sequence[Any]) -> bytes:
+    def evict_orphans(self, creator: str, keep: set[SealedKey]) -> None:
+        """Delete what a process stored and nobody needs, if the other one can tell."""
+        if hasattr(self._connector, "evict_orphans"):
+            self._connector.evict_orphans(creator, {key.key for key in keep})
+
+    def _seal(self, parts: Iterable[Any]) -> bytes:
         digest = blake3(key=self._secret.key)
         for part in parts:
             digest.update(part)
@@ -174,6 +195,11 @@ class SealedConnector:
         if not hmac.compare_digest(self._seal([data]), key.seal):
             raise DamagedError("its bytes are not those that were stored")
         return data
+
+
+def _make(config: ConnectorConfig) -> Connector[Any]:
+    """Make a connector from its configuration."""
+    return config.get_connector_type().from_config(config.options)
 
 
 def sealed(config: StoreConfig) -> StoreConfig:

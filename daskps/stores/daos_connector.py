@@ -1,0 +1,197 @@
+"""The connector behind ``daos://``: the objects of one cluster in a DAOS namespace."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import threading
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+from daskps.exceptions import StoreError
+from daskps.stores.daos_namespace import DaosKey, Namespace
+from daskps.stores.segments import Frame, frame_nbytes
+
+logger = logging.getLogger(__name__)
+
+# Seconds, a fraction of daos_namespace.LEASE.
+RENEW_EVERY = 60.0
+
+
+class DaosConnector:
+    """A ProxyStore ``Connector`` over a namespace in a DAOS container.
+
+    Parameters
+    ----------
+    pool, container
+        Labels or UUIDs of what is there already.
+    namespace
+        Made if it is not there.
+    cluster
+        Marks the cluster's objects: 16 hexadecimal digits.
+    owner
+        Whether this process renews the cluster's lease, and deletes the cluster's objects
+        when the connector is closed. Connectors made from :meth:`config` do not.
+
+    Notes
+    -----
+    Thread-safe, and safe across processes, which each make their own from :meth:`config`.
+    Pickling does the same: handles of DAOS are never copied.
+    """
+
+    def __init__(
+        self,
+        pool: str,
+        container: str,
+        namespace: str,
+        cluster: str,
+        owner: bool = False,
+    ):
+        self._config = {
+            "pool": pool,
+            "container": container,
+            "namespace": namespace,
+            "cluster": cluster,
+        }
+        self._cluster = cluster
+        self._objects = Namespace(pool, container, namespace)
+        lease = _Lease(self._objects, cluster) if owner else None
+        self._close = weakref.finalize(self, _close, self._objects, lease)
+
+    def __repr__(self) -> str:
+        return repr(self._objects)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return DaosConnector.from_config, (self._config,)
+
+    def close(self) -> None:
+        """Let go of DAOS; the owner deletes the cluster's objects before."""
+        self._close()
+
+    def config(self) -> dict[str, Any]:
+        """Arguments that make an equal connector, which owns nothing."""
+        return dict(self._config)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> DaosConnector:
+        """Make a connector from what :meth:`config` returned."""
+        return cls(**config)
+
+    def put(self, obj: bytes | bytearray | memoryview) -> DaosKey:
+        """Store the bytes of one object."""
+        return self.put_frames([obj])
+
+    def put_batch(
+        self, objs: Sequence[bytes | bytearray | memoryview]
+    ) -> list[DaosKey]:
+        """Store several objects."""
+        return [self.put(obj) for obj in objs]
+
+    def put_frames(self, frames: Sequence[Frame], creator: str = "") -> DaosKey:
+        """Store one object that is in several pieces, without joining them first.
+
+        Parameters
+        ----------
+        frames
+            Buffers, and arrays that need not be contiguous, in order.
+        creator
+            Who stores it, for :meth:`evict_orphans`: letters and digits.
+
+        Raises
+        ------
+        daskps.exceptions.StoreFullError
+            If the pool has no room.
+        daskps.exceptions.StoreError
+            If DAOS fails in another way.
+        """
+        name = f"{self._cluster}.{creator}.{secrets.token_urlsafe(16)}"
+        key = DaosKey(name, sum(map(frame_nbytes, frames)))
+        try:
+            self._objects.put(key, frames)
+        except BaseException:
+            with contextlib.suppress(StoreError):  # the first error counts
+                self._objects.delete([key])
+            raise
+        return key
+
+    def get(self, key: DaosKey) -> memoryview | None:
+        """Read an object; None if it is not there, or not whole.
+
+        Returns
+        -------
+        memoryview
+            Writable; nobody else has it.
+        """
+        self._check(key)
+        return self._objects.get(key)
+
+    def get_batch(self, keys: Sequence[DaosKey]) -> list[memoryview | None]:
+        """Read several objects, small ones together."""
+        for key in keys:
+            self._check(key)
+        return self._objects.get_batch(keys)
+
+    def exists(self, key: DaosKey) -> bool:
+        """Whether the object is there; it is not read."""
+        self._check(key)
+        return self._objects.exists(key)
+
+    def evict(self, key: DaosKey) -> None:
+        """Delete the object. Not there: does nothing."""
+        self._check(key)
+        self._objects.delete([key])
+
+    def evict_orphans(self, creator: str, keep: set[DaosKey]) -> None:
+        """Delete what a process stored, or was storing, except what is needed.
+
+        Parameters
+        ----------
+        creator
+            As given to :meth:`put_frames`.
+        keep
+            What somebody needs.
+        """
+        found = self._objects.find(f"{self._cluster}.{creator}.")
+        self._objects.delete(key for key in found if key not in keep)
+
+    def _check(self, key: DaosKey) -> None:
+        if not key.name.startswith(f"{self._cluster}."):
+            raise ValueError(
+                f"{key.name!r} is not an object of this cluster in {self!r}"
+            )
+
+
+class _Lease:
+    """Says that a cluster lives, for as long as it does."""
+
+    def __init__(self, objects: Namespace, cluster: str):
+        self.cluster = cluster
+        self._objects = objects
+        self._ended = threading.Event()
+        objects.renew(cluster)
+        # A daemon: it must not keep a process that forgets to close its store.
+        thread = threading.Thread(target=self._run, name="daskps-lease", daemon=True)
+        thread.start()
+
+    def _run(self) -> None:
+        while not self._ended.wait(RENEW_EVERY):
+            try:
+                self._objects.renew(self.cluster)
+            except StoreError as e:
+                logger.warning("The lease of a cluster was not renewed: %s", e)
+
+    def end(self) -> None:
+        """Delete what the cluster stored, and renew no more."""
+        self._ended.set()
+        try:
+            self._objects.delete_cluster(self.cluster)
+        except StoreError as e:
+            logger.error("Objects are left, for `dask daskps sweep` to delete: %s", e)
+
+
+def _close(objects: Namespace, lease: _Lease | None) -> None:
+    if lease is not None:
+        lease.end()
+    objects.close()
