@@ -14,6 +14,7 @@ from proxystore.connectors.file import FileConnector
 from proxystore.store import Store
 
 import daskps
+from daskps.stores import urls
 
 pytestmark = pytest.mark.core
 PACKAGE = os.path.dirname(daskps.__file__)
@@ -162,6 +163,27 @@ def test_a_store_with_a_serializer_of_its_own_is_refused(tmp_path):
 def test_a_config_error_is_a_value_error():
     with pytest.raises(ValueError, match="threshold='huge'"):
         daskps.proxy_graph(threshold="huge")
+
+
+def test_a_store_whose_package_is_missing_says_how_to_install_it(monkeypatch, tmp_path):
+    (tmp_path / "needy_store.py").write_text("import a_package_that_is_missing")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(urls.SCHEMES, "needy", urls.Scheme("needy_store", "needs"))
+    with pytest.raises(daskps.ConfigError) as error:
+        daskps.proxy_graph(store="needy://host")
+    for word in ("needy://", "a_package_that_is_missing", "'daskps[needs]'", "worker"):
+        assert word in str(error.value)
+
+
+def test_modules_of_stores_are_imported_when_they_are_used():
+    code = (
+        "import sys, daskps\n"
+        "from daskps.stores.urls import SCHEMES\n"
+        "assert not {s.module for s in SCHEMES.values()} & set(sys.modules)\n"
+        "daskps.proxy_graph(store='shm://')\n"
+        "assert 'daskps.stores.shm' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_errors_show_no_credentials():

@@ -1,28 +1,93 @@
-"""Stores by URL: what each scheme is, and who can make it.
+"""Stores by URL: which module makes the stores of each scheme, and who asks for them.
 
-To add a scheme, add a line to ``SCHEMES``.
+To add a scheme, add a line to ``SCHEMES``, and the module that it names.
 """
 
 from __future__ import annotations
 
+import importlib
 import secrets
-import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple, Protocol, cast
 from urllib.parse import SplitResult, urlsplit
 
-import dask
 from proxystore.connectors.protocols import Connector
 from proxystore.store import Store
 from proxystore.store.config import ConnectorConfig, StoreConfig
 
-from daskps.config import size
 from daskps.exceptions import ConfigError
 from daskps.serialization import from_bytes, to_bytes
-from daskps.stores.directory import OwnedDirectory, sweep
 from daskps.stores.sealed import sealed
-from daskps.stores.segments import SegmentConnector
+
+
+class Scheme(NamedTuple):
+    """One kind of URL.
+
+    Attributes
+    ----------
+    module
+        Has the functions of :class:`SchemeModule`; imported when such a URL is used.
+    extra
+        The extra of daskps that installs what the module imports, if any.
+    """
+
+    module: str
+    extra: str | None = None
+
+
+SCHEMES = {
+    "shm": Scheme("daskps.stores.shm"),
+    "file": Scheme("daskps.stores.file"),
+}
+
+
+class SchemeModule(Protocol):
+    """What the module of a scheme has."""
+
+    def check(self, key: str, parts: SplitResult) -> None:
+        """Raise ConfigError for a URL that cannot be used, given the setting's name."""
+
+    def options(self, parts: SplitResult) -> dict[str, Any]:
+        """What the configuration of this process, the client, says besides the URL.
+
+        Credentials are each a :class:`daskps.stores.secret.Secret`. All values can be
+        hashed.
+
+        Raises
+        ------
+        daskps.exceptions.ConfigError
+            If a setting is not valid.
+        """
+
+    def make(self, parts: SplitResult, options: dict[str, Any]) -> Any:
+        """Make the connector, in the process that is to own the store.
+
+        The URL is without credentials here.
+
+        Raises
+        ------
+        daskps.exceptions.ConfigError
+            If that process cannot open it.
+        """
+
+
+def scheme_module(key: str, scheme: str) -> SchemeModule:
+    """The module that makes stores of this scheme.
+
+    Raises
+    ------
+    ConfigError
+        If something that it needs is not installed.
+    """
+    name, extra = SCHEMES[scheme]
+    try:
+        return cast(SchemeModule, importlib.import_module(name))
+    except ModuleNotFoundError as e:
+        raise ConfigError(
+            f"{key}: {scheme}:// needs the package {e.name!r}, which is not installed: "
+            f"pip install 'daskps[{extra}]', on the client, the scheduler and every "
+            "worker"
+        ) from e
 
 
 @dataclass(frozen=True)
@@ -32,28 +97,25 @@ class StoreRequest:
     Attributes
     ----------
     url
-        A URL, or None if `config` is given.
-    shm_directory, shm_reserve, shm_keep
-        The client's settings for ``shm://``.
+        A URL without credentials, or None if `config` is given.
+    options
+        What the client's configuration says besides, names and values.
     config
         Configuration of a ProxyStore store that the user made.
     """
 
     url: str | None
-    shm_directory: str = "/dev/shm"
-    shm_reserve: int = 0
-    shm_keep: int = 0
-    config: StoreConfig | None = field(default=None, hash=False)
+    options: tuple[tuple[str, Any], ...] = ()
+    config: StoreConfig | None = field(default=None, hash=False, repr=False)
 
     @classmethod
     def of(cls, store: Any) -> StoreRequest:
         """From a checked setting (see :func:`check_store`)."""
         if store is None or isinstance(store, str):
+            parts = urlsplit(store or "shm://")
+            options = scheme_module("store", parts.scheme).options(parts)
             return cls(
-                url=store or "shm://",
-                shm_directory=dask.config.get("daskps.shm.directory"),
-                shm_reserve=_size("daskps.shm.reserve"),
-                shm_keep=_size("daskps.shm.keep-warm"),
+                url=_without_credentials(parts), options=tuple(sorted(options.items()))
             )
         if isinstance(store, Store):
             return cls(url=None, config=_shared(store.config()))
@@ -61,10 +123,6 @@ class StoreRequest:
         connector = ConnectorConfig(kind=path, options=store.config())
         config = StoreConfig(name=new_name(), connector=connector)
         return cls(url=None, config=_shared(config))
-
-
-def _size(key: str) -> int:
-    return size(key, dask.config.get(key))
 
 
 def _shared(config: StoreConfig) -> StoreConfig:
@@ -119,7 +177,7 @@ def check_store(key: str, store: Any) -> Any:
             f"{key}={describe(store)!r} has no known scheme: give one of {valid}, a "
             "ProxyStore Store or Connector, or None"
         )
-    SCHEMES[parts.scheme].check(key, parts)
+    scheme_module(key, parts.scheme).check(key, parts)
     return store
 
 
@@ -131,6 +189,13 @@ def describe(store: Any) -> str:
     if "@" not in parts.netloc:
         return store
     return parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _without_credentials(parts: SplitResult) -> str:
+    netloc = parts.netloc.rpartition("@")[2]
+    # geturl() would drop the slashes of a scheme that it does not know.
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{parts.scheme}://{netloc}{parts.path}{query}"
 
 
 def open_store(url: str) -> Store[Any]:
@@ -176,7 +241,7 @@ def make(request: StoreRequest, *, register: bool = False) -> Store[Any]:
     parts = urlsplit(request.url or "")
     return Store(
         new_name(),
-        SCHEMES[parts.scheme].make(request, parts),
+        scheme_module("store", parts.scheme).make(parts, dict(request.options)),
         serializer=to_bytes,
         deserializer=from_bytes,
         # ProxyStore's cache counts objects, whatever their size, and would hand one
@@ -185,73 +250,3 @@ def make(request: StoreRequest, *, register: bool = False) -> Store[Any]:
         populate_target=False,
         register=register,
     )
-
-
-def _check_shm(key: str, parts: SplitResult) -> None:
-    if parts.netloc or parts.path.strip("/"):
-        # geturl() would drop the slashes of a scheme that it does not know.
-        url = f"shm://{parts.netloc}{parts.path}"
-        raise ConfigError(
-            f"{key}={url!r}: shm:// takes no path; its directory is set by "
-            "daskps.shm.directory in Dask's configuration"
-        )
-
-
-def _make_shm(request: StoreRequest, parts: SplitResult) -> SegmentConnector:
-    spill = dask.config.get("temporary-directory") or tempfile.gettempdir()
-    return _segments(
-        [request.shm_directory, spill], request.shm_reserve, request.shm_keep
-    )
-
-
-def _check_file(key: str, parts: SplitResult) -> None:
-    if parts.netloc or not parts.path.startswith("/"):
-        raise ConfigError(
-            f"{key}={parts.geturl()!r} does not name a directory: give an absolute path, "
-            "file:///like/this (three slashes)"
-        )
-
-
-def _make_file(request: StoreRequest, parts: SplitResult) -> SegmentConnector:
-    return _segments([parts.path], 0, 0)
-
-
-def _segments(parents: list[str], reserve: int, keep: int) -> SegmentConnector:
-    owned: list[OwnedDirectory] = []
-    try:
-        for parent in parents:
-            sweep(parent)
-            owned.append(OwnedDirectory(parent))
-    except OSError as e:
-        for directory in owned:
-            directory.remove()
-        raise ConfigError(
-            f"cannot keep objects in {parent}: {e}. Give a directory that exists and "
-            "may be written to, or another store."
-        ) from e
-    paths = [directory.path for directory in owned]
-    # Never more than an eighth of the file system: others use it too.
-    keep = min(keep, SegmentConnector(paths[:1]).capacity() // 8)
-    return SegmentConnector(paths, reserve, keep, owned)
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """One kind of URL.
-
-    Attributes
-    ----------
-    check
-        Raises ConfigError for a URL that cannot be used, given the setting's name.
-    make
-        Makes the connector, in the process that is to own the store.
-    """
-
-    check: Callable[[str, SplitResult], None]
-    make: Callable[[StoreRequest, SplitResult], Any]
-
-
-SCHEMES = {
-    "shm": Scheme(_check_shm, _make_shm),
-    "file": Scheme(_check_file, _make_file),
-}

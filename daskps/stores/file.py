@@ -1,0 +1,57 @@
+"""``file:///directory``: objects as files that processes share."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import SplitResult
+
+from daskps.exceptions import ConfigError
+from daskps.stores.directory import OwnedDirectory, sweep
+from daskps.stores.segments import SegmentConnector
+
+
+def check(key: str, parts: SplitResult) -> None:
+    """Refuse a URL that names no directory."""
+    if parts.netloc or not parts.path.startswith("/"):
+        raise ConfigError(
+            f"{key}={parts.geturl()!r} does not name a directory: give an absolute path, "
+            "file:///like/this (three slashes)"
+        )
+
+
+def options(parts: SplitResult) -> dict[str, Any]:
+    """None."""
+    return {}
+
+
+def make(parts: SplitResult, options: dict[str, Any]) -> SegmentConnector:
+    """A connector over a new directory there."""
+    return in_directories([parts.path])
+
+
+def in_directories(
+    parents: list[str], reserve: int = 0, keep: int = 0
+) -> SegmentConnector:
+    """A connector over a new directory in each of these, which it owns.
+
+    Raises
+    ------
+    daskps.exceptions.ConfigError
+        If one cannot be made.
+    """
+    owned: list[OwnedDirectory] = []
+    try:
+        for parent in parents:
+            sweep(parent)
+            owned.append(OwnedDirectory(parent))
+    except OSError as e:
+        for directory in owned:
+            directory.remove()
+        raise ConfigError(
+            f"cannot keep objects in {parent}: {e}. Give a directory that exists and "
+            "may be written to, or another store."
+        ) from e
+    paths = [directory.path for directory in owned]
+    # Never more than an eighth of the file system: others use it too.
+    keep = min(keep, SegmentConnector(paths[:1]).capacity() // 8)
+    return SegmentConnector(paths, reserve, keep, owned)

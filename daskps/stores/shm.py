@@ -1,0 +1,46 @@
+"""``shm://``: objects in shared memory, on one host."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import Any
+from urllib.parse import SplitResult
+
+import dask
+
+from daskps.config import size
+from daskps.exceptions import ConfigError
+from daskps.stores.file import in_directories
+from daskps.stores.segments import SegmentConnector
+
+
+def check(key: str, parts: SplitResult) -> None:
+    """Refuse a URL that names anything."""
+    if parts.netloc or parts.path.strip("/"):
+        # geturl() would drop the slashes of a scheme that it does not know.
+        url = f"shm://{parts.netloc}{parts.path}"
+        raise ConfigError(
+            f"{key}={url!r}: shm:// takes no path; its directory is set by "
+            "daskps.shm.directory in Dask's configuration"
+        )
+
+
+def options(parts: SplitResult) -> dict[str, Any]:
+    """The settings ``daskps.shm``."""
+    return {
+        "directory": dask.config.get("daskps.shm.directory"),
+        "reserve": _size("daskps.shm.reserve"),
+        "keep": _size("daskps.shm.keep-warm"),
+    }
+
+
+def _size(key: str) -> int:
+    return size(key, dask.config.get(key))
+
+
+def make(parts: SplitResult, options: dict[str, Any]) -> SegmentConnector:
+    """A connector over new directories there, and in the temporary directory."""
+    spill = dask.config.get("temporary-directory") or tempfile.gettempdir()
+    return in_directories(
+        [options["directory"], spill], options["reserve"], options["keep"]
+    )
