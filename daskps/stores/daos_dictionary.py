@@ -9,14 +9,15 @@ ProxyStore's ``DAOSConnector`` opens it. ``pydaos``, which that uses, was tried 
 - Handles that are open when the interpreter ends can abort the process. Dropping the
   dictionary's, then the container's, prevents that.
 - A forked process that uses DAOS hangs, and its parent with it; so it is refused.
-- ``DObjNotFound`` is its own argument: its ``repr``, and pickle, follow it for ever. No
-  error from here has it as its cause or context.
+- ``DObjNotFound`` is its own argument: its ``repr``, and pickle, follow it for ever, and
+  only the garbage collector frees it. No error from here has it as its cause or context.
 - Values are ``bytes``; an empty one deletes its key. Missing keys raise an error or not,
   depending on the method.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import weakref
@@ -134,18 +135,23 @@ class Dictionary:
 
     def _open_again(self, failed: Any) -> None:
         with self._lock:
-            if self._opened == [failed]:  # no other thread has done it
-                new = self._open()
-                _drop(self._opened, self._process)
-                self._opened.append(new)
+            if self._opened == [failed]:  # no other thread has done it, or has closed
+                self._opened[0] = self._open()
+                _drop([failed], self._process)
 
     def _open(self) -> Any:
         connector_type = _connector_type()
         for _ in range(OPEN_ATTEMPTS):
+            connector = None
             try:
-                return connector_type(self.pool, self.container, self.name)
+                connector = connector_type(self.pool, self.container, self.name)
             except _errors() as e:
                 error = str(e)
+            # If the dictionary was new, there was a DObjNotFound. It holds itself, and by
+            # its traceback the container's handle, until it is collected.
+            gc.collect(1)
+            if connector is not None:
+                return connector
             if "DER_EXIST" not in error:
                 break
         raise self._failed("open", error)

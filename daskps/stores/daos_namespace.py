@@ -53,9 +53,30 @@ class DaosKey(NamedTuple):
     name: str
     nbytes: int
 
-    def chunks(self) -> list[str]:
-        """The keys of its bytes."""
-        return [f"{self.name}.{i}" for i in range(-(-self.nbytes // CHUNK))]
+    def chunks(self) -> list[Chunk]:
+        """Where its bytes are, in order."""
+        return [
+            Chunk(
+                f"{self.name}.{start // CHUNK}", start, min(start + CHUNK, self.nbytes)
+            )
+            for start in range(0, self.nbytes, CHUNK)
+        ]
+
+
+class Chunk(NamedTuple):
+    """A part of an object.
+
+    Attributes
+    ----------
+    name
+        Its key in the dictionary.
+    start, stop
+        Which bytes of the object it has.
+    """
+
+    name: str
+    start: int
+    stop: int
 
 
 class Namespace:
@@ -95,38 +116,34 @@ class Namespace:
         entry = str(key.nbytes).encode()
         # First, so that what there is of it is found if this process dies.
         self._index.put(key.name, entry)
-        for name, chunk in zip(key.chunks(), _chunks(frames), strict=True):
-            self._data.put(name, chunk)
+        for chunk, data in zip(key.chunks(), _split(frames), strict=True):
+            self._data.put(chunk.name, data)
         # Again, since this process may have been taken for dead meanwhile.
         self._index.put(key.name, entry)
 
-    def get(self, key: DaosKey) -> memoryview | None:
-        """Read an object; None if it is not there, or not whole."""
-        if not key.nbytes:
-            return memoryview(bytearray()) if self.exists(key) else None
-        data = np.empty(key.nbytes, np.uint8).data
-        rest = data
-        for name in key.chunks():
-            chunk = self._data.get(name)
-            if chunk is None or len(chunk) != min(CHUNK, rest.nbytes):
-                return None
-            rest[: len(chunk)] = chunk
-            rest = rest[len(chunk) :]
-        return data
+    def get(self, keys: Sequence[DaosKey]) -> list[memoryview | None]:
+        """Read objects, small ones together.
 
-    def get_batch(self, keys: Sequence[DaosKey]) -> list[memoryview | None]:
-        """Read several objects, small ones together."""
-        found: dict[str, bytes | None] = {}
-        for names in _together(keys):
-            found |= self._data.get_batch(names)
-        values: list[memoryview | None] = []
-        for key in keys:
-            data = found.get(f"{key.name}.0")
-            if data is not None and len(data) == key.nbytes:
-                values.append(memoryview(bytearray(data)))
-            else:
-                values.append(self.get(key))
-        return values
+        Returns
+        -------
+        list of memoryview or None
+            For each key writable bytes, or None if the object is not there, or not whole.
+        """
+        objects: list[memoryview | None] = [
+            np.empty(key.nbytes, np.uint8).data
+            if key.nbytes or self.exists(key)
+            else None
+            for key in keys
+        ]
+        for some in _batches(keys):
+            values = self._data.get_batch(chunk.name for _, chunk in some)
+            for i, (name, start, stop) in some:
+                value, data = values[name], objects[i]
+                if value is None or len(value) != stop - start:
+                    objects[i] = None
+                elif data is not None:
+                    data[start:stop] = value
+        return objects
 
     def exists(self, key: DaosKey) -> bool:
         """Whether an object is there; it is not read."""
@@ -135,8 +152,8 @@ class Namespace:
     def delete(self, keys: Iterable[DaosKey]) -> None:
         """Delete objects. Not there: does nothing."""
         for key in keys:
-            for names in partition_all(KEYS_AT_ONCE, key.chunks()):
-                self._data.delete(names)
+            for some in partition_all(KEYS_AT_ONCE, key.chunks()):
+                self._data.delete(chunk.name for chunk in some)
             # Last: until then, what is left of it can be found.
             self._index.delete([key.name])
 
@@ -171,7 +188,7 @@ class Namespace:
         return renewed is None or time.time() - float(renewed) > LEASE
 
 
-def _chunks(frames: Sequence[Frame]) -> Iterator[bytes]:
+def _split(frames: Sequence[Frame]) -> Iterator[bytes]:
     """The bytes of frames, one chunk after the other."""
     pieces: list[memoryview] = []
     room = CHUNK
@@ -188,16 +205,19 @@ def _chunks(frames: Sequence[Frame]) -> Iterator[bytes]:
         yield b"".join(pieces)
 
 
-def _together(keys: Sequence[DaosKey]) -> Iterator[list[str]]:
-    """Chunks to read at once: those of small objects, no more bytes than in one chunk."""
-    names: list[str] = []
+def _batches(keys: Sequence[DaosKey]) -> Iterator[list[tuple[int, Chunk]]]:
+    """What to read at once: in all no more bytes than in one chunk.
+
+    With each chunk comes the position of its key.
+    """
+    batch: list[tuple[int, Chunk]] = []
     nbytes = 0
-    for key in keys:
-        if not 0 < key.nbytes <= CHUNK:
-            continue
-        if nbytes + key.nbytes > CHUNK:
-            yield names
-            names, nbytes = [], 0
-        names.append(f"{key.name}.0")
-        nbytes += key.nbytes
-    yield names
+    for i, key in enumerate(keys):
+        for chunk in key.chunks():
+            if batch and nbytes + chunk.stop - chunk.start > CHUNK:
+                yield batch
+                batch, nbytes = [], 0
+            batch.append((i, chunk))
+            nbytes += chunk.stop - chunk.start
+    if batch:
+        yield batch

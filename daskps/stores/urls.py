@@ -38,6 +38,7 @@ class Scheme(NamedTuple):
 SCHEMES = {
     "shm": Scheme("daskps.stores.shm"),
     "file": Scheme("daskps.stores.file"),
+    "daos": Scheme("daskps.stores.daos", "daos"),
 }
 
 

@@ -15,15 +15,14 @@ PYDAOS_DOUBLE_BANDWIDTH
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import ctypes
 import itertools
 import os
 import secrets
+import sys
 import time
-import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -33,7 +32,6 @@ MAX_VALUE = 2**31 - 1
 # Through this, a call keeps the interpreter's lock.
 _libc = ctypes.PyDLL(None)
 _handles = itertools.count(1)
-_live: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 class PyDError(Exception):
@@ -77,13 +75,6 @@ class DaosClient:
             raise RuntimeError("DAOS in a forked process: here the real one hangs")
 
 
-@atexit.register
-def _finish() -> None:
-    # The real one does so sometimes: the library is gone before its handles are.
-    if DaosClient.process == os.getpid() and any(x.is_open() for x in _live):
-        os.abort()
-
-
 def _root() -> str:
     return os.environ["PYDAOS_DOUBLE"]
 
@@ -117,10 +108,17 @@ class _Handle:
         self._handle = next(_handles)
         self._process = os.getpid()
         self._agent_run = _agent()
-        _live.add(self)
 
-    def is_open(self) -> bool:
-        return self._process == os.getpid()
+    def __del__(
+        self,
+        # Bound here, since the module may be gone by then.
+        is_finalizing: Callable[[], bool] = sys.is_finalizing,
+        getpid: Callable[[], int] = os.getpid,
+        abort: Callable[[], None] = os.abort,
+    ) -> None:
+        # The real library is gone by then, sometimes.
+        if is_finalizing() and self.__dict__.get("_process") == getpid():
+            abort()
 
     def _use(self, doing: str) -> None:
         DaosClient.check()
