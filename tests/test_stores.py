@@ -1,10 +1,9 @@
-"""What every store does, and what the two kinds of directories do besides."""
+"""What stores in directories do besides what every store does."""
 
 from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import multiprocessing
 import os
 import signal
 import stat
@@ -18,7 +17,6 @@ import warnings
 import dask
 import numpy as np
 import pytest
-from proxystore.connectors.protocols import Connector
 from proxystore.store import Store
 
 import daskps
@@ -53,72 +51,14 @@ def files(connector):
     return sorted(name for name in names if name != directories.LOCK)
 
 
-class TestEveryStore:
-    """The conformance suite."""
-
-    def test_is_a_connector_of_proxystore(self, connector):
-        assert isinstance(connector, Connector)
-
-    @pytest.mark.parametrize("nbytes", [0, 1, 4095, 4096, 4097, 20 * MIB + 3])
-    def test_gives_back_what_was_put(self, connector, nbytes):
-        data = np.random.default_rng(nbytes).bytes(nbytes)
-        assert bytes(connector.get(connector.put(data))) == data
-
-    @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-    def test_takes_every_kind_of_buffer(self, connector, kind):
-        assert bytes(connector.get(connector.put(kind(b"abc")))) == b"abc"
-
-    def test_joins_many_frames(self, connector):
-        frames = [bytes([i % 256]) * (i % 5) for i in range(3000)]
-        key = connector.put_frames(frames)
-        assert bytes(connector.get(key)) == b"".join(frames)
-
-    @pytest.mark.parametrize(
-        "select",
-        [
-            np.s_[:],
-            np.s_[::2],
-            np.s_[:, ::-1],
-            np.s_[3:90, 5:70],
-            np.s_[..., 1],
-            np.s_[:0],
-        ],
-    )
-    def test_writes_strided_arrays_in_c_order(self, connector, select):
-        whole = np.arange(100 * 80 * 30).reshape(100, 80, 30)
-        for array in (whole[select], whole[select].T):
-            key = connector.put_frames([b"head", array])
-            assert bytes(connector.get(key)) == b"head" + array.tobytes()
-
-    def test_puts_and_gets_several(self, connector):
-        keys = connector.put_batch([b"a", b"b", b""])
-        assert [bytes(data) for data in connector.get_batch(keys)] == [b"a", b"b", b""]
-
-    def test_equal_objects_have_keys_of_their_own(self, connector):
-        one, two = connector.put(b"same"), connector.put(b"same")
-        assert one != two
-        connector.evict(one)
-        assert bytes(connector.get(two)) == b"same"
-
-    def test_knows_what_it_has(self, connector):
-        key = connector.put(b"x")
-        assert connector.exists(key)
-        connector.evict(key)
-        assert not connector.exists(key)
-        assert connector.get(key) is None
-        assert connector.get_batch([key, key]) == [None, None]
+class TestSegments:
+    """Objects as files that readers map."""
 
     def test_evicting_twice_is_no_error(self, connector):
         key = connector.put(b"x")
         connector.evict(key)
         connector.evict(key)
         assert files(connector) == []
-
-    def test_what_was_read_outlives_eviction(self, connector):
-        key = connector.put(bytes(MIB))
-        data = connector.get(key)
-        connector.evict(key)
-        assert bytes(data) == bytes(MIB)
 
     def test_what_a_reader_writes_nobody_else_sees(self, connector):
         key = connector.put(bytes(MIB))
@@ -135,13 +75,6 @@ class TestEveryStore:
         assert connector.get(key) is None
         assert not connector.exists(key)
 
-    def test_a_connector_made_from_its_config_has_the_same_objects(self, connector):
-        key = connector.put(b"shared")
-        other = type(connector).from_config(connector.config())
-        assert bytes(other.get(key)) == b"shared"
-        other.close()
-        assert bytes(connector.get(key)) == b"shared", "it is not the owner"
-
     def test_closing_leaves_nothing(self, url):
         store = daskps.open_store(url)
         store.connector.put(b"x")
@@ -157,26 +90,6 @@ class TestEveryStore:
         SegmentConnector([path]).put(b"x")
         del owner
         assert not os.path.exists(path)
-
-    def test_many_threads(self, connector):
-        def work(i):
-            data = bytes([i]) * (1000 * i + 1)
-            key = connector.put(data)
-            same = bytes(connector.get(key)) == data
-            connector.evict(key)
-            return same and not connector.exists(key)
-
-        with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            assert all(pool.map(work, range(200)))
-        assert files(connector) == []
-
-    def test_many_processes(self, connector):
-        context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
-            keys = list(pool.map(put_number, [connector.config()] * 40, range(40)))
-            numbers = pool.map(get_number, [connector.config()] * 40, keys)
-            assert list(numbers) == list(range(40))
-        assert len(files(connector)) == 40
 
     def test_only_this_user_can_look(self, connector):
         old = os.umask(0)
@@ -225,17 +138,6 @@ class TestEveryStore:
     def test_serves_proxies_made_by_hand(self, store):
         proxy = store.proxy(np.arange(10))
         assert proxy.sum() == 45
-
-
-def put_number(config, number):
-    connector = SegmentConnector.from_config(config)
-    return connector.put(number.to_bytes(4, "little") * 10_000)
-
-
-def get_number(config, key):
-    data = bytes(SegmentConnector.from_config(config).get(key))
-    assert data[:4] * 10_000 == data
-    return int.from_bytes(data[:4], "little")
 
 
 class TestAHalfWrittenObject:

@@ -44,7 +44,7 @@ def make(parts: SplitResult, options: dict[str, Any]) -> SealedConnector:
     pool, container, namespace = _names(parts)
     cluster = secrets.token_hex(8)
     connector = DaosConnector(pool, container, namespace, cluster, owner=True)
-    return SealedConnector.of(connector)
+    return SealedConnector(connector)
 
 
 def sweep(parts: SplitResult, *, dry_run: bool = False) -> list[str]:

@@ -13,14 +13,14 @@ HMAC-SHA256 and BLAKE2 about one.
 from __future__ import annotations
 
 import hmac
-import itertools
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from blake3 import blake3
 from proxystore.connectors.protocols import Connector
 from proxystore.store.config import ConnectorConfig, StoreConfig
+from proxystore.utils.imports import get_object_path
 
 from daskps.stores.segments import Frame, contiguous_parts, frame_nbytes
 
@@ -87,11 +87,9 @@ class SealedConnector:
     Parameters
     ----------
     connector
-        How to make the other one.
+        The other one, or how to make it.
     secret
-        The cluster's key.
-    made
-        The other one, if this process has it already: it may own what others only use.
+        The cluster's key. Default: a new one.
 
     Notes
     -----
@@ -99,18 +97,16 @@ class SealedConnector:
     """
 
     def __init__(
-        self, connector: ConnectorConfig, secret: Secret, made: Any | None = None
+        self,
+        connector: Connector[Any] | ConnectorConfig,
+        secret: Secret | None = None,
     ):
-        self._config = connector
-        self._secret = secret
-        self._connector: Any = _make(connector) if made is None else made
-
-    @classmethod
-    def of(cls, connector: Any) -> SealedConnector:
-        """Seal what this connector stores, with a new key."""
-        path = f"{type(connector).__module__}.{type(connector).__qualname__}"
-        config = ConnectorConfig(kind=path, options=connector.config())
-        return cls(config, Secret.new(), connector)
+        if isinstance(connector, ConnectorConfig):
+            connector = _make(connector)
+        self._connector: Any = connector
+        self._secret = secret or Secret.new()
+        if hasattr(connector, "evict_orphans"):
+            self.evict_orphans = self._evict_orphans
 
     def __repr__(self) -> str:
         return repr(self._connector)
@@ -120,7 +116,12 @@ class SealedConnector:
 
     def config(self) -> dict[str, Any]:
         """Arguments that make an equal connector."""
-        return {"connector": self._config, "secret": self._secret}
+        kind = get_object_path(type(self._connector))
+        options = self._connector.config()
+        return {
+            "connector": ConnectorConfig(kind=kind, options=options),
+            "secret": self._secret,
+        }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> SealedConnector:
@@ -129,8 +130,7 @@ class SealedConnector:
 
     def put(self, obj: bytes | bytearray | memoryview) -> SealedKey:
         """Store the bytes of one object."""
-        seal = self._seal([obj])
-        return SealedKey(self._connector.put(obj), memoryview(obj).nbytes, seal)
+        return self.put_frames([obj])
 
     def put_batch(
         self, objs: Sequence[bytes | bytearray | memoryview]
@@ -144,13 +144,14 @@ class SealedConnector:
 
     def put_frames(self, frames: Sequence[Frame], creator: str = "") -> SealedKey:
         """Store one object that is in several pieces."""
+        nbytes = sum(map(frame_nbytes, frames))
+        seal = self._seal(_parts(frames))
         if hasattr(self._connector, "put_frames"):
-            parts = itertools.chain.from_iterable(map(contiguous_parts, frames))
-            seal = self._seal(parts)
             key = self._connector.put_frames(frames, creator)
-            return SealedKey(key, sum(map(frame_nbytes, frames)), seal)
-        # ProxyStore's connectors take one piece of bytes.
-        return self.put(b"".join(p for f in frames for p in contiguous_parts(f)))
+        else:
+            # ProxyStore's connectors take one piece of bytes.
+            key = self._connector.put(b"".join(_parts(frames)))
+        return SealedKey(key, nbytes, seal)
 
     def get(self, key: SealedKey) -> Any:
         """Read an object; None if it is not there.
@@ -175,10 +176,8 @@ class SealedConnector:
         """Delete the object. Not there: does nothing."""
         self._connector.evict(key.key)
 
-    def evict_orphans(self, creator: str, keep: set[SealedKey]) -> None:
-        """Delete what a process stored and nobody needs, if the other one can tell."""
-        if hasattr(self._connector, "evict_orphans"):
-            self._connector.evict_orphans(creator, {key.key for key in keep})
+    def _evict_orphans(self, creator: str, keep: set[SealedKey]) -> None:
+        self._connector.evict_orphans(creator, {key.key for key in keep})
 
     def _seal(self, parts: Iterable[Any]) -> bytes:
         digest = blake3(key=self._secret.key)
@@ -197,8 +196,13 @@ class SealedConnector:
         return data
 
 
+def _parts(frames: Sequence[Frame]) -> Iterator[memoryview]:
+    return (part for frame in frames for part in contiguous_parts(frame))
+
+
 def _make(config: ConnectorConfig) -> Connector[Any]:
-    """Make a connector from its configuration."""
+    # Not get_connector(), which fails where from_config() is more than a call of the class
+    # with these options: ProxyStore's MultiConnector (1.1).
     return config.get_connector_type().from_config(config.options)
 
 

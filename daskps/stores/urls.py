@@ -129,11 +129,21 @@ class StoreRequest:
 def _shared(config: StoreConfig) -> StoreConfig:
     # ProxyStore's FileConnector and others delete everything when any one process closes
     # them, unless told not to; only the user's own instance may do so.
-    options = dict(config.connector.options)
-    if "clear" in options:
-        options["clear"] = False
+    options = _without_clear(config.connector.options)
     connector = ConnectorConfig(kind=config.connector.kind, options=options)
     return StoreConfig(name=config.name, connector=connector, cache_size=0)
+
+
+def _without_clear(options: Any) -> Any:
+    # Options of a MultiConnector have those of others in them, in tuples.
+    if isinstance(options, dict):
+        return {
+            name: False if name == "clear" else _without_clear(value)
+            for name, value in options.items()
+        }
+    if isinstance(options, tuple):
+        return tuple(map(_without_clear, options))
+    return options
 
 
 def new_name() -> str:

@@ -1,0 +1,131 @@
+"""The kinds of stores that the conformance suite tries. To add one, add a line to KINDS."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from proxystore.connectors.file import FileConnector
+from proxystore.connectors.local import LocalConnector
+from proxystore.connectors.multi import MultiConnector, Policy
+from proxystore.store import Store
+
+from daskps.stores import directory
+from daskps.stores.urls import StoreRequest, make
+
+
+@dataclass
+class Kind:
+    """One kind of store, ready to be opened.
+
+    Attributes
+    ----------
+    store
+        What a user gives as ``store``: a URL, or a ProxyStore connector.
+    overwrite
+        Replaces the bytes of an object, given the connector and the key of the object, as
+        others do who can write to the store; for the kinds in SEALED.
+    left
+        What is left of objects after the store was closed; None: ProxyStore's own
+        connectors leave everything.
+    restart
+        Restarts the server, which keeps its objects; for the kinds in SERVERS.
+    """
+
+    store: Any
+    overwrite: Callable[[Any, Any, bytes], None] | None = None
+    left: Callable[[], Any] | None = None
+    restart: Callable[[], None] | None = None
+
+    def open(self) -> Store[Any]:
+        """A store of which this process is the owner."""
+        return make(StoreRequest.of(self.store))
+
+
+Maker = Callable[[Path], contextlib.AbstractContextManager[Kind]]
+
+
+@contextlib.contextmanager
+def shm(place: Path) -> Iterator[Kind]:
+    yield Kind(
+        "shm://", left=lambda: _objects(os.environ["DASK_DASKPS__SHM__DIRECTORY"])
+    )
+
+
+@contextlib.contextmanager
+def file(place: Path) -> Iterator[Kind]:
+    yield Kind(place.as_uri(), left=lambda: _objects(place))
+
+
+def _objects(parent: str | Path) -> list[str]:
+    return [
+        name
+        for d in os.listdir(parent)
+        if d.startswith(directory.PREFIX)
+        for name in os.listdir(os.path.join(parent, d))
+        if name != directory.LOCK
+    ]
+
+
+@contextlib.contextmanager
+def proxystore_local(place: Path) -> Iterator[Kind]:
+    def overwrite(connector: Any, key: Any, data: bytes) -> None:
+        connector._connector._store[key.key] = data
+
+    yield Kind(LocalConnector(), overwrite=overwrite)
+
+
+@contextlib.contextmanager
+def proxystore_file(place: Path) -> Iterator[Kind]:
+    def overwrite(connector: Any, key: Any, data: bytes) -> None:
+        (place / key.key.filename).write_bytes(data)
+
+    with FileConnector(str(place)) as connector:
+        yield Kind(connector, overwrite=overwrite)
+
+
+@contextlib.contextmanager
+def proxystore_multi(place: Path) -> Iterator[Kind]:
+    """Small objects in one directory, large ones in another."""
+    limit = 10_000
+    places = {"small": place / "small", "large": place / "large"}
+    connector = MultiConnector(
+        {
+            "small": (
+                FileConnector(str(places["small"])),
+                Policy(max_size_bytes=limit),
+            ),
+            "large": (
+                FileConnector(str(places["large"])),
+                Policy(min_size_bytes=limit),
+            ),
+        }
+    )
+
+    def overwrite(_: Any, key: Any, data: bytes) -> None:
+        multi = key.key
+        path = places[multi.connector_name] / multi.connector_key.filename
+        path.write_bytes(data)
+
+    with connector:
+        yield Kind(connector, overwrite=overwrite)
+
+
+KINDS: dict[str, Maker] = {
+    "shm": shm,
+    "file": file,
+    "proxystore-local": proxystore_local,
+    "proxystore-file": proxystore_file,
+    "proxystore-multi": proxystore_multi,
+}
+
+#: Of these, other processes see the objects.
+SHARED = [name for name in KINDS if name != "proxystore-local"]
+#: To these, others could write.
+SEALED = [name for name in KINDS if name not in ("shm", "file")]
+#: These have a server, which may go away and come back.
+SERVERS: list[str] = []

@@ -1,0 +1,426 @@
+"""What every store does, whatever is behind it.
+
+The stores are in store_kinds.py. What only some of them do is tested elsewhere.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import gc
+import multiprocessing
+import os
+import pickle
+import secrets
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from proxystore.connectors.protocols import Connector
+from proxystore.store import Store
+from store_kinds import KINDS, SEALED, SERVERS, SHARED
+
+import daskps
+from daskps.stores import opened
+from daskps.stores.sealed import DamagedError
+
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request, tmp_path_factory):
+    with KINDS[request.param](tmp_path_factory.mktemp(request.param)) as kind:
+        yield kind
+
+
+@pytest.fixture
+def store(kind):
+    store = kind.open()
+    yield store
+    store.close()
+    assert not kind.left or not kind.left()
+
+
+@pytest.fixture
+def connector(store):
+    return store.connector
+
+
+def kinds(names):
+    """Try only some of them."""
+    return pytest.mark.parametrize("kind", names, indirect=True, scope="module")
+
+
+@pytest.fixture
+def overwrite(kind, connector):
+    """Replaces the bytes behind a key."""
+    return lambda key, data: kind.overwrite(connector, key, data)
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Four processes, which are there from the start."""
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(4, mp_context=context) as pool:
+        assert len(set(pool.map(own_pid, [1.0] * 4))) == 4
+        yield pool
+
+
+def own_pid(seconds):
+    time.sleep(seconds)  # so that none of them takes two
+    return os.getpid()
+
+
+def again(store):
+    """A connector to the same store, as another process has it."""
+    return Store.from_config(store.config()).connector
+
+
+class TestObjects:
+    def test_it_is_a_connector_of_proxystore(self, connector):
+        assert isinstance(connector, Connector)
+
+    @pytest.mark.parametrize(
+        "nbytes", [0, 1, 4095, 4096, 4097, MIB - 1, MIB, MIB + 1, 20 * MIB + 3]
+    )
+    def test_it_gives_back_what_was_put(self, connector, nbytes):
+        data = np.random.default_rng(nbytes).bytes(nbytes)
+        key = connector.put(data)
+        assert bytes(connector.get(key)) == data
+        connector.evict(key)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("nbytes", [513 * MIB, 10**9])
+    def test_it_takes_large_objects(self, connector, nbytes):
+        data = np.random.default_rng(0).integers(0, 256, nbytes, "u1")
+        head = data[:-1][::-1]  # strided, so that it is copied slab by slab
+        key = connector.put_frames([b"head", data, head])
+        connector.evict(key)
+        key = connector.put_frames([data])
+        assert (np.frombuffer(connector.get(key), "u1") == data).all()
+        connector.evict(key)
+
+    @pytest.mark.parametrize("kind_of_buffer", [bytes, bytearray, memoryview])
+    def test_it_takes_every_kind_of_buffer(self, connector, kind_of_buffer):
+        data = kind_of_buffer(b"abc")
+        keys = [connector.put(data), connector.put_frames([data, data])]
+        assert [bytes(connector.get(key)) for key in keys] == [b"abc", b"abcabc"]
+
+    @pytest.mark.parametrize("dtype", ["f8", "u2", "?", "M8[ns]", "S5"])
+    def test_it_takes_memory_of_every_type(self, connector, dtype):
+        array = np.zeros((5, 7), dtype)
+        frames = [array] if dtype == "M8[ns]" else [array, memoryview(array)]
+        key = connector.put_frames(frames)
+        assert bytes(connector.get(key)) == array.tobytes() * len(frames)
+
+    def test_it_joins_many_frames(self, connector):
+        frames = [bytes([i % 256]) * (i % 5) for i in range(3000)]
+        key = connector.put_frames(frames)
+        assert bytes(connector.get(key)) == b"".join(frames)
+
+    def test_it_joins_no_frames(self, connector):
+        key = connector.put_frames([])
+        assert bytes(connector.get(key)) == b""
+
+    @pytest.mark.parametrize(
+        "select",
+        [
+            np.s_[:],
+            np.s_[::2],
+            np.s_[:, ::-1],
+            np.s_[3:90, 5:70],
+            np.s_[..., 1],
+            np.s_[:0],
+        ],
+    )
+    def test_it_writes_strided_arrays_in_c_order(self, connector, select):
+        whole = np.arange(100 * 80 * 30).reshape(100, 80, 30)
+        for array in (whole[select], whole[select].T):
+            key = connector.put_frames([b"head", array])
+            assert bytes(connector.get(key)) == b"head" + array.tobytes()
+            connector.evict(key)
+
+    def test_it_puts_and_gets_several(self, connector):
+        keys = connector.put_batch([b"a", b"b", b""])
+        assert [bytes(data) for data in connector.get_batch(keys)] == [b"a", b"b", b""]
+
+    def test_equal_objects_have_keys_of_their_own(self, connector):
+        one, two = connector.put(b"same"), connector.put(b"same")
+        assert one != two
+        connector.evict(one)
+        assert bytes(connector.get(two)) == b"same"
+
+    def test_what_a_reader_writes_nobody_else_sees(self, connector):
+        key = connector.put(bytes(MIB))
+        mine, other = map(memoryview, (connector.get(key), connector.get(key)))
+        if not mine.readonly:
+            mine[:3] = b"abc"
+            assert bytes(mine[:3]) == b"abc"
+        assert bytes(other[:3]) == bytes(3)
+        assert bytes(connector.get(key)[:3]) == bytes(3)
+
+    def test_it_holds_values_for_tasks(self, store):
+        opened.add(store)
+        key = store.connector.put_frames([np.arange(10)])
+        data = opened.read(store.name, key)
+        np.testing.assert_array_equal(np.frombuffer(data, int), np.arange(10))
+        opened.evict(store.name, key)
+        opened.close(store.name)
+
+
+class TestKeys:
+    def test_it_knows_what_it_has(self, connector):
+        for data in (b"x", b"", bytes(3 * MIB)):
+            key = connector.put(data)
+            assert connector.exists(key)
+            connector.evict(key)
+            assert not connector.exists(key)
+            assert connector.get(key) is None
+            assert connector.get_batch([key, key]) == [None, None]
+
+    def test_evicting_twice_is_no_error(self, connector):
+        key = connector.put(b"x")
+        connector.evict(key)
+        connector.evict(key)
+
+    def test_an_object_of_another_store_is_not_there(self, kind, connector):
+        other = kind.open()
+        key = other.connector.put(b"another's")
+        try:
+            assert connector.get(key) is None
+            assert not connector.exists(key)
+        except DamagedError:
+            assert kind.overwrite, "it is there, and not unlocked by our key"
+        connector.evict(connector.put(b"mine"))
+        assert bytes(other.connector.get(key)) == b"another's"
+        other.connector.evict(key)
+        other.close()
+
+    def test_keys_are_small_and_survive_pickling(self, connector):
+        key = connector.put(bytes(3 * MIB))
+        pickled = pickle.dumps(key)
+        assert len(pickled) < 400
+        assert pickle.loads(pickled) == key
+        assert hash(pickle.loads(pickled)) == hash(key)
+        assert bytes(connector.get(pickle.loads(pickled))) == bytes(3 * MIB)
+
+
+class TestSharing:
+    @kinds(SHARED)
+    def test_another_process_has_the_same_objects(self, store):
+        key = store.connector.put(b"shared")
+        other = again(store)
+        assert bytes(other.get(key)) == b"shared"
+        other.close()
+        assert bytes(store.connector.get(key)) == b"shared", "it is not the owner"
+
+    @kinds(SHARED)
+    def test_what_was_read_outlives_eviction_and_closing(self, store):
+        key = store.connector.put(bytes(3 * MIB))
+        other = again(store)
+        data = other.get(key)
+        other.close()
+        store.connector.evict(key)
+        assert bytes(data) == bytes(3 * MIB)
+
+    def test_closing_twice_is_no_error(self, kind):
+        store = kind.open()
+        store.connector.evict(store.connector.put(b"x"))
+        store.close()
+        store.close()
+
+    def test_closing_while_others_read(self, kind):
+        """Each read gives the object, or none, or an error, and never anything else."""
+        store, data = kind.open(), secrets.token_bytes(3 * MIB)
+        key = store.connector.put(data)
+        read, begun = [], threading.Event()
+
+        def work(_):
+            try:
+                for _ in range(20):
+                    read.append(store.connector.get(key))
+                    begun.set()
+            except Exception as e:
+                read.append(e)
+                begun.set()
+
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            working = pool.map(work, range(4))
+            begun.wait(20)
+            store.close()
+            list(working)
+        found = [x for x in read if x is not None and not isinstance(x, Exception)]
+        assert found
+        assert all(bytes(x) == data for x in found)
+
+    def test_evicting_while_others_read(self, connector):
+        """Each read gives the whole object, or none."""
+        data = secrets.token_bytes(5 * MIB)
+        keys = [connector.put(data) for _ in range(6)]
+
+        def read(_):
+            return [x for x in connector.get_batch(keys) if x is not None]
+
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            reading = pool.map(read, range(8))
+            for key in keys:
+                connector.evict(key)
+            found = [x for some in reading for x in some]
+        assert all(bytes(x) == data for x in found)
+
+    def test_sixteen_threads(self, connector):
+        def work(i):
+            data = bytes([i]) * (1000 * i + 1)
+            key = connector.put(data)
+            same = bytes(connector.get(key)) == data
+            connector.evict(key)
+            return same and not connector.exists(key)
+
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            assert all(pool.map(work, range(200)))
+
+    @kinds(SHARED)
+    def test_four_processes(self, store, processes):
+        configs = [store.config()] * 40
+        keys = list(processes.map(put_number, configs, range(40)))
+        assert list(processes.map(get_number, configs, keys)) == list(range(40))
+        for key in keys:
+            store.connector.evict(key)
+            assert not store.connector.exists(key)
+
+    @kinds(SHARED)
+    def test_a_forked_process(self, store):
+        """It reads and writes, at the same time as its parent, and deletes nothing."""
+        connector = store.connector
+        key = connector.put(b"x" * 5000)
+        assert bytes(connector.get(key)) == b"x" * 5000
+        pid = os.fork()
+        # Of the child, only the exit code counts.
+        for _ in range(50):
+            ok = bytes(connector.get(key)) == b"x" * 5000
+            mine = b"%d" % os.getpid() * 1000
+            own = connector.put(mine)
+            ok = ok and bytes(connector.get(own)) == mine
+            connector.evict(own)
+        if pid == 0:
+            try:
+                store.close()
+                gc.collect()
+            finally:
+                os._exit(0 if ok and sys.exc_info()[0] is None else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert ok
+        assert bytes(connector.get(key)) == b"x" * 5000, "the child deleted it"
+
+
+opened_here: dict[str, Store] = {}
+
+
+def open_here(config):
+    if config.name not in opened_here:
+        opened_here[config.name] = Store.from_config(config)
+    return opened_here[config.name].connector
+
+
+def put_number(config, number):
+    return open_here(config).put(number.to_bytes(4, "little") * 10_000)
+
+
+def get_number(config, key):
+    data = bytes(open_here(config).get(key))
+    assert data[:4] * 10_000 == data
+    return int.from_bytes(data[:4], "little")
+
+
+@kinds(SEALED)
+class TestDamage:
+    """What is not what was stored is refused, before anybody sees a byte of it."""
+
+    @pytest.fixture(params=[100, 3 * MIB])
+    def data(self, request):
+        return secrets.token_bytes(request.param)
+
+    def test_forged(self, connector, overwrite, data):
+        key = connector.put(data)
+        overwrite(key, data[:-1] + bytes([data[-1] ^ 1]))
+        with pytest.raises(DamagedError, match="not those that were stored"):
+            connector.get(key)
+        with pytest.raises(DamagedError):
+            connector.get_batch([key])
+
+    @pytest.mark.parametrize("cut", ["one byte", "all"])
+    def test_truncated(self, connector, overwrite, data, cut):
+        key = connector.put(data)
+        overwrite(key, data[:-1] if cut == "one byte" else b"")
+        assert refused(connector, key)
+
+    def test_longer(self, connector, overwrite, data):
+        key = connector.put(data)
+        overwrite(key, data + b"more")
+        assert refused(connector, key)
+
+    def test_another_object_in_its_place(self, connector, overwrite, data):
+        one, two = connector.put(data), connector.put(data[::-1])
+        overwrite(one, data[::-1])
+        with pytest.raises(DamagedError, match="not those that were stored"):
+            connector.get(one)
+        assert bytes(connector.get(two)) == data[::-1]
+
+    def test_sealed_with_the_key_of_another_cluster(self, kind, connector, data):
+        """What was stored by somebody who has another key, seal included."""
+        other = kind.open()
+        forged = other.connector.put(data)
+        key = connector.put(data)
+        kind.overwrite(connector, key, data)
+        assert bytes(connector.get(key)) == data, "equal bytes are not damage"
+        with pytest.raises(DamagedError):
+            connector.get(key._replace(seal=forged.seal))
+        other.connector.evict(forged)
+        other.close()
+
+    def test_the_error_reaches_tasks_as_one_that_says_what_to_do(
+        self, store, overwrite, data
+    ):
+        key = store.connector.put(data)
+        overwrite(key, data[::-1])
+        opened.add(store)
+        try:
+            with pytest.raises(daskps.ObjectMissingError, match=r"damaged.*Submit"):
+                opened.read(store.name, key)
+        finally:
+            opened.close(store.name)
+
+
+def refused(connector, key):
+    """Whether an object counts as missing, or damaged."""
+    try:
+        return connector.get(key) is None
+    except DamagedError:
+        return True
+
+
+@kinds(SERVERS)
+class TestRestart:
+    def test_it_connects_again(self, kind, connector):
+        key = connector.put(bytes(3 * MIB))
+        kind.restart()
+        assert bytes(connector.get(key)) == bytes(3 * MIB)
+        kind.restart()
+        other = connector.put(b"after")
+        kind.restart()
+        assert connector.exists(other)
+        kind.restart()
+        connector.evict(key)
+        assert not connector.exists(key)
+
+    def test_sixteen_threads_connect_again(self, kind, connector):
+        keys = [connector.put(bytes([i]) * 1000) for i in range(16)]
+
+        def read(i):
+            return bytes(connector.get(keys[i])) == bytes([i]) * 1000
+
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            assert all(pool.map(read, range(16)))
+            kind.restart()
+            assert all(pool.map(read, range(16)))
