@@ -115,9 +115,15 @@ def proxystore_multi(place: Path) -> Iterator[Kind]:
         yield Kind(connector, overwrite=overwrite)
 
 
+@contextlib.contextmanager
+def zmq(place: Path) -> Iterator[Kind]:
+    yield Kind("zmq://", shared=False)
+
+
 KINDS: dict[str, Maker] = {
     "shm": shm,
     "file": file,
+    "zmq": zmq,
     "proxystore-local": proxystore_local,
     "proxystore-file": proxystore_file,
     "proxystore-multi": proxystore_multi,

@@ -87,7 +87,7 @@ class SealedConnector:
     Parameters
     ----------
     connector
-        The other one, or how to make it.
+        The other one, or its ``ConnectorConfig``.
     secret
         The cluster's key. Default: a new one.
 
@@ -98,7 +98,7 @@ class SealedConnector:
 
     def __init__(
         self,
-        connector: Connector[Any] | ConnectorConfig,
+        connector: Any,
         secret: Secret | None = None,
     ):
         if isinstance(connector, ConnectorConfig):

@@ -39,6 +39,7 @@ SCHEMES = {
     "shm": Scheme("daskps.stores.shm"),
     "file": Scheme("daskps.stores.file"),
     "daos": Scheme("daskps.stores.daos", "daos"),
+    "zmq": Scheme("daskps.stores.zmq", "zmq"),
 }
 
 
