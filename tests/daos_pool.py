@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from processes import HERE
@@ -14,18 +18,28 @@ DOUBLES = os.path.join(HERE, "doubles")
 CONTAINER = "daos://pool/kvstore"
 
 
-@pytest.fixture
-def pool(tmp_path_factory, monkeypatch) -> str:
-    """A new pool of the double; the directory in which it keeps its container."""
-    directory = tmp_path_factory.mktemp("daos")
-    monkeypatch.setenv("PYDAOS_DOUBLE", str(directory))
-    # For this process, and for those that it starts.
-    monkeypatch.syspath_prepend(DOUBLES)
-    monkeypatch.setenv("PYTHONPATH", DOUBLES)
-    import pydaos
+@contextlib.contextmanager
+def daos_pool(directory: Path) -> Iterator[Any]:
+    """A new pool of the double, with a container; gives the module ``pydaos``.
 
-    pydaos.create_container("pool", "kvstore")
-    return str(directory / "pool" / "kvstore")
+    For this process, and for those that it starts.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYDAOS_DOUBLE", str(directory))
+        patch.setenv("PYTHONPATH", DOUBLES)
+        patch.syspath_prepend(DOUBLES)
+        import pydaos
+
+        pydaos.create_container("pool", "kvstore")
+        yield pydaos
+
+
+@pytest.fixture
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A pool; the directory in which the double keeps its container."""
+    directory = tmp_path_factory.mktemp("daos")
+    with daos_pool(directory):
+        yield str(directory / "pool" / "kvstore")
 
 
 def environment() -> dict[str, str]:

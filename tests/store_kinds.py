@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from daos_pool import CONTAINER, daos_pool
 from proxystore.connectors.file import FileConnector
 from proxystore.connectors.local import LocalConnector
 from proxystore.connectors.multi import MultiConnector, Policy
 from proxystore.store import Store
 
 from daskps.stores import directory
+from daskps.stores.daos_namespace import CHUNK
 from daskps.stores.urls import StoreRequest, make
 
 
@@ -40,6 +42,7 @@ class Kind:
     overwrite: Callable[[Any, Any, bytes], None] | None = None
     left: Callable[[], Any] | None = None
     restart: Callable[[], None] | None = None
+    forks: bool = True
 
     def open(self) -> Store[Any]:
         """A store of which this process is the owner."""
@@ -116,13 +119,43 @@ def proxystore_multi(place: Path) -> Iterator[Kind]:
 
 
 @contextlib.contextmanager
+def daos(place: Path) -> Iterator[Kind]:
+    """Over the double of pydaos."""
+
+    def overwrite(connector: Any, key: Any, data: bytes) -> None:
+        chunks = connector._connector._objects._data
+        for start in range(0, max(key.nbytes, len(data)), CHUNK):
+            name = f"{key.key.name}.{start // CHUNK}"
+            chunks.delete([name])
+            if data[start : start + CHUNK]:
+                chunks.put(name, data[start : start + CHUNK])
+
+    def left() -> list[str]:
+        names = [place / "pool" / "kvstore" / name for name in ("ns", "ns.daskps")]
+        return [file for name in names for file in os.listdir(name)]
+
+    with daos_pool(place) as pydaos:
+        yield Kind(
+            f"{CONTAINER}/ns",
+            overwrite=overwrite,
+            left=left,
+            restart=pydaos.restart_agent,
+            forks=False,
+        )
+
+
+@contextlib.contextmanager
 def zmq(place: Path) -> Iterator[Kind]:
-    yield Kind("zmq://", shared=False)
+    def overwrite(connector: Any, key: Any, data: bytes) -> None:
+        connector._connector._here.server._objects.data[key.key.obj_id] = data
+
+    yield Kind("zmq://", overwrite=overwrite)
 
 
 KINDS: dict[str, Maker] = {
     "shm": shm,
     "file": file,
+    "daos": daos,
     "zmq": zmq,
     "proxystore-local": proxystore_local,
     "proxystore-file": proxystore_file,

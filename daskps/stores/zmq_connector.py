@@ -13,6 +13,7 @@ import secrets
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -67,8 +68,7 @@ class ZmqConnector(ZeroMQConnector):
 
     def close(self, kill_server: bool = True) -> None:
         """Close the connector; the objects of this process go with it."""
-        if self._here.process == os.getpid():
-            self._here.close()
+        self._here.close()
 
     def config(self) -> dict[str, Any]:
         """Arguments that make a connector of the same cluster, with its own server."""
@@ -91,7 +91,7 @@ class ZmqConnector(ZeroMQConnector):
         """Store one object that is in several pieces. It does not leave this process."""
         here = self._process()
         data = b"".join(part for frame in frames for part in contiguous_parts(frame))
-        name = f"{creator}.{secrets.token_urlsafe(16)}"
+        name = f"{self._keys.mark}.{creator}.{secrets.token_urlsafe(16)}"
         key = DIMKey("zmq", name, len(data), here.host, here.server.port)
         self._send_rpcs([RPC("put", key, data)])
         return key
@@ -99,10 +99,19 @@ class ZmqConnector(ZeroMQConnector):
     def _send_rpcs(self, rpcs: Sequence[RPC]) -> list[RPCResponse]:
         # What ProxyStore's methods evict(), exists(), get() and get_batch() call.
         here = self._process()
-        return [here.ask(rpc) for rpc in rpcs]
+        return [
+            # Objects of other clusters do not exist for this one.
+            here.ask(rpc)
+            if rpc.key.obj_id.startswith(self._keys.mark)
+            else _nothing(rpc)
+            for rpc in rpcs
+        ]
 
     def _open(self) -> _Process:
-        return _Process(local_address(self._towards), self._keys)
+        here = _Process(local_address(self._towards), self._keys)
+        # Also when the process ends: ZeroMQ waits for what is open then.
+        weakref.finalize(self, here.close)
+        return here
 
     def _process(self) -> _Process:
         with self._lock:
@@ -158,7 +167,7 @@ class _Process:
                 self._wait(connection, peer, rpc.key.size)
                 return unpack_answer(rpc, connection.recv_multipart(copy=False))
         except ConnectionRefusedError:
-            return RPCResponse(rpc.operation, rpc.key, exists=False)
+            return _nothing(rpc)
 
     @contextlib.contextmanager
     def _socket(self, peer: tuple[str, int]) -> Iterator[zmq.Socket[bytes]]:
@@ -210,6 +219,8 @@ class _Process:
 
     def close(self) -> None:
         """Close everything, once all requests have ended. Again: does nothing."""
+        if os.getpid() != self.process:
+            return  # it belongs to the process that this one was forked from
         with self._lock:
             if self._closed:
                 return
@@ -219,6 +230,11 @@ class _Process:
                 connection.close(linger=0)
         self.server.close()
         self._context.term()
+
+
+def _nothing(rpc: RPC) -> RPCResponse:
+    """What is answered for an object that is not there."""
+    return RPCResponse(rpc.operation, rpc.key, exists=False)
 
 
 def _look(peer: tuple[str, int]) -> None:

@@ -12,6 +12,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import zmq
 from blake3 import blake3
 from proxystore_ex.connectors.dim.models import RPC, DIMKey, RPCResponse
@@ -41,10 +42,13 @@ class Keys:
 
     server: Identity
     client: Identity
+    #: Begins the names of the cluster's objects. Says nothing of the key.
+    mark: str
 
     def __init__(self, key: bytes):
         self.server = _identity(b"server", key)
         self.client = _identity(b"client", key)
+        self.mark = blake3(b"mark", key=key).hexdigest(8)
 
     def __repr__(self) -> str:
         return "Keys(***)"
@@ -101,9 +105,11 @@ def unpack_answer(rpc: RPC, frames: Sequence[zmq.Frame]) -> RPCResponse:
         raise RuntimeError(f"{rpc.key.peer_host}:{rpc.key.peer_port}: {head['error']}")
     data = None
     if head["nbytes"] is not None:
-        data = bytearray(head["nbytes"])
+        data = np.empty(head["nbytes"], np.uint8).data
         start = 0
         for frame in frames[1:]:
             data[start : start + len(frame)] = frame.buffer
             start += len(frame)
+        if start != data.nbytes:
+            raise RuntimeError(f"{start} bytes came, and not {data.nbytes}")
     return RPCResponse(rpc.operation, rpc.key, data, head["exists"])
