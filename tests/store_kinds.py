@@ -16,7 +16,6 @@ from proxystore.connectors.multi import MultiConnector, Policy
 from proxystore.store import Store
 
 from daskps.stores import directory
-from daskps.stores.daos_namespace import CHUNK
 from daskps.stores.urls import StoreRequest, make
 
 
@@ -124,11 +123,12 @@ def daos(place: Path) -> Iterator[Kind]:
 
     def overwrite(connector: Any, key: Any, data: bytes) -> None:
         chunks = connector._connector._objects._data
-        for start in range(0, max(key.nbytes, len(data)), CHUNK):
-            name = f"{key.key.name}.{start // CHUNK}"
+        for name, start, stop in key.key.chunks():
+            last = stop == key.nbytes
+            chunk = data[start:] if last else data[start:stop]
             chunks.delete([name])
-            if data[start : start + CHUNK]:
-                chunks.put(name, data[start : start + CHUNK])
+            if chunk:
+                chunks.put(name, chunk)
 
     def left() -> list[str]:
         names = [place / "pool" / "kvstore" / name for name in ("ns", "ns.daskps")]
