@@ -18,6 +18,7 @@ from processes import (
     children,
     eventually,
     live,
+    servers,
     store_directories,
 )
 
@@ -82,6 +83,7 @@ def no_leaks_at_the_end() -> Iterator[None]:
     """Nor does the shared cluster."""
     yield
     assert not live
+    assert not servers
     for place in PLACES:
         left = [name for name in os.listdir(place) if name.startswith("daskps")]
         shutil.rmtree(place)

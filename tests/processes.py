@@ -42,6 +42,9 @@ dask.config.refresh()
 
 HERE = os.path.dirname(__file__)
 
+#: Process ids of servers that are running, for more than one test perhaps.
+servers: set[int] = set()
+
 #: Clusters that are running.
 live: set[ProcessCluster] = set()
 
@@ -161,7 +164,7 @@ def children() -> set[psutil.Process]:
         process
         for process in psutil.Process().children(recursive=True)
         # Python keeps one for all of its life, once it used multiprocessing.
-        if not _is_resource_tracker(process)
+        if not _is_resource_tracker(process) and process.pid not in servers
     }
 
 

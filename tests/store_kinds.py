@@ -13,7 +13,9 @@ from daos_pool import CONTAINER, daos_pool
 from proxystore.connectors.file import FileConnector
 from proxystore.connectors.local import LocalConnector
 from proxystore.connectors.multi import MultiConnector, Policy
+from proxystore.connectors.redis import RedisConnector
 from proxystore.store import Store
+from redis_server import RedisServer, redis_server
 
 from daskps.stores import directory
 from daskps.stores.urls import StoreRequest, make
@@ -41,7 +43,6 @@ class Kind:
     overwrite: Callable[[Any, Any, bytes], None] | None = None
     left: Callable[[], Any] | None = None
     restart: Callable[[], None] | None = None
-    forks: bool = True
 
     def open(self) -> Store[Any]:
         """A store of which this process is the owner."""
@@ -140,7 +141,6 @@ def daos(place: Path) -> Iterator[Kind]:
             overwrite=overwrite,
             left=left,
             restart=pydaos.restart_agent,
-            forks=False,
         )
 
 
@@ -152,14 +152,54 @@ def zmq(place: Path) -> Iterator[Kind]:
     yield Kind("zmq://", overwrite=overwrite)
 
 
+@contextlib.contextmanager
+def redis(place: Path) -> Iterator[Kind]:
+    with redis_server() as server:
+        yield _in_redis(server)
+
+
+@contextlib.contextmanager
+def rediss(place: Path) -> Iterator[Kind]:
+    with redis_server(tls=True) as server:
+        yield _in_redis(server)
+
+
+def _in_redis(server: RedisServer) -> Kind:
+    def overwrite(connector: Any, key: Any, data: bytes) -> None:
+        (name,) = server.admin.keys(f"*{key.key.name}:0")
+        server.admin.set(name, data)
+
+    return Kind(
+        server.url,
+        overwrite=overwrite,
+        left=lambda: server.admin.keys("*"),
+        restart=server.restart,
+    )
+
+
+@contextlib.contextmanager
+def proxystore_redis(place: Path) -> Iterator[Kind]:
+    def overwrite(_: Any, key: Any, data: bytes) -> None:
+        server.admin.set(key.key.redis_key, data)
+
+    with redis_server() as server:
+        # ProxyStore knows no passwords.
+        server.admin.config_set("requirepass", "")
+        with RedisConnector("127.0.0.1", server.port) as connector:
+            yield Kind(connector, overwrite=overwrite)
+
+
 KINDS: dict[str, Maker] = {
     "shm": shm,
     "file": file,
     "daos": daos,
     "zmq": zmq,
+    "redis": redis,
+    "rediss": rediss,
     "proxystore-local": proxystore_local,
     "proxystore-file": proxystore_file,
     "proxystore-multi": proxystore_multi,
+    "proxystore-redis": proxystore_redis,
 }
 
 #: Of these, other processes see the objects.
@@ -167,4 +207,6 @@ SHARED = [name for name in KINDS if name != "proxystore-local"]
 #: To these, others could write.
 SEALED = [name for name in KINDS if name not in ("shm", "file")]
 #: These have a server, which may go away and come back.
-SERVERS: list[str] = []
+SERVERS = ["redis", "rediss", "daos"]
+#: With these, a forked process cannot use what its parent has opened.
+SPAWN_ONLY = ["daos"]

@@ -15,7 +15,6 @@ from daos_pool import CONTAINER, pool, run, start
 from proxystore.connectors.protocols import Connector
 
 import daskps
-from daskps.stores import daos_namespace
 from daskps.stores.daos_connector import DaosConnector
 from daskps.stores.daos_namespace import CHUNK, Namespace
 
@@ -26,7 +25,7 @@ CLUSTER = "0123456789abcdef"
 
 @pytest.fixture
 def connector(pool):
-    connector = DaosConnector("pool", "kvstore", "ns", CLUSTER, owner=True)
+    connector = DaosConnector("pool", "kvstore", "ns", CLUSTER, lease=60)
     yield connector
     connector.close()
 
@@ -165,7 +164,7 @@ class TestEachFaultOfTheBindings:
 
     def test_objects_of_others(self, connector, pool):
         """They are not there for this cluster, which can delete none of them."""
-        other = DaosConnector("pool", "kvstore", "ns", CLUSTER[::-1], owner=True)
+        other = DaosConnector("pool", "kvstore", "ns", CLUSTER[::-1], lease=60)
         key = other.put(b"abc")
         assert connector.get(key) is None
         assert connector.get_batch([key, key]) == [None, None]
@@ -362,20 +361,21 @@ class TestWhatIsLeft:
             key = store.put(b"abc")
             assert len(keys_in(pool)) == left + 1, "its lease has not run out"
             with open(os.path.join(pool, "ns.daskps", lease), "w") as f:
-                f.write(str(time.time() - daos_namespace.LEASE - 1))
+                f.write(str(time.time() - 1))
             daskps.open_store(f"{CONTAINER}/ns").close()
             assert len(objects_in(pool)) == 1
             assert store.get(key) == b"abc"
         assert keys_in(pool) == keys_in(pool, "ns.daskps") == []
 
-    def test_its_lease_is_renewed(self, pool, monkeypatch):
-        monkeypatch.setattr("daskps.stores.daos_connector.RENEW_EVERY", 0.02)
-        monkeypatch.setattr(daos_namespace, "LEASE", 1.0)
-        connector = DaosConnector("pool", "kvstore", "ns", CLUSTER, owner=True)
-        time.sleep(1.2)
-        names = Namespace("pool", "kvstore", "ns")
-        assert names.dead_clusters() == []
-        names.close()
+    def test_its_lease_is_renewed(self, pool):
+        connector = DaosConnector("pool", "kvstore", "ns", CLUSTER, lease=2)
+        deadline = time.monotonic() + 3
+        others = Namespace("pool", "kvstore", "ns")
+        until = others._index.get("lease." + CLUSTER)
+        while others._index.get("lease." + CLUSTER) == until:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        others.close()
         connector.close()
 
     def test_what_is_not_ours_is_never_swept(self, pool, pydaos):

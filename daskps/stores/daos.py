@@ -6,8 +6,11 @@ import logging
 import re
 import secrets
 from typing import Any
-from urllib.parse import SplitResult
+from urllib.parse import SplitResult, urlsplit
 
+import dask
+
+from daskps.config import seconds
 from daskps.exceptions import ConfigError
 from daskps.stores.daos_connector import DaosConnector
 from daskps.stores.daos_dictionary import check_installed
@@ -18,6 +21,9 @@ logger = logging.getLogger(__name__)
 
 # A label of DAOS, as in its daos_prop.h; a UUID is one, too.
 LABEL = re.compile(r"[A-Za-z0-9_:.][A-Za-z0-9_:.-]{0,126}")
+
+# Seconds.
+SHORTEST_LEASE = 60.0
 
 
 def check(key: str, parts: SplitResult) -> None:
@@ -34,28 +40,34 @@ def check(key: str, parts: SplitResult) -> None:
 
 
 def options(parts: SplitResult) -> dict[str, Any]:
-    """None: DAOS knows its users by their agent."""
-    return {}
+    """The lease. There are no credentials: DAOS knows its users by their agent."""
+    lease = seconds("daskps.lease", dask.config.get("daskps.lease"))
+    if lease < SHORTEST_LEASE:
+        raise ConfigError(
+            f"daskps.lease={dask.config.get('daskps.lease')!r} is too short for daos://, "
+            f"where clocks of hosts are compared: give at least {SHORTEST_LEASE:g} s"
+        )
+    return {"lease": lease}
 
 
 def make(parts: SplitResult, options: dict[str, Any]) -> SealedConnector:
     """A connector for a new cluster, which it owns. What dead ones left is deleted."""
-    sweep(parts)
     pool, container, namespace = _names(parts)
-    cluster = secrets.token_hex(8)
-    connector = DaosConnector(pool, container, namespace, cluster, owner=True)
+    _sweep(pool, container, namespace, dry_run=False)
+    cluster, lease = secrets.token_hex(8), options["lease"]
+    connector = DaosConnector(pool, container, namespace, cluster, lease)
     return SealedConnector(connector)
 
 
-def sweep(parts: SplitResult, *, dry_run: bool = False) -> list[str]:
+def sweep(url: str, *, dry_run: bool = False) -> list[str]:
     """Delete the objects of clusters whose schedulers are gone.
 
     Safe to run at any time, by several processes at once.
 
     Parameters
     ----------
-    parts
-        The URL.
+    url
+        Of the store.
     dry_run
         Only say what would be deleted.
 
@@ -64,7 +76,13 @@ def sweep(parts: SplitResult, *, dry_run: bool = False) -> list[str]:
     list of str
         The URL, and the mark of the cluster, for each.
     """
+    parts = urlsplit(url)
+    check("url", parts)
     pool, container, namespace = _names(parts)
+    return _sweep(pool, container, namespace, dry_run)
+
+
+def _sweep(pool: str, container: str, namespace: str, dry_run: bool) -> list[str]:
     objects = Namespace(pool, container, namespace)
     try:
         dead = objects.dead_clusters()

@@ -5,19 +5,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
-import threading
 import weakref
 from collections.abc import Sequence
 from typing import Any
 
 from daskps.exceptions import StoreError
 from daskps.stores.daos_namespace import DaosKey, Namespace
+from daskps.stores.leases import LeaseThread
 from daskps.stores.segments import Frame, frame_nbytes
 
 logger = logging.getLogger(__name__)
-
-# Seconds, a fraction of daos_namespace.LEASE.
-RENEW_EVERY = 60.0
 
 
 class DaosConnector:
@@ -31,9 +28,11 @@ class DaosConnector:
         Made if it is not there.
     cluster
         Marks the cluster's objects: 16 hexadecimal digits.
-    owner
-        Whether this process renews the cluster's lease, and deletes the cluster's objects
-        when the connector is closed. Connectors made from :meth:`config` do not.
+    lease
+        For how long (seconds) others are to take the cluster for alive when this process,
+        which owns it, does not renew that; when the connector is closed, the cluster's
+        objects are deleted. None: this process does not own them, nor do those that make
+        a connector from :meth:`config`.
 
     Notes
     -----
@@ -47,7 +46,7 @@ class DaosConnector:
         container: str,
         namespace: str,
         cluster: str,
-        owner: bool = False,
+        lease: float | None = None,
     ):
         self._config = {
             "pool": pool,
@@ -57,8 +56,8 @@ class DaosConnector:
         }
         self._cluster = cluster
         self._objects = Namespace(pool, container, namespace)
-        lease = _Lease(self._objects, cluster) if owner else None
-        self._close = weakref.finalize(self, _close, self._objects, lease)
+        owner = None if lease is None else _Owner(self._objects, cluster, lease)
+        self._close = weakref.finalize(self, _close, self._objects, owner)
 
     def __repr__(self) -> str:
         return repr(self._objects)
@@ -159,35 +158,35 @@ class DaosConnector:
         return key.name.startswith(f"{self._cluster}.")
 
 
-class _Lease:
+class _Owner:
     """Says that a cluster lives, for as long as it does."""
 
-    def __init__(self, objects: Namespace, cluster: str):
-        self.cluster = cluster
+    lease: float
+
+    def __init__(self, objects: Namespace, cluster: str, lease: float):
+        self.lease = lease
         self._objects = objects
-        self._ended = threading.Event()
-        objects.renew(cluster)
-        # A daemon: it must not keep a process that forgets to close its store.
-        thread = threading.Thread(target=self._run, name="daskps-lease", daemon=True)
-        thread.start()
+        self._cluster = cluster
+        self.heartbeat()
+        self._thread = LeaseThread(self, lambda: None)
 
-    def _run(self) -> None:
-        while not self._ended.wait(RENEW_EVERY):
-            try:
-                self._objects.renew(self.cluster)
-            except StoreError as e:
-                logger.warning("The lease of a cluster was not renewed: %s", e)
+    def __repr__(self) -> str:
+        return repr(self._objects)
 
-    def end(self) -> None:
+    def heartbeat(self) -> None:
+        """Renew the lease."""
+        self._objects.renew(self._cluster, self.lease)
+
+    def close(self) -> None:
         """Delete what the cluster stored, and renew no more."""
-        self._ended.set()
+        self._thread.close()
         try:
-            self._objects.delete_cluster(self.cluster)
+            self._objects.delete_cluster(self._cluster)
         except StoreError as e:
             logger.error("Objects are left, for `dask daskps sweep` to delete: %s", e)
 
 
-def _close(objects: Namespace, lease: _Lease | None) -> None:
-    if lease is not None:
-        lease.end()
+def _close(objects: Namespace, owner: _Owner | None) -> None:
+    if owner is not None:
+        owner.close()
     objects.close()

@@ -33,8 +33,6 @@ CHUNK = 1 << 20
 # Keys that are read or deleted at once.
 KEYS_AT_ONCE = 256
 LEASE_KEY = "lease."
-# Seconds. Long, since clocks of hosts differ, and a process may be held up.
-LEASE = 600.0
 # Marks the objects of one cluster. Whatever else is in the index is not ours.
 CLUSTER = re.compile(r"[0-9a-f]{16}")
 
@@ -167,9 +165,9 @@ class Namespace:
 
     # Clusters
 
-    def renew(self, cluster: str) -> None:
-        """Say that a cluster lives."""
-        self._index.put(LEASE_KEY + cluster, str(time.time()).encode())
+    def renew(self, cluster: str, lease: float) -> None:
+        """Say that a cluster lives, and will for so long (seconds) at least."""
+        self._index.put(LEASE_KEY + cluster, str(time.time() + lease).encode())
 
     def dead_clusters(self) -> list[str]:
         """The clusters whose leases have run out."""
@@ -184,8 +182,8 @@ class Namespace:
 
     def _is_dead(self, cluster: str) -> bool:
         # Asked for, since it may have been written after the keys were listed.
-        renewed = self._index.get(LEASE_KEY + cluster)
-        return renewed is None or time.time() - float(renewed) > LEASE
+        until = self._index.get(LEASE_KEY + cluster)
+        return until is None or float(until) < time.time()
 
 
 def _split(frames: Sequence[Frame]) -> Iterator[bytes]:

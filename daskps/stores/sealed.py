@@ -1,7 +1,7 @@
 """Objects in stores that others can reach: sealed when stored, checked when read.
 
-A connector that we do not know may send objects over a network, and keep them where others
-can write. So that no damaged or forged byte is ever unpickled, each object gets a seal: a
+A store behind a network, or a connector that we do not know, keeps objects where others may
+write. So that no damaged or forged byte is ever unpickled, each object gets a seal: a
 keyed BLAKE3 hash (128 bits of it) of all its bytes. The seal is part of the reference, which
 travels over Dask's connections, and the cluster's key reaches each process in the same way.
 An object that was cut short, changed, or put in the place of another does not fit the seal.
@@ -13,46 +13,17 @@ HMAC-SHA256 and BLAKE2 about one.
 from __future__ import annotations
 
 import hmac
-import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from blake3 import blake3
-from proxystore.connectors.protocols import Connector
 from proxystore.store.config import ConnectorConfig, StoreConfig
 from proxystore.utils.imports import get_object_path
 
+from daskps.stores.secret import Secret, new_key
 from daskps.stores.segments import Frame, contiguous_parts, frame_nbytes
 
 SEAL_NBYTES = 16
-
-
-class Secret:
-    """The key of one cluster's store. Never shown.
-
-    Parameters
-    ----------
-    key
-        32 random bytes.
-    """
-
-    key: bytes
-
-    __slots__ = ("key",)
-
-    def __init__(self, key: bytes):
-        self.key = key
-
-    @classmethod
-    def new(cls) -> Secret:
-        """A key that nobody has."""
-        return cls(secrets.token_bytes(32))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Secret, (self.key,)
-
-    def __repr__(self) -> str:
-        return "Secret(***)"
 
 
 class DamagedError(Exception):
@@ -84,10 +55,13 @@ class SealedKey(NamedTuple):
 class SealedConnector:
     """A ProxyStore ``Connector`` that checks what another one gives back.
 
+    What only some connectors can do (``capacity``, ``evict_orphans``, ``renew``, ...) this
+    one can do if the other one can.
+
     Parameters
     ----------
     connector
-        The other one, or its ``ConnectorConfig``.
+        The other one, or how to make it.
     secret
         The cluster's key. Default: a new one.
 
@@ -99,14 +73,21 @@ class SealedConnector:
     def __init__(
         self,
         connector: Any,
-        secret: Secret | None = None,
+        secret: Secret[bytes] | None = None,
     ):
         if isinstance(connector, ConnectorConfig):
-            connector = _make(connector)
+            # Not get_connector(), which fails where from_config() is more than a call of
+            # the class with these options: ProxyStore's MultiConnector (1.1).
+            kind = connector.get_connector_type()
+            connector = kind.from_config(connector.options)
         self._connector: Any = connector
-        self._secret = secret or Secret.new()
-        if hasattr(connector, "evict_orphans"):
-            self.evict_orphans = self._evict_orphans
+        self._secret = secret or new_key()
+        for name in ("capacity", "heartbeat", "lease"):
+            if hasattr(connector, name):
+                setattr(self, name, getattr(connector, name))
+        for name in ("evict_orphans", "renew"):
+            if hasattr(connector, name):
+                setattr(self, name, getattr(self, f"_{name}"))
 
     def __repr__(self) -> str:
         return repr(self._connector)
@@ -179,8 +160,11 @@ class SealedConnector:
     def _evict_orphans(self, creator: str, keep: set[SealedKey]) -> None:
         self._connector.evict_orphans(creator, {key.key for key in keep})
 
+    def _renew(self, keys: Iterable[SealedKey] | None) -> None:
+        self._connector.renew(keys and [key.key for key in keys])
+
     def _seal(self, parts: Iterable[Any]) -> bytes:
-        digest = blake3(key=self._secret.key)
+        digest = blake3(key=self._secret.value)
         for part in parts:
             digest.update(part)
         return digest.digest(SEAL_NBYTES)
@@ -196,14 +180,8 @@ class SealedConnector:
         return data
 
 
-def _parts(frames: Sequence[Frame]) -> Iterator[memoryview]:
+def _parts(frames: Sequence[Frame]) -> Iterable[memoryview]:
     return (part for frame in frames for part in contiguous_parts(frame))
-
-
-def _make(config: ConnectorConfig) -> Connector[Any]:
-    # Not get_connector(), which fails where from_config() is more than a call of the class
-    # with these options: ProxyStore's MultiConnector (1.1).
-    return config.get_connector_type().from_config(config.options)
 
 
 def sealed(config: StoreConfig) -> StoreConfig:
@@ -212,7 +190,7 @@ def sealed(config: StoreConfig) -> StoreConfig:
         name=config.name,
         connector=ConnectorConfig(
             kind=f"{__name__}.{SealedConnector.__qualname__}",
-            options={"connector": config.connector, "secret": Secret.new()},
+            options={"connector": config.connector, "secret": new_key()},
         ),
         cache_size=0,
     )

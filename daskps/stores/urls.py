@@ -38,6 +38,8 @@ class Scheme(NamedTuple):
 SCHEMES = {
     "shm": Scheme("daskps.stores.shm"),
     "file": Scheme("daskps.stores.file"),
+    "redis": Scheme("daskps.stores.redis", "redis"),
+    "rediss": Scheme("daskps.stores.redis", "redis"),
     "daos": Scheme("daskps.stores.daos", "daos"),
     "zmq": Scheme("daskps.stores.zmq", "zmq"),
 }
@@ -197,10 +199,11 @@ def describe(store: Any) -> str:
     """A store for people, without credentials."""
     if not isinstance(store, str):
         return repr(store)
-    parts = urlsplit(store)
-    if "@" not in parts.netloc:
+    scheme, _, rest = store.partition("://")
+    if "@" not in rest or scheme == "file":
         return store
-    return parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]).geturl()
+    # Not urlsplit: a password with a character that is not quoted may be in any part.
+    return f"{scheme}://***@{rest.rpartition('@')[2]}"
 
 
 def _without_credentials(parts: SplitResult) -> str:

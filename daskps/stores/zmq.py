@@ -8,7 +8,8 @@ from urllib.parse import SplitResult
 import zmq
 
 from daskps.exceptions import ConfigError
-from daskps.stores.sealed import SealedConnector, Secret
+from daskps.stores.sealed import SealedConnector
+from daskps.stores.secret import new_key
 from daskps.stores.zmq_connector import ZmqConnector
 
 
@@ -36,4 +37,4 @@ def options(parts: SplitResult) -> dict[str, Any]:
 def make(parts: SplitResult, options: dict[str, Any]) -> SealedConnector:
     """A connector for a new cluster, with keys of its own."""
     host = options.get("host", "127.0.0.1")
-    return SealedConnector(ZmqConnector(Secret.new(), towards=host))
+    return SealedConnector(ZmqConnector(new_key(), towards=host))

@@ -21,7 +21,7 @@ import zmq
 from proxystore_ex.connectors.dim.models import RPC, DIMKey, RPCResponse
 from proxystore_ex.connectors.dim.zmq import ZeroMQConnector
 
-from daskps.stores.sealed import Secret
+from daskps.stores.secret import Secret
 from daskps.stores.segments import Frame, contiguous_parts
 from daskps.stores.zmq_server import ObjectServer, bracketed
 from daskps.stores.zmq_wire import Keys, pack_request, unpack_answer
@@ -55,11 +55,11 @@ class ZmqConnector(ZeroMQConnector):
     other process does.
     """
 
-    def __init__(self, secret: Secret, towards: str):
+    def __init__(self, secret: Secret[bytes], towards: str):
         # Not super().__init__(), which starts ProxyStore's server.
         self._secret = secret
         self._towards = towards
-        self._keys = Keys(secret.key)
+        self._keys = Keys(secret.value)
         self._lock = threading.Lock()
         self._here = self._open()
 
