@@ -3,92 +3,150 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import json
 import os
 import platform
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import dask
+from dask.utils import parse_bytes
 from tqdm import tqdm
 
 import daskps
-from benchmarks import scenarios as s
-from benchmarks.cluster import MIB, cluster
-from benchmarks.pairs import Comparison, compare, heading, line
+from benchmarks import goals, memory, ray_peer, table
+from benchmarks.catalogue import chosen
+from benchmarks.cluster import Cluster, cluster
 from benchmarks.plots import draw
+from benchmarks.results import Comparison
+from benchmarks.scenario import GB, MB, Scenario
+from benchmarks.turns import Rounds, compare, with_copies
 
-SCENARIOS = [
-    s.round_trip_in(10_000),
-    s.round_trip_in(100_000),
-    s.round_trip_in(1 * MIB),
-    s.round_trip_in(100 * MIB),
-    s.round_trip_in_out(1 * MIB),
-    s.round_trip_in_out(100 * MIB),
-    s.model_in_delayed(64 * MIB, 32),
-    s.model_in_map(64 * MIB, 32),
-    s.model_in_submits(64 * MIB, 32),
-    s.model_in_submits(64 * MIB, 32, writable=False),
-    s.array_sum(256 * MIB),
-    s.repeated_compute(256 * MIB),
-    s.frame_mean(256 * MIB),
-    s.bag_of_bytes(256 * MIB),
-    s.large_result(256 * MIB),
-    s.cholesky(4096, 512),
-]
+# How often data has to have room in memory: at its sender, in the scheduler, and on a
+# worker, in and out, some of them twice.
+ROOM = 9
 
 
 def main() -> int:
     """The command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks",
-        description="Compare Dask with and without daskps, in turn, in one run.",
-    )
-    parser.add_argument(
-        "names", nargs="*", help="parts of scenarios' names; all if none"
-    )
-    parser.add_argument(
-        "--repeat", type=int, default=7, help="runs of each (default: 7)"
-    )
-    parser.add_argument("--workers", type=int, default=2, help="how many (default: 2)")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="DIRECTORY",
-        help="also write all runs there (JSON), and plots (PNG, SVG)",
-    )
-    parser.add_argument("--list", action="store_true", help="only name the scenarios")
-    args = parser.parse_args()
-    chosen = [
-        x for x in SCENARIOS if not args.names or any(n in x.name for n in args.names)
-    ]
+    args = _arguments()
+    scenarios = chosen(args.only, args.scale)
     if args.list:
-        print(*(x.name for x in chosen), sep="\n")
+        print(*(f"{s.name:56}{s.group}" for s in scenarios), sep="\n")
         return 0
-    if not chosen:
-        parser.error("no scenario has such a name; see --list")
-    print(
-        f"daskps {daskps.__version__}, dask {dask.__version__}, Python "
-        f"{platform.python_version()}, {os.cpu_count()} cores, {args.workers} workers, "
-        f"medians of {args.repeat} runs each"
-    )
-    done: list[Comparison] = []
-    print(heading())
-    with tqdm(total=len(chosen), leave=False, disable=None) as bar:
-        for scenario in chosen:
-            bar.set_description(scenario.name)
-            with cluster(args.workers) as c:
-                done.append(compare(c, scenario, args.repeat, bar.set_postfix_str))
-            bar.write(line(done[-1]))
-            sys.stdout.flush()
-            bar.update()
+    environment = _environment(args)
+    print(*(f"{key}: {value}" for key, value in environment.items()), sep=", ")
+    rounds = Rounds(args.least, max(args.least, args.most), args.seconds)
+    # Smaller data is large in comparison with a smaller threshold.
+    threshold = int(args.scale * parse_bytes(dask.config.get("daskps.threshold")))
+    with _ray(args, scenarios) as ray, dask.config.set({"daskps.threshold": threshold}):
+        done = _run(scenarios, rounds, ray, args.workers)
+    outcomes = goals.outcomes(done) if args.scale == 1 else []
+    if outcomes:
+        print(table.goals(outcomes))
     if args.output:
         args.output.mkdir(parents=True, exist_ok=True)
-        text = json.dumps([x.as_dict() for x in done], indent=1)
-        (args.output / "benchmarks.json").write_text(text + "\n")
-        for suffix in "png", "svg":
-            draw(done, args.output / f"benchmarks.{suffix}")
+        results: dict[str, Any] = {
+            "environment": environment,
+            "comparisons": [c.as_dict() for c in done],
+            "goals": [outcome.as_dict() for outcome in outcomes],
+        }
+        (args.output / "benchmarks.json").write_text(json.dumps(results, indent=1))
+        draw(done, args.output)
     return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Compare Dask, daskps and others, in turn, in one run.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("only", nargs="*", help="parts of names of scenarios or groups; none: all")
+    add("--list", action="store_true", help="only name the scenarios and their groups")
+    add("--workers", type=int, default=2, help="workers, where it does not matter")
+    add("--least", type=int, default=5, help="rounds of each scenario at least")
+    add("--most", type=int, default=51, help="rounds at most")
+    add("--seconds", type=float, default=12, help="when to stop between the two")
+    add("--scale", type=float, default=1, help="multiplies the sizes of all data")
+    add("--output", type=Path, help="a directory for JSON and plots (PNG and SVG)")
+    add(
+        "--ray",
+        action="store_true",
+        help=f"compare with Ray too; installs it in {ray_peer.ENVIRONMENT}",
+    )
+    add("--ray-python", type=Path, help="the Python of an environment that has Ray")
+    args = parser.parse_args()
+    if not chosen(args.only):
+        parser.error("no scenario and no group has such a name; see --list")
+    return args
+
+
+def _environment(args: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "daskps": daskps.__version__,
+        "dask": dask.__version__,
+        "Python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "workers": args.workers,
+        "warm copy": f"{memory.bandwidth() / GB:.1f} GB/s",
+    }
+
+
+def _ray(args: argparse.Namespace, scenarios: list[Scenario]) -> Any:
+    if not (args.ray or args.ray_python):
+        return contextlib.nullcontext()
+    python = args.ray_python or ray_peer.install()
+    # Room for a value and a result, and for those of the last round.
+    most = max((s.nbytes for s in scenarios if s.ray), default=0)
+    return ray_peer.Ray(python, max(500 * MB, 3 * most))
+
+
+def _run(
+    scenarios: list[Scenario], rounds: Rounds, ray: Any, workers: int
+) -> list[Comparison]:
+    done: list[Comparison] = []
+    with tqdm(total=len(scenarios), leave=False, disable=None) as bar:
+        bar.write(table.HEADING)
+        for (_, needed), group in itertools.groupby(scenarios, _cluster_for):
+            with cluster(needed or workers) as c:
+                for scenario in group:
+                    bar.set_description(scenario.name)
+                    result = _one(c, scenario, rounds, ray, bar.set_postfix_str)
+                    if result is None:
+                        bar.write(
+                            f"{scenario.name}\n  left out: too little memory is free"
+                        )
+                    else:
+                        done.append(result)
+                        bar.write(table.rows(result))
+                    sys.stdout.flush()
+                    bar.update()
+    return done
+
+
+def _cluster_for(scenario: Scenario) -> tuple[str, int]:
+    """Scenarios that follow each other share a cluster if this is the same."""
+    return scenario.group, scenario.workers
+
+
+def _one(
+    on: Cluster,
+    scenario: Scenario,
+    rounds: Rounds,
+    ray: Any,
+    progress: Callable[[str], None],
+) -> Comparison | None:
+    """Compare; None if there is no room for the data."""
+    if memory.available() < ROOM * scenario.nbytes:
+        return None
+    result = compare(on, scenario, rounds, ray, progress)
+    return with_copies(result, scenario) if scenario.in_one_piece else result
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import zlib
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 
 def nothing(*args: Any) -> None:
@@ -27,9 +28,24 @@ def first(array: np.ndarray, i: int = 0) -> float:
     return float(array[i % len(array)])
 
 
+def first_of_block(array: np.ndarray) -> np.ndarray:
+    """The beginning of an array, as an array of its own."""
+    return array[:1].copy()
+
+
 def make(nbytes: int) -> np.ndarray:
     """An array of this size."""
-    return np.ones(nbytes // 8)
+    return np.ones(max(1, nbytes // 8))
+
+
+def make_and_drop(nbytes: int) -> None:
+    """What :func:`make` costs."""
+    make(nbytes)
+
+
+def make_frame(rows: int) -> pd.DataFrame:
+    """A data frame of 32 columns."""
+    return pd.DataFrame(np.ones((rows, 32)))
 
 
 def crc(data: bytes) -> int:

@@ -8,6 +8,7 @@ import click
 import dask
 
 from daskps.stores.directory import sweep
+from daskps.stores.records import sweep_records
 
 
 @click.group(name="daskps")
@@ -22,14 +23,18 @@ def sweep_command(dry_run: bool, directories: tuple[str, ...]) -> None:
     """Delete what dead processes left on this machine.
 
     Looks into DIRECTORIES; without any, into shared memory and the temporary directory.
-    Stores whose owner is alive are never touched.
+    What it finds there may be a record of objects in a store of your own, which is then
+    opened. What belongs to a process that is alive is never touched.
     """
     defaults = (
         dask.config.get("daskps.shm.directory"),
         dask.config.get("temporary-directory") or tempfile.gettempdir(),
     )
     swept = [
-        path for d in directories or defaults for path in sweep(d, dry_run=dry_run)
+        path
+        for directory in directories or defaults
+        for sweep_one in (sweep, sweep_records)
+        for path in sweep_one(directory, dry_run=dry_run)
     ]
     for path in swept:
         click.echo(path)

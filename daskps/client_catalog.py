@@ -19,7 +19,8 @@ from proxystore.store import Store
 
 from daskps.exceptions import DaskpsError, StoreError
 from daskps.proxy_node import ObjectId
-from daskps.stores.segments import Frame, contiguous_parts, frame_nbytes
+from daskps.stores.content import content_hash, fingerprint
+from daskps.stores.frames import Frame, frame_nbytes
 
 #: Address and size of some memory.
 _Place: TypeAlias = tuple[int, int]
@@ -27,6 +28,12 @@ _Place: TypeAlias = tuple[int, int]
 
 class Keeper(Protocol):
     """Decides how long objects live; told what this process holds."""
+
+    def stored(self, objects: list[tuple[ObjectId, int]]) -> None:
+        """These objects (ids and sizes) are in a store now that does not know by whom.
+
+        Only somebody who is told can evict them if this process dies.
+        """
 
     def hold(self, objects: list[tuple[ObjectId, int]]) -> None:
         """From now on this process holds these objects (ids and sizes)."""
@@ -63,10 +70,10 @@ class Catalog:
     """Stores objects, and finds again what is stored already.
 
     Equal content is one object, whatever held it and wherever it was, as long as a handle
-    exists. Content is compared by a 128-bit hash of all bytes (XXH3, which runs at memory
-    speed), since an array may have been changed in place since it was last stored. Only an
-    array that cannot be written to, nor anything that it is a view of, is known again
-    without looking at its content.
+    exists. Content is compared by a 128-bit hash of all bytes, since an array may have been
+    changed in place since it was last stored (:mod:`daskps.stores.content`). Only an array
+    that cannot be written to, nor anything that it is a view of, is known again without
+    looking at its content.
 
     Parameters
     ----------
@@ -95,6 +102,8 @@ class Catalog:
     _connector: Any
     _keeper: Keeper
     _known: weakref.WeakValueDictionary[bytes, StoredObject]
+    #: An object for each fingerprint that content may have which is stored.
+    _fingerprints: weakref.WeakValueDictionary[bytes, StoredObject]
     _frozen: dict[_Place, tuple[weakref.ref[np.ndarray], weakref.ref[StoredObject]]]
 
     def __init__(self, store: Store[Any], keeper: Keeper, creator: str = ""):
@@ -104,6 +113,7 @@ class Catalog:
         self._connector = store.connector
         self._keeper = keeper
         self._known = weakref.WeakValueDictionary()
+        self._fingerprints = weakref.WeakValueDictionary()
         self._frozen = {}
 
     def put(self, frames: Sequence[Frame]) -> StoredObject:
@@ -118,14 +128,19 @@ class Catalog:
         known = None if frozen is None else self._frozen_put(*frozen)
         if known is not None and self._is_there(known):
             return known
-        digest = content_hash(frames)
-        stored = self._known.get(digest)
-        if stored is None or not self._is_there(stored):
-            stored = self._known[digest] = self._store(frames)
+        mark = fingerprint(frames)
+        stored = self._find(mark, frames) or self._store(mark, frames)
         if frozen is not None:
             place, root = frozen
             self._frozen[place] = weakref.ref(root), weakref.ref(stored)
         return stored
+
+    def _find(self, mark: bytes | None, frames: Sequence[Frame]) -> StoredObject | None:
+        """What has the same content, if that is stored."""
+        if mark is not None and mark not in self._fingerprints:
+            return None  # certainly new: most data is
+        known = self._known.get(content_hash(frames))
+        return known if known is not None and self._is_there(known) else None
 
     def _frozen_put(self, place: _Place, root: np.ndarray) -> StoredObject | None:
         """What was stored of this memory before, if it is still the same array's."""
@@ -144,9 +159,9 @@ class Catalog:
         except Exception as e:
             raise _failed(self.name, e) from e
 
-    def _store(self, frames: Sequence[Frame]) -> StoredObject:
+    def _store(self, mark: bytes | None, frames: Sequence[Frame]) -> StoredObject:
         try:
-            key = self._connector.put_frames(frames, self.creator)
+            key, digest = self._put(frames)
         except DaskpsError:
             raise
         except Exception as e:  # whatever a connector raises
@@ -155,7 +170,20 @@ class Catalog:
         stored = StoredObject(id, sum(map(frame_nbytes, frames)))
         finalizer = weakref.finalize(stored, self._keeper.release, [id])
         finalizer.atexit = False
+        if not hasattr(self._connector, "evict_orphans"):
+            self._keeper.stored([(id, stored.nbytes)])
+        self._known[digest] = stored
+        if mark is not None:
+            self._fingerprints[mark] = stored
         return stored
+
+    def _put(self, frames: Sequence[Frame]) -> tuple[Any, bytes]:
+        if hasattr(self._connector, "put_hashed"):
+            key, digest = self._connector.put_hashed(frames, self.creator)
+            return key, digest
+        # Before it is stored: it may change while a slow store takes it.
+        digest = content_hash(frames)
+        return self._connector.put_frames(frames, self.creator), digest
 
     def held(self) -> list[ObjectId]:
         """The objects that this process holds."""
@@ -201,16 +229,6 @@ def _frozen(frames: Sequence[Frame]) -> tuple[_Place, np.ndarray] | None:
 def creator_name(client: str) -> str:
     """What marks the objects of a client, given its id."""
     return xxhash.xxh64_hexdigest(client.encode())
-
-
-def content_hash(frames: Sequence[Frame]) -> bytes:
-    """128 bits that depend on every byte of the frames, and on their lengths."""
-    digest = xxhash.xxh3_128()
-    for frame in frames:
-        digest.update(frame_nbytes(frame).to_bytes(8, "little"))
-        for part in contiguous_parts(frame):
-            digest.update(part)
-    return digest.digest()
 
 
 class Cache:

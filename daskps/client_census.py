@@ -76,6 +76,9 @@ TINY = 256
 # time, down to this depth, below which there could be a cycle.
 _PLAIN = (Task, tuple, list, set, frozenset, dict)
 DEEP = 8
+# Functions of these types are compared by identity, so that a set tells them apart; others
+# are told apart when they are opened.
+_COMPARED_BY_IDENTITY = {FunctionType, type}
 
 
 class Weight(NamedTuple):
@@ -106,21 +109,20 @@ def weigh(things: Iterable[Any], threshold: int) -> Weight:
     threshold
         Bytes.
     """
-    things = list(things)
-    largest = small = 0
+    groups = _by_type(list(things))
+    small = 0
     proxies: list[Any] = []
     counted: dict[int, Any] = {}
-    if not _WHOLE.isdisjoint(map(type, things)):
-        # Partitions of bags are lists: large ones are stored whole.
-        wholes = (thing for thing in things if type(thing) in _WHOLE)
-        largest = max(map(nbytes_of, islice(wholes, WHOLE)))
-    for type_, members in _leaves(things):
+    # Partitions of bags are lists: large ones are stored whole.
+    wholes = chain.from_iterable(groups.get(type_, ()) for type_ in _WHOLE)
+    largest = max(map(nbytes_of, islice(wholes, WHOLE)), default=0)
+    for type_, members in _leaves(groups):
         if issubclass(type_, (ProxyNode, Proxy)):
             proxies += members
         else:
             sizes = _sizes(type_, members, counted)
-            largest = max(largest, *sizes, 0)
-            small += sum(size for size in sizes if size < threshold)
+            largest = max(largest, max(sizes, default=0))
+            small += sum(filter(threshold.__gt__, sizes))
     return Weight(largest, small, proxies)
 
 
@@ -129,18 +131,16 @@ def nbytes_of(value: Any) -> int:
     if type(value) in FREE:
         return 0
     counted: dict[int, Any] = {}
-    leaves = _leaves([value])
+    leaves = _leaves({type(value): [value]})
     return sum(sum(_sizes(type_, members, counted)) for type_, members in leaves)
 
 
-def _leaves(things: Iterable[Any]) -> Iterator[tuple[type, list[Any]]]:
+def _leaves(groups: dict[type, list[Any]]) -> Iterator[tuple[type, list[Any]]]:
     """All that could be large and has no known contents, by type."""
     seen: dict[int, Any] = {}
-    level: list[Iterable[Any]] = [things]
     depth = 0
-    while level:
-        groups = _by_type(list(chain.from_iterable(level)))
-        level = []
+    while groups:
+        level: list[Iterable[Any]] = []
         depth += 1
         for type_, members in groups.items():
             contents = _contents(type_)
@@ -150,6 +150,7 @@ def _leaves(things: Iterable[Any]) -> Iterator[tuple[type, list[Any]]]:
             told_apart = depth > DEEP or not issubclass(type_, _PLAIN)
             new = _unseen(members, seen) if told_apart else members
             level += contents(new) if new else []
+        groups = _by_type(list(chain.from_iterable(level)))
 
 
 def _by_type(things: list[Any]) -> dict[type, list[Any]]:
@@ -206,11 +207,13 @@ def _contents(type_: type) -> _Contents | None:
 
 
 def _in_tasks(tasks: list[Any]) -> list[Iterable[Any]]:
-    functions = list(map(operator.attrgetter("func"), tasks))
-    functions = list(dict(zip(map(id, functions), functions, strict=True)).values())
+    functions: Iterable[Any] = list(map(operator.attrgetter("func"), tasks))
+    if _COMPARED_BY_IDENTITY.issuperset(map(type, functions)):
+        functions = set(functions)
     args = chain.from_iterable(map(operator.attrgetter("args"), tasks))
     kwargs = filter(None, map(operator.attrgetter("kwargs"), tasks))
-    return [functions, args, *map(dict.values, kwargs)]
+    # One iterable: so many small objects at once would wake the garbage collector.
+    return [functions, args, chain.from_iterable(map(dict.values, kwargs))]
 
 
 def _in_dicts(dicts: list[Any]) -> list[Iterable[Any]]:

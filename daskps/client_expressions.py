@@ -6,7 +6,8 @@ expression keeps its name, and with it every key.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Any, TypeAlias
 
 from daskps import client_graphs
@@ -27,25 +28,19 @@ from daskps.dask_private import (
 Optimization: TypeAlias = Callable[..., Any]
 
 
-def contents(expr: Expr) -> Iterator[Any]:
+def contents(expr: Expr) -> Iterable[Any]:
     """The nodes and literals of an expression, for the census. Materialises nothing."""
     if isinstance(expr, _HLGExprSequence):
-        for operand in expr.operands:
-            yield from contents(operand)
-    elif isinstance(expr, (HLGExpr, LLGExpr)):
+        return chain.from_iterable(map(contents, expr.operands))
+    if isinstance(expr, (HLGExpr, LLGExpr)):
         graph = expr.operand("dsk")
-        yield from (
-            contents(graph)
-            if isinstance(graph, Expr)
-            else (client_graphs.contents(graph))
-        )
-    elif isinstance(expr, _MapExpr):
-        yield expr.operand("func")
-        for iterable in expr.operand("iterables"):
-            yield from iterable
-        yield from expr.operand("kwargs").values()
-    else:
-        yield from literals(expr)
+        if isinstance(graph, Expr):
+            return contents(graph)
+        return client_graphs.contents(graph)
+    if isinstance(expr, _MapExpr):
+        kwargs = expr.operand("kwargs").values()
+        return chain([expr.operand("func")], *expr.operand("iterables"), kwargs)
+    return literals(expr)
 
 
 def replace_large(expr: Expr, graph_pass: GraphPass) -> Expr:

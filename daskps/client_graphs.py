@@ -7,13 +7,15 @@ dependencies stay as they are. A symbolic layer stays symbolic.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 from dask.utils import funcname
 from distributed.utils import iscoroutinefunction
 
-from daskps.client_census import nbytes_of
+from daskps.client_census import FREE, nbytes_of
 from daskps.client_values import ValueEncoder
 from daskps.dask_private import (
     Alias,
@@ -33,33 +35,31 @@ from daskps.dask_private import (
     clone_task,
     convert_legacy_task,
     parse_input,
+    symbolic_blocks,
     writes_to_argument,
 )
-from daskps.proxy_node import ProxyFunction, ProxyNode, children
+from daskps.proxy_node import ProxyFunction, ProxyNode, StoredValue, children
 from daskps.transparent_proxies import is_proxy
 
 # Characters. A longer string in a legacy graph is data, although it could be a key.
 LONGEST_KEY = 1 << 12
 
 
-def contents(graph: HighLevelGraph | Mapping[Any, Any]) -> Iterator[Any]:
+def contents(graph: HighLevelGraph | Mapping[Any, Any]) -> Iterable[Any]:
     """The nodes and literals of a graph, for the census. Materialises nothing."""
     if not isinstance(graph, HighLevelGraph):
-        yield from graph.values()
-        return
-    for layer in graph.layers.values():
-        if isinstance(layer, Blockwise):
-            yield layer.task
-            yield from (value for value, index in layer.indices if index is None)
-            for dep in layer.io_deps.values():
-                if isinstance(dep, BlockwiseDepDict):
-                    yield from dep.mapping.values()
-        elif isinstance(layer, MaterializedLayer):
-            yield from layer.mapping.values()
-        elif isinstance(layer, Layer):
-            yield from vars(layer).values()
-        else:
-            yield from layer.values()
+        return graph.values()  # as it is: a generator would double the census's time
+    return chain.from_iterable(map(_layer_contents, graph.layers.values()))
+
+
+def _layer_contents(layer: Any) -> Iterable[Any]:
+    if isinstance(layer, Blockwise):
+        literals = (value for value, index in layer.indices if index is None)
+        deps = (d for d in layer.io_deps.values() if isinstance(d, BlockwiseDepDict))
+        return chain([layer.task], literals, *(dep.mapping.values() for dep in deps))
+    if isinstance(layer, MaterializedLayer):
+        return layer.mapping.values()
+    return vars(layer).values() if isinstance(layer, Layer) else layer.values()
 
 
 class GraphPass:
@@ -72,21 +72,33 @@ class GraphPass:
     in_process
         Whether tasks run in this process, where an array that the user gives them to
         write to is to be that very array.
+    sizes
+        Sizes of values by id, with the value, which another pass over the same graph has
+        found.
 
     Attributes
     ----------
     where
         The layer or task that the pass is at.
+    sizes
+        What this pass has found, too.
     """
 
     where: Any
+    sizes: dict[int, tuple[Any, int]]
     _encoder: ValueEncoder
     _functions: dict[int, tuple[Any, Any]]
     _graph: HighLevelGraph | Mapping[Any, Any]
     _keys: set[Any] | None
 
-    def __init__(self, encoder: ValueEncoder, in_process: bool = False):
+    def __init__(
+        self,
+        encoder: ValueEncoder,
+        in_process: bool = False,
+        sizes: dict[int, tuple[Any, int]] | None = None,
+    ):
         self.where = ""
+        self.sizes = {} if sizes is None else sizes
         self._in_process = in_process
         self._encoder = encoder
         self._functions = {}
@@ -107,6 +119,8 @@ class GraphPass:
         for name, layer in graph.layers.items():
             self.where = name
             layers[name] = self._layer(layer)
+            if layers[name] is not layer:
+                layers[name] = _symbolic(graph, name, layers[name])
         if all(layers[name] is layer for name, layer in graph.layers.items()):
             return graph
         return clone_graph(graph, layers)
@@ -188,12 +202,19 @@ class GraphPass:
         otherwise: Any,
         unless: Callable[[Any], bool] | None = None,
     ) -> Any:
-        if not is_proxy(value) and nbytes_of(value) < self._encoder.at_least:
+        if not is_proxy(value) and self._nbytes(value) < self._encoder.at_least:
             return otherwise
         if unless is not None and unless(value):
             return otherwise
         stored = self._encoder.encode(value)
         return otherwise if stored is None else ProxyNode(key, stored)
+
+    def _nbytes(self, value: Any) -> int:
+        if type(value) in FREE:
+            return 0
+        if id(value) not in self.sizes:
+            self.sizes[id(value)] = value, nbytes_of(value)
+        return self.sizes[id(value)][1]
 
     def _legacy(self, key: Any, task: Any) -> Any:
         """A task as a tuple, or a value, as Dask's graphs were before 2024.
@@ -292,6 +313,38 @@ class GraphPass:
         return dep
 
 
+def _symbolic(graph: HighLevelGraph, name: str, layer: Any) -> Any:
+    """A layer of stored blocks in a form that Dask fuses with what uses them, if it can.
+
+    Dask fuses materialised tasks too, on the scheduler, but leaves a task behind for each
+    that only gives the result another name.
+    """
+    users = graph.dependents[name]
+    if type(layer) is not MaterializedLayer or len(users) != 1:
+        return layer
+    (user,) = users
+    if not isinstance(graph.layers[user], Blockwise):
+        return layer
+    numblocks = _numblocks(name, layer.mapping)
+    return layer if numblocks is None else symbolic_blocks(layer, name, numblocks)
+
+
+def _numblocks(name: str, mapping: Mapping[Any, Any]) -> tuple[int, ...] | None:
+    """Blocks along each axis, if a layer is data and nothing else."""
+    if not all(isinstance(node, (ProxyNode, DataNode)) for node in mapping.values()):
+        return None
+    for key in mapping:
+        if type(key) is not tuple or key[0] != name:
+            return None
+    blocks = [key[1:] for key in mapping]
+    if len(set(map(len, blocks))) != 1 or not all(
+        type(index) is int for block in blocks for index in block
+    ):
+        return None
+    numblocks = tuple(max(indices) + 1 for indices in zip(*blocks, strict=True))
+    return numblocks if math.prod(numblocks) == len(blocks) else None
+
+
 def _is(a: Any, b: Any) -> bool:
     return a is b
 
@@ -307,7 +360,12 @@ class Collector:
         self.values = []
         self._seen: set[int] = set()
 
-    def encode(self, value: Any) -> None:
+    def encode(self, value: Any) -> StoredValue:
+        """Note a value; gives something that is not used, so that it counts as stored."""
         if id(value) not in self._seen:
             self._seen.add(id(value))
             self.values.append(value)
+        return _NOTED
+
+
+_NOTED = StoredValue(b"", [], [])

@@ -103,9 +103,11 @@ def optimize(dsk: Any, keys: Any, **kwargs: Any) -> Any:
 def _before_submission(
     client: Client, expr: Expr, keys: Iterable[Any]
 ) -> tuple[Expr, Any]:
+    alive: list[Any] = []
+    if client.status == "closed":
+        return expr, alive  # Dask says so
     passes = dask.config.get("optimizations", None) or ()
     session = current_session(client) or task_session(client)
-    alive: list[Any] = []
     if not passes and session is None:
         return _outside_sessions(client, expr, alive), alive
     for optimization in passes:
@@ -206,9 +208,11 @@ def _proxied(
     try:
         expr = expressions.prepared(expr)
         collector = Collector(max(threshold, WORTH_A_THREAD))
-        expressions.replace_large(expr, GraphPass(collector, in_process))
+        first = GraphPass(collector, in_process)
+        expressions.replace_large(expr, first)
         encoder.encode_all(collector.values)
-        expr = expressions.replace_large(expr, GraphPass(encoder, in_process))
+        second = GraphPass(encoder, in_process, first.sizes)
+        expr = expressions.replace_large(expr, second)
         encoder.finish()
     except BaseException:
         encoder.abandon()

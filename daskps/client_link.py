@@ -19,12 +19,16 @@ from daskps.config import Settings
 from daskps.dask_private import connection, gather_with, send_to_scheduler
 from daskps.exceptions import ClusterError, ObjectMissingError
 from daskps.proxy_node import ObjectId
-from daskps.scheduler_lifetimes import HOLD, RELEASE, LifetimePlugin
-from daskps.stores import opened
+from daskps.scheduler_lifetimes import HOLD, RELEASE, STORED, LifetimePlugin
+from daskps.stores import evictions, opened
 from daskps.stores.urls import StoreRequest
 from daskps.versions import __version__, missing
 from daskps.worker_results import PLAIN, family, register_reader
-from daskps.worker_stores import WorkerStorePlugin, unreachable
+from daskps.worker_stores import (
+    WorkerDependenciesPlugin,
+    WorkerStorePlugin,
+    unreachable,
+)
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -191,7 +195,8 @@ class ClusterLink:
                 store = opened.acquire(config)
             except OSError as e:
                 raise ClusterError(unreachable("This client", e)) from e
-            weakref.finalize(client, opened.release, config.name)
+            evictions.start()
+            weakref.finalize(client, _release, config.name)
             plugin = WorkerStorePlugin(config, request, settings, __version__)
             try:
                 await _register(client, plugin, "a worker")
@@ -201,6 +206,9 @@ class ClusterLink:
                 with contextlib.suppress(Exception):
                     await client.unregister_worker_plugin(plugin.name)
                 raise
+            warm = getattr(store.connector, "keep", 0) > 0
+            if warm and settings.results is not False:
+                await client.register_plugin(WorkerDependenciesPlugin(config.name))
             register_reader(config.name)
             if connection(client) is not over:
                 raise _lost("a store was opened")
@@ -234,6 +242,11 @@ def _catalog(store: Store[Any], client: Client) -> Catalog:
     return Catalog(store, _ClientKeeper(client), creator_name(client.id))
 
 
+def _release(store: str) -> None:
+    evictions.stop()
+    opened.release(store)
+
+
 def _lost(meanwhile: str) -> ClusterError:
     return ClusterError(
         f"The connection to the scheduler was lost while {meanwhile}. Submit the "
@@ -241,41 +254,93 @@ def _lost(meanwhile: str) -> ClusterError:
     )
 
 
+def _gone() -> ClusterError:
+    return ClusterError(
+        "The client was closed while values were stored. The graph was not sent. Submit "
+        "the computation again, with another client."
+    )
+
+
+def _is_closed(client: Client) -> bool:
+    return client.status in ("closing", "closed")
+
+
 class _ClientKeeper:
-    """Tells the scheduler what this client holds, over one connection."""
+    """Tells the scheduler what this client holds, over one connection.
+
+    What the scheduler was not told of, since the graph was never sent, is evicted here:
+    the scheduler does not know of it, and may have forgotten this client by then.
+    """
 
     def __init__(self, client: Client):
         self._client = weakref.ref(client)
         self._connection = connection(client)
+        #: What the scheduler was told of, and what it is about to be told of.
+        self._announced: set[ObjectId] = set()
+        self._queued: set[ObjectId] = set()
         self._released: collections.deque[ObjectId] = collections.deque()
 
+    def stored(self, objects: list[tuple[ObjectId, int]]) -> None:
+        self._announce(STORED, objects)
+
     def hold(self, objects: list[tuple[ObjectId, int]]) -> None:
+        self._announce(HOLD, objects, with_next=True)
+
+    def _announce(
+        self, op: str, objects: list[tuple[ObjectId, int]], with_next: bool = False
+    ) -> None:
         client = self._client()
-        assert client is not None, "it is submitting a graph"
+        if client is None or _is_closed(client):
+            raise _gone()
         if connection(client) is not self._connection:
             raise _lost("values were stored")
-        message = {"op": HOLD, "objects": ToPickle(objects)}
-        send_to_scheduler(client, self._connection, message, with_next=True)
+
+        ids = [id for id, _ in objects]
+        self._queued.update(ids)
+
+        def done(sent: bool) -> None:
+            self._queued.difference_update(ids)
+            # A client that closes may send this after its last word to the scheduler.
+            if sent and not _is_closed(client):
+                self._announced.update(ids)
+
+        message = {"op": op, "objects": ToPickle(objects)}
+        send_to_scheduler(client, self._connection, message, with_next, done)
 
     def release(self, objects: list[ObjectId]) -> None:
         # The garbage collector calls this at any point, perhaps while this thread holds
         # a lock: only note it, and let the event loop send it.
         self._released.extend(objects)
         client = self._client()
-        if client is None:
-            return  # the scheduler knows that it is gone
-        try:
-            client.loop.add_callback(self._send_released)
-        except RuntimeError:
-            return  # the loop is closed, the client with it
+        if client is not None:
+            # RuntimeError: the loop is closed, the client with it.
+            with contextlib.suppress(RuntimeError):
+                client.loop.add_callback(self._let_go)
+            # A client is closed before its loop stops. If it is not closed yet, the loop
+            # will come to the callback.
+            if client.status != "closed":
+                return
+        self._let_go()
 
-    def _send_released(self) -> None:
-        objects = []
-        while self._released:
-            objects.append(self._released.popleft())
+    def _let_go(self) -> None:
         client = self._client()
-        if objects and client is not None and client.status == "running":
-            message = {"op": RELEASE, "objects": ToPickle(objects)}
+        closed = client is None or client.status == "closed"
+        announced, queued = [], []
+        while self._released:
+            id = self._released.popleft()
+            if id in self._queued and not closed:
+                queued.append(id)
+            elif id in self._announced:
+                announced.append(id)
+            else:
+                evictions.evict_later(*id)
+        # Released since this callback was put behind earlier ones. Each release has a
+        # callback of its own, behind those that send what it was held for.
+        self._released.extend(queued)
+        self._announced.difference_update(announced)
+        # A scheduler that has lost the client has dropped what it held.
+        if announced and client is not None and client.status == "running":
+            message = {"op": RELEASE, "objects": ToPickle(announced)}
             send_to_scheduler(client, self._connection, message)
 
 

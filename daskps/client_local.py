@@ -28,6 +28,9 @@ class _LocalKeeper:
     A local scheduler returns when its tasks are done, and nobody asks for them again.
     """
 
+    def stored(self, objects: list[tuple[ObjectId, int]]) -> None:
+        pass
+
     def hold(self, objects: list[tuple[ObjectId, int]]) -> None:
         pass
 

@@ -46,7 +46,7 @@ def proxy(obj: Any, store: Any = None) -> Any:
     >>> client.submit(np.sum, model).result()  # doctest: +SKIP
     """
     if store is not None:
-        return _opened(store).proxy(obj, populate_target=False)
+        return _unread(_opened(store).proxy(obj, populate_target=True))
     try:
         client = Client.current()
     except ValueError:
@@ -64,12 +64,18 @@ def proxy(obj: Any, store: Any = None) -> Any:
     handle = catalog.put([to_bytes(obj)])
     catalog.hold([handle])
     config = _for_proxies(catalog.store.config())
-    # With the defaults, type and hash are known without reading the object; and without
-    # the target, the proxy is what was stored, even if `obj` changes.
     factory: Any = StoreFactory(handle.id.key, config)
-    made: Any = Proxy(factory, cache_defaults=True, target=obj)
-    del made.__proxy_wrapped__
+    made = _unread(Proxy(factory, cache_defaults=True, target=obj))
     keep(handle, made)
+    return made
+
+
+def _unread(made: Any) -> Any:
+    """A proxy without its target: it is what was stored, even if the object changes.
+
+    Type and hash of the object stay known to it, so that asking does not read the object.
+    """
+    del made.__proxy_wrapped__
     return made
 
 

@@ -17,6 +17,7 @@ from distributed import Client, Future, wait
 from daskps.client_census import nbytes_of
 from daskps.client_link import ClusterLink
 from daskps.client_session import Session, activated
+from daskps.transparent_proxies import is_proxy
 
 
 async def scatter(
@@ -37,7 +38,8 @@ async def scatter(
     """
     items, rebuild = _named(data, options.get("hash", True))
     threshold = session.settings.threshold
-    large = {key: v for key, v in items.items() if nbytes_of(v) >= threshold}
+    # A task needs the object that a proxy stands for, scattered data as such does not.
+    large = {k: v for k, v in items.items() if is_proxy(v) or nbytes_of(v) >= threshold}
     small = {key: v for key, v in items.items() if key not in large}
     futures: dict[Any, Future] = {}
     if small:
@@ -76,7 +78,8 @@ def _named(data: Any, hash: bool) -> tuple[dict[Any, Any], Callable[..., Any]]:
 
     As ``Client._scatter`` does, which was checked in distributed 2026.8.0.
     """
-    if isinstance(data, (range, Iterator)):
+    # A proxy has the methods of an iterator.
+    if not is_proxy(data) and isinstance(data, (range, Iterator)):
         data = list(data)
     if type(data) is dict:
         return data, lambda futures: futures

@@ -14,7 +14,7 @@ from daskps.client_catalog import Cache, Catalog, StoredObject
 from daskps.exceptions import StoreError
 from daskps.proxy_node import StoredBytes, StoredValue
 from daskps.serialization import serialize
-from daskps.stores.segments import Frame, contiguous_parts, frame_nbytes
+from daskps.stores.frames import Frame, contiguous_parts, frame_nbytes
 from daskps.transparent_proxies import is_proxy, stored_by
 
 # Parts of one object begin at multiples of this: a cache line, and enough for any dtype.

@@ -16,6 +16,8 @@ fails when one of them changes. What is used:
     Whether a task without dependencies waits on the scheduler until a thread is free.
 ``distributed.Client._gather_remote(...)``
     Fetches results. What it returns with status "error" is fetched again.
+``distributed.Worker.rpc.deserializers``
+    Which families a worker can read, when it fetches what its tasks depend on.
 ``dask.base.get_scheduler``
     Where ``dask.compute`` and ``dask.persist`` find a local scheduler.
 ``dask.multiprocessing.get(func_loads=)``, ``dask.local.get_async(loads=)``
@@ -33,8 +35,8 @@ fails when one of them changes. What is used:
     arguments are tasks by key, the key of the last one, keys of others, and values.
 ``dask.array.core.load_store_chunk``
     What ``dask.array.store`` runs for each chunk.
-``dask.blockwise.Blockwise.indices``, ``task``, ``io_deps``
-    The literals of a symbolic layer.
+``dask.blockwise.Blockwise.indices``, ``task``, ``io_deps``, ``blockwise_token``
+    The literals of a symbolic layer, and what stands for them in its task.
 """
 
 from __future__ import annotations
@@ -62,9 +64,10 @@ from dask._task_spec import (
     convert_legacy_task,
     parse_input,
 )
-from dask.blockwise import Blockwise, BlockwiseDepDict
+from dask.blockwise import Blockwise, BlockwiseDepDict, blockwise_token
 from dask.highlevelgraph import HighLevelGraph, Layer, MaterializedLayer
 from distributed.client import _MapExpr
+from toolz import identity
 
 __all__ = [
     "Alias",
@@ -158,6 +161,16 @@ def gather_with(client: distributed.Client, deserializers: list[str] | None) -> 
     if deserializers is not None:
         gather = functools.partial(scheduler.gather, deserializers=deserializers)
         scheduler.gather = gather
+
+
+def gather_from_workers_with(
+    worker: distributed.Worker, deserializers: list[str] | None
+) -> None:
+    """Have results that come from other workers answered with these families.
+
+    None: as ever.
+    """
+    worker.rpc.deserializers = deserializers
 
 
 def hook_scatter(scatter: Callable[..., Any]) -> None:
@@ -254,6 +267,7 @@ def send_to_scheduler(
     over: Any,
     message: dict[str, Any],
     with_next: bool = False,
+    done: Callable[[bool], None] | None = None,
 ) -> None:
     """Send a message in order with the graphs that this client submits.
 
@@ -265,15 +279,18 @@ def send_to_scheduler(
     with_next
         Whether another message follows, to send them together. The client sends at once
         what it is given, but then nothing more for 10 ms: the graph would have to wait.
+    done
+        Called on the event loop: whether the message is on the connection, or dropped.
     """
 
     def send() -> None:
-        if client.scheduler_comm is not over:
-            return
-        if with_next and client.status == "running":
+        current = client.scheduler_comm is over
+        if current and with_next and client.status == "running":
             over.buffer.append(message)
-        else:
+        elif current:
             client._send_to_scheduler_safe(message)
+        if done is not None:
+            done(current)
 
     client.loop.add_callback(send)
 
@@ -391,6 +408,32 @@ def clone_blockwise(
     new.task = task
     new.indices = indices
     new.io_deps = io_deps
+    return new
+
+
+def symbolic_blocks(
+    layer: MaterializedLayer, name: str, numblocks: tuple[int, ...]
+) -> Blockwise:
+    """A symbolic layer of the same blocks.
+
+    Parameters
+    ----------
+    layer
+        A layer that is only data: for each block, the value or what stands for it.
+    name, numblocks
+        Of the layer: its keys are `name` and the block's indices.
+    """
+    indices = tuple(f"i{axis}" for axis in range(len(numblocks)))
+    blocks = {key[1:]: value for key, value in layer.mapping.items()}
+    new = Blockwise(
+        output=name,
+        output_indices=indices,
+        task=Task(name, identity, TaskRef(blockwise_token(0)), _data_producer=True),
+        indices=[(BlockwiseDepDict(blocks, numblocks), indices)],
+        numblocks={},
+        annotations=layer.annotations,
+    )
+    new.collection_annotations = layer.collection_annotations
     return new
 
 

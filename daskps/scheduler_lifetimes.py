@@ -19,11 +19,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.protocol.serialize import ToPickle
+from distributed.threadpoolexecutor import ThreadPoolExecutor
 from distributed.utils import offload
 from proxystore.store import Store
 
@@ -31,15 +31,17 @@ from daskps.client_catalog import creator_name
 from daskps.dask_private import do_not_queue
 from daskps.proxy_node import ObjectId, stored_objects
 from daskps.stores import evictions, opened
+from daskps.stores.records import Record, sweep_soon
 from daskps.stores.urls import StoreRequest, make
 from daskps.versions import check_version
-from daskps.worker_results import register_reader
+from daskps.worker_results import RESULTS, register_reader
 
 if TYPE_CHECKING:
     from distributed import Scheduler
 
 logger = logging.getLogger(__name__)
 
+STORED = "daskps-stored"
 HOLD = "daskps-hold"
 RELEASE = "daskps-release"
 # For how long (seconds) results of a worker that is gone can still be read.
@@ -47,6 +49,8 @@ RESULTS_OF_DEAD_WORKERS = 5.0
 # When (seconds) and how often to try again if a store refuses to delete.
 EVICT_AGAIN = 2.0
 EVICT_ATTEMPTS = 30
+# For how long (seconds) a closing scheduler waits for stores that do not answer.
+EVICT_AT_CLOSE = 5.0
 # Share of the workers' memory that tasks may read which do not wait for a free thread. What
 # they produce is as large, as a rule, and what comes of that again.
 SPREAD_AT_MOST = 0.25
@@ -61,22 +65,27 @@ class _Object:
         Size in the store.
     tasks, clients
         Who needs it: keys of tasks, ids of clients.
-    hits
-        How often a client would have stored it again, had it not been there.
+    graphs
+        For how many graphs a client has held it.
     """
 
     nbytes: int
     tasks: set[Any]
     clients: set[str]
-    hits: int
+    graphs: int
 
-    __slots__ = ("clients", "hits", "nbytes", "tasks")
+    __slots__ = ("clients", "graphs", "nbytes", "tasks")
 
     def __init__(self, nbytes: int):
         self.nbytes = nbytes
         self.tasks = set()
         self.clients = set()
-        self.hits = 0
+        self.graphs = 0
+
+    @property
+    def hits(self) -> int:
+        """How often a client would have stored it again, had it not been there."""
+        return max(0, self.graphs - 1)
 
 
 class LifetimePlugin(SchedulerPlugin):
@@ -107,9 +116,14 @@ class LifetimePlugin(SchedulerPlugin):
     _refused: dict[ObjectId, int]
     #: The ids that workers gave themselves, by address.
     _workers: dict[str, str]
+    #: Results in stores that do not know who stored what, by worker's id.
+    _results: dict[str, set[ObjectId]]
     _closed: bool
-    # Not Dask's own thread, in which it unpacks graphs: a store may be slow.
-    _thread: ThreadPoolExecutor
+    #: What is in stores that outlive the cluster, by name of store.
+    _records: dict[str, Record]
+    #: By name of store, since one may be slow. One that hangs does not keep the process
+    #: from ending: Dask's executors have daemon threads.
+    _threads: dict[str, ThreadPoolExecutor]
 
     def __init__(self, version: str):
         self.version = version
@@ -126,13 +140,22 @@ class LifetimePlugin(SchedulerPlugin):
         self._refused = {}
         self._closed = False
         self._workers = {}
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="daskps-evict")
+        self._results = {}
+        self._records = {}
+        self._threads = {}
         for worker in scheduler.workers:
             self.add_worker(scheduler, worker)
         scheduler.handlers["daskps_open"] = self.open
         scheduler.handlers["daskps_usage"] = self.usage
-        scheduler.stream_handlers[HOLD] = self.hold
-        scheduler.stream_handlers[RELEASE] = self.release
+        scheduler.stream_handlers.update(self._handlers())
+
+    def _handlers(self) -> dict[str, Callable[..., None]]:
+        return {
+            STORED: self.stored,
+            HOLD: self.hold,
+            RELEASE: self.release,
+            RESULTS: self.results,
+        }
 
     # Stores
 
@@ -147,6 +170,12 @@ class LifetimePlugin(SchedulerPlugin):
                 store = self._stores[request]
             else:
                 self._stores[request] = store
+                self._threads[store.name] = ThreadPoolExecutor(
+                    1, thread_name_prefix="daskps-evict"
+                )
+                if request.config is not None:
+                    self._records[store.name] = Record(request.config)
+                    sweep_soon()
                 opened.add(store)
                 # The scheduler passes clients' wishes on to workers.
                 register_reader(store.name)
@@ -177,30 +206,41 @@ class LifetimePlugin(SchedulerPlugin):
         """With the cluster, everything in its stores goes."""
         for name in ("daskps_open", "daskps_usage"):
             self._scheduler.handlers.pop(name, None)
-        for name in (HOLD, RELEASE):
+        for name in self._handlers():
             self._scheduler.stream_handlers.pop(name, None)
         self._evictions += self._objects
         self._objects.clear()
-        await self._evict()
+        for results in self._results.values():
+            self._evictions += results
+        try:
+            await asyncio.wait_for(self._evict(), EVICT_AT_CLOSE)
+        except TimeoutError:
+            logger.error("Objects may stay in a store that does not answer")
         self._closed = True
-        self._thread.shutdown(wait=False)
+        for thread in self._threads.values():
+            thread.shutdown(wait=False)
+        for record in self._records.values():
+            record.close()
         for store in self._stores.values():
             opened.close(store.name)
         self._stores.clear()
 
     # Who needs what
 
-    def hold(self, client: str, objects: list[tuple[ObjectId, int]]) -> None:
-        """A client holds objects; a graph that uses them may follow."""
+    def stored(self, client: str, objects: list[tuple[ObjectId, int]]) -> None:
+        """A client has put objects where they do not bear its name."""
         held = self._by_client.setdefault(client, set())
         for id, nbytes in objects:
-            entry = self._objects.get(id)
-            if entry is None:
-                entry = self._objects[id] = _Object(nbytes)
-            else:
-                entry.hits += 1
+            entry = self._objects.setdefault(id, _Object(nbytes))
             entry.clients.add(client)
             held.add(id)
+            self._write_down(id)
+
+    def hold(self, client: str, objects: list[tuple[ObjectId, int]]) -> None:
+        """A client holds objects; a graph that uses them may follow."""
+        self.stored(client, objects)
+        for id, _ in objects:
+            self._objects[id].graphs += 1
         self._expected.setdefault(client, set()).update(id for id, _ in objects)
 
     def release(self, client: str, objects: Iterable[ObjectId]) -> None:
@@ -211,12 +251,25 @@ class LifetimePlugin(SchedulerPlugin):
             held.discard(id)
             expected.discard(id)
             entry = self._objects.get(id)
-            if entry is None:
-                # Stored, but never announced: something failed, or was interrupted.
-                self._evict_soon(id)
-            else:
+            if entry is not None:
                 entry.clients.discard(client)
                 self._evict_unneeded(id, entry)
+
+    def results(
+        self, worker: str, stored: list[ObjectId], dropped: list[ObjectId]
+    ) -> None:
+        """A worker has put results where they do not bear its name, or dropped some."""
+        results = self._results.setdefault(self._workers.get(worker, worker), set())
+        results.update(stored)
+        for id in stored:
+            self._write_down(id)
+        results.difference_update(dropped)
+        for id in dropped:
+            self._evict_soon(id)
+
+    def _write_down(self, id: ObjectId) -> None:
+        if id.store in self._records:
+            self._records[id.store].add(id.key)
 
     def update_graph(
         self, scheduler: Scheduler, *, client: str, tasks: list[Any], **kwargs: Any
@@ -287,14 +340,21 @@ class LifetimePlugin(SchedulerPlugin):
     def remove_worker(self, scheduler: Scheduler, worker: str, **kwargs: Any) -> None:
         # Later: references to its results may be on their way to a client. By its id,
         # since another worker may have its address by then.
-        creator = creator_name(self._workers.pop(worker, worker))
-        scheduler.loop.call_later(RESULTS_OF_DEAD_WORKERS, self._evict_orphans, creator)
+        id = self._workers.pop(worker, worker)
+        scheduler.loop.call_later(RESULTS_OF_DEAD_WORKERS, self._evict_results, id)
+
+    async def _evict_results(self, worker_id: str) -> None:
+        for id in self._results.pop(worker_id, ()):
+            self._evict_soon(id)
+        await self._evict_orphans(creator_name(worker_id))
 
     async def _evict_orphans(self, creator: str) -> None:
         for store in list(self._stores.values()):
             if hasattr(store.connector, "evict_orphans"):
                 keep = {id.key for id in self._objects if id.store == store.name}
-                await self._in_thread(store.connector.evict_orphans, creator, keep)
+                await self._in_thread_of(
+                    store.name, store.connector.evict_orphans, creator, keep
+                )
 
     def _forget(self, key: Any) -> None:
         for id in self._by_task.pop(key):
@@ -315,14 +375,25 @@ class LifetimePlugin(SchedulerPlugin):
 
     async def _evict(self) -> None:
         ids, self._evictions = self._evictions, []
-        if not ids or self._closed:
+        if self._closed:
             return
+        by_store: dict[str, list[ObjectId]] = {}
+        for id in ids:
+            by_store.setdefault(id.store, []).append(id)
+        await asyncio.gather(*(self._evict_from(*item) for item in by_store.items()))
+
+    async def _evict_from(self, store: str, ids: list[ObjectId]) -> None:
+        if store not in self._threads:
+            return  # not the cluster's
         # In a thread: freeing memory takes the kernel some 0.1 ms for each MiB.
-        refused = await self._in_thread(_evict_all, ids)
+        refused = await self._in_thread_of(store, _evict_all, ids)
+        record = self._records.get(store)
         for id in ids:
             attempts = self._refused.pop(id, 0) + 1
             if id in refused:
                 self._evict_again(id, attempts)
+            elif record is not None:
+                record.remove(id.key)
 
     def _evict_again(self, id: ObjectId, attempts: int) -> None:
         if attempts < EVICT_ATTEMPTS:
@@ -331,18 +402,17 @@ class LifetimePlugin(SchedulerPlugin):
         else:
             logger.error("Object %s stays in store %s", id.key, id.store)
 
-    async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+    async def _in_thread_of(
+        self, store: str, function: Callable[..., Any], *args: Any
+    ) -> Any:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, function, *args)
+        return await loop.run_in_executor(self._threads[store], function, *args)
 
 
 def _evict_all(ids: list[ObjectId]) -> set[ObjectId]:
-    """Evict objects; those that their store refuses to delete now."""
-    refused: set[ObjectId] = set()
-    refusing: set[str] = set()
-    for id in ids:
-        # A store that cannot be reached for one object is not asked for each of the rest.
-        if id.store in refusing or not evictions.evict_now(id.store, id.key):
-            refusing.add(id.store)
-            refused.add(id)
-    return refused
+    """Evict objects of one store; those that it refuses to delete now."""
+    for i, id in enumerate(ids):
+        # A store that cannot be reached for one object is not asked for the rest.
+        if not evictions.evict_now(id.store, id.key):
+            return set(ids[i:])
+    return set()

@@ -16,7 +16,7 @@ import numpy as np
 from distributed.protocol import pickle
 
 from daskps.pickling import dump
-from daskps.stores.segments import Frame
+from daskps.stores.frames import Frame
 
 
 class Serialized(NamedTuple):

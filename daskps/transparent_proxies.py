@@ -55,11 +55,8 @@ def register() -> None:
     # collection (dask.base.is_dask_collection). A proxy would pass the question on to its
     # object; these say no. A proxy of a future or a collection is not treated as one.
     Proxy.__dask_future__ = False
-    Proxy.__dask_graph__ = staticmethod(_no_graph)
-
-
-def _no_graph() -> None:
-    return None
+    # Not a function that returns None: Dask would go on and ask for the attribute `expr`.
+    Proxy.__dask_graph__ = None
 
 
 def _normalize(value: Any) -> Any:

@@ -1,10 +1,11 @@
-"""Large results by reference. Written on the worker, read on the client.
+"""Large results by reference. Written on the worker, read on clients and other workers.
 
 Dask asks the reader of a result which families of serialisation it can read, and the worker
 takes the first that accepts the object (``distributed.protocol.serialize``). Each store is
 such a family. A client for which a store is open asks for it first: the worker then puts a
 large result into the store and sends a reference, which the scheduler relays unopened.
-Others do not ask, and get results as ever.
+Others do not ask, and get results as ever. A second family is for workers on the same host,
+which ask each other for what their tasks depend on.
 
 The result stays in the worker's memory as it was. What was stored of it is evicted with it,
 so a result can be read any number of times, and costs one copy however often it is read.
@@ -16,24 +17,39 @@ from __future__ import annotations
 import pickle
 import threading
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dask.sizeof import sizeof
-from distributed.protocol.serialize import families, register_serialization_family
+from distributed.protocol.serialize import (
+    ToPickle,
+    families,
+    register_serialization_family,
+)
 
-from daskps.client_catalog import Cache, Catalog
+from daskps.client_catalog import Cache, Catalog, creator_name
 from daskps.client_values import Encoder
-from daskps.exceptions import StoreError
+from daskps.dask_private import gather_from_workers_with
+from daskps.exceptions import ObjectMissingError, StoreError
 from daskps.proxy_node import ObjectId, StoredValue
 from daskps.stores import evictions, opened
 
-#: What a client can read besides: Dask's own families.
+if TYPE_CHECKING:
+    from distributed import Worker
+
+#: To the scheduler: results that a worker has stored, and those that it has dropped.
+RESULTS = "daskps-results"
+#: What a reader can read besides: Dask's own families.
 PLAIN = ("dask", "pickle", "msgpack", "error")
 
 
 def family(store_name: str) -> str:
     """The family of a store."""
     return f"daskps:{store_name}"
+
+
+def dependency_family(store_name: str) -> str:
+    """The family of a store for what workers pass to each other."""
+    return f"daskps-dependency:{store_name}"
 
 
 def register_reader(store_name: str) -> None:
@@ -43,7 +59,7 @@ def register_reader(store_name: str) -> None:
         register_serialization_family(family(store_name), _decline, _load)
 
 
-def register_writer(store_name: str, threshold: int, creator: str) -> Writer:
+def register_writer(store_name: str, threshold: int, worker: Worker) -> Writer:
     """Let this process answer with references into a store.
 
     Parameters
@@ -52,13 +68,37 @@ def register_writer(store_name: str, threshold: int, creator: str) -> Writer:
         A store that is open in this process.
     threshold
         Bytes; smaller results travel as ever.
-    creator
-        Marks what is stored, so that it can be found if this process dies.
+    worker
+        Whose results they are. What is stored is marked with its name, so that it can be
+        found if this process dies.
     """
     evictions.start()
-    writer = Writer(store_name, threshold, creator)
+    writer = Writer(store_name, threshold, worker)
     register_serialization_family(family(store_name), writer.dump, _load)
+    register_serialization_family(dependency_family(store_name), writer.dump, _decline)
     return writer
+
+
+def read_dependencies(worker: Worker, store_name: str) -> None:
+    """Have other workers pass results to this one by reference.
+
+    To be called when every worker can write: one that does not know the family fails.
+    The sender keeps a result until it has arrived, so a reference that cannot be read is
+    this worker's own trouble: it asks for nothing more by reference. To Dask the
+    connection was lost; it fetches the result again, or has it computed again.
+    """
+
+    def load(header: dict[str, Any], frames: list[Any]) -> Any:
+        try:
+            return _load(header, frames)
+        except ObjectMissingError as e:
+            gather_from_workers_with(worker, None)
+            raise OSError(f"results are passed on without the store: {e}") from e
+
+    name = dependency_family(store_name)
+    dump, *_ = families[name]
+    register_serialization_family(name, dump, load)
+    gather_from_workers_with(worker, [name, *PLAIN])
 
 
 def _decline(value: Any) -> Any:
@@ -84,10 +124,11 @@ class Writer:
     Thread-safe: Dask serialises large messages in a thread of its own.
     """
 
-    def __init__(self, store_name: str, threshold: int, creator: str):
+    def __init__(self, store_name: str, threshold: int, worker: Worker):
         self._store_name = store_name
         self._threshold = threshold
-        self._creator = creator
+        self._creator = creator_name(worker.id)
+        self._keeper = _ResultKeeper(worker)
         self._lock = threading.Lock()
         self._catalog: Catalog | None = None
         self._closed = False
@@ -132,16 +173,41 @@ class Writer:
         store = opened.get(self._store_name)
         if store is None:
             raise NotImplementedError
-        self._catalog = Catalog(store, _ResultKeeper(), self._creator)
+        self._catalog = Catalog(store, self._keeper, self._creator)
         return self._catalog
 
 
 class _ResultKeeper:
-    """Evicts what was stored of a result as soon as the worker drops the result."""
+    """Has what was stored of a result evicted as soon as the worker drops the result.
+
+    In a store that does not know who stored what, nobody could find the results of a
+    worker that was killed. So the scheduler is told of these, and evicts them.
+    """
+
+    def __init__(self, worker: Worker):
+        self._worker = weakref.ref(worker)
+        #: What the scheduler was told of.
+        self._told: set[ObjectId] = set()
+
+    def stored(self, objects: list[tuple[ObjectId, int]]) -> None:
+        ids = [id for id, _ in objects]
+        self._told.update(ids)
+        self._tell(stored=ids, dropped=[])
 
     def hold(self, objects: list[tuple[ObjectId, int]]) -> None:
         pass
 
     def release(self, objects: list[ObjectId]) -> None:
+        dropped = [id for id in objects if id in self._told]
+        self._told.difference_update(dropped)
+        if dropped:
+            self._tell(stored=[], dropped=dropped)
         for id in objects:
-            evictions.evict_later(id.store, id.key)
+            if id not in dropped:
+                evictions.evict_later(id.store, id.key)
+
+    def _tell(self, **results: list[ObjectId]) -> None:
+        worker = self._worker()
+        if worker is not None:
+            message = {"op": RESULTS, **{k: ToPickle(v) for k, v in results.items()}}
+            worker.loop.add_callback(worker.batched_send, message)

@@ -8,18 +8,25 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from distributed.diagnostics.plugin import WorkerPlugin
 from proxystore.store.config import StoreConfig
 
-from daskps.client_catalog import creator_name
 from daskps.config import Settings
 from daskps.exceptions import ClusterError
 from daskps.stores import opened
 from daskps.stores.urls import StoreRequest
 from daskps.versions import check_version
-from daskps.worker_results import Writer, register_reader, register_writer
+from daskps.worker_results import (
+    Writer,
+    read_dependencies,
+    register_reader,
+    register_writer,
+)
 
 if TYPE_CHECKING:
     from distributed import Worker
 
     from daskps.client_session import Session
+
+# Share of a worker's memory limit that it may keep mapped to write results anew.
+MAPPED_SHARE = 1 / 16
 
 
 class WorkerStorePlugin(WorkerPlugin):
@@ -70,12 +77,16 @@ class WorkerStorePlugin(WorkerPlugin):
         register_reader(self.config.name)
         check_version(self.version, f"worker {worker.address}")
         try:
-            opened.acquire(self.config, self.settings.read_timeout)
+            store = opened.acquire(self.config, self.settings.read_timeout)
         except OSError as e:
             raise ClusterError(unreachable(f"Worker {worker.address}", e)) from e
+        limit = worker.memory_manager.memory_limit
+        if limit and hasattr(store.connector, "map_at_most"):
+            # What is mapped looks like memory of the worker, which watches that.
+            store.connector.map_at_most(int(limit * MAPPED_SHARE))
         self.latest[worker] = self
         self._writer = register_writer(
-            self.config.name, self.settings.threshold, creator_name(worker.id)
+            self.config.name, self.settings.threshold, worker
         )
 
     def transition(
@@ -90,6 +101,30 @@ class WorkerStorePlugin(WorkerPlugin):
         if self._writer is not None:
             self._writer.close()
         opened.release(self.config.name)
+
+
+class WorkerDependenciesPlugin(WorkerPlugin):
+    """Lets workers pass large results to each other through one store.
+
+    Registered once the store is open on every worker.
+
+    Parameters
+    ----------
+    store_name
+        A store in this host's memory, which is warm: otherwise a connection is as fast.
+    """
+
+    idempotent = True
+
+    name: str
+    store_name: str
+
+    def __init__(self, store_name: str):
+        self.name = f"daskps-dependencies-{store_name}"
+        self.store_name = store_name
+
+    def setup(self, worker: Worker) -> None:
+        read_dependencies(worker, self.store_name)
 
 
 def unreachable(who: str, error: Any) -> str:

@@ -158,6 +158,37 @@ def store_directories() -> set[str]:
     return {d for p in PLACES for d in glob.glob(os.path.join(p, "daskps*"))}
 
 
+def objects_in(cluster: ProcessCluster) -> list[str]:
+    """Files of objects in the cluster's stores; not the evicted ones that are kept."""
+    return [
+        path
+        for directory in cluster.directories
+        for path in glob.glob(os.path.join(directory, "*"))
+        if not os.path.basename(path).startswith(("free.", "owner.lock"))
+    ]
+
+
+def catch_storing(cluster: ProcessCluster, pid: int | None = None) -> bool:
+    """Wait until an object is being written; False if that was too late.
+
+    Stops the process that writes it, if that is given.
+    """
+
+    def storing() -> list[str]:
+        return [path for path in objects_in(cluster) if path.endswith(".part")]
+
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if storing():
+            if pid is None:
+                return True
+            os.kill(pid, signal.SIGSTOP)
+            time.sleep(0.05)
+            return bool(storing())
+        time.sleep(0.001)
+    return False
+
+
 def children() -> set[psutil.Process]:
     """Processes that this one started, and those that they started."""
     return {

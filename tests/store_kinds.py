@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dask
 from daos_pool import CONTAINER, daos_pool
 from proxystore.connectors.file import FileConnector
 from proxystore.connectors.local import LocalConnector
@@ -54,9 +56,11 @@ Maker = Callable[[Path], contextlib.AbstractContextManager[Kind]]
 
 @contextlib.contextmanager
 def shm(place: Path) -> Iterator[Kind]:
-    yield Kind(
-        "shm://", left=lambda: _objects(os.environ["DASK_DASKPS__SHM__DIRECTORY"])
-    )
+    # A directory of its own: clusters of other tests have theirs beside it.
+    parent = tempfile.mkdtemp(dir=os.environ["DASK_DASKPS__SHM__DIRECTORY"])
+    with dask.config.set({"daskps.shm.directory": parent}):
+        yield Kind("shm://", left=lambda: _objects(parent))
+    os.rmdir(parent)
 
 
 @contextlib.contextmanager

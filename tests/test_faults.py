@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import glob
 import os
 import signal
 import subprocess
@@ -15,6 +14,7 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import dask
 import dask.array as da
@@ -25,9 +25,11 @@ from conftest import released
 from distributed import Client, LocalCluster, wait
 from processes import (
     ProcessCluster,
+    catch_storing,
     children,
     eventually,
     live,
+    objects_in,
     store_directories,
 )
 
@@ -81,16 +83,6 @@ def nanny_client(nannies):
         assert eventually(lambda: not objects_in(nannies), 8), "files are left"
 
 
-def objects_in(cluster):
-    """Files of objects in the cluster's stores; not the evicted ones that are kept."""
-    return [
-        path
-        for directory in cluster.directories
-        for path in glob.glob(os.path.join(directory, "*"))
-        if not os.path.basename(path).startswith(("free.", "owner.lock"))
-    ]
-
-
 def kill_workers(client, *addresses):
     """Kill these workers; all, if none is given."""
     pids = client.run(os.getpid, workers=list(addresses) or None).values()
@@ -121,24 +113,18 @@ def mark_and_sum(x, path):
     return x.sum()
 
 
-def after(gate, x):
+def pause_and_sum(x, path):
+    """The sum; the first time, tells that it runs, and takes a while. Writes down each."""
+    if not os.path.exists(path):
+        with open(path, "w"):
+            time.sleep(1)
+    with open(path + ".sums", "a") as f:
+        f.write(f"{x.sum()}\n")
     return x.sum()
 
 
-def catch_storing(cluster, pid):
-    """Stop a process while it writes an object; False if that was too late."""
-
-    def storing():
-        return [path for path in objects_in(cluster) if path.endswith(".part")]
-
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        if storing():
-            os.kill(pid, signal.SIGSTOP)
-            time.sleep(0.05)
-            return bool(storing())
-        time.sleep(0.001)
-    return False
+def after(gate, x):
+    return x.sum()
 
 
 class TestAWorkerIsKilled:
@@ -278,6 +264,37 @@ class TestWorkersComeAndGo:
                 assert len({holder(client, future) for future in futures}) == 2
             del futures
             assert released(client)
+
+    @pytest.mark.slow
+    def test_a_task_runs_on_two_workers_at_once(self, tmp_path):
+        """The scheduler takes a worker for dead that has only been stopped."""
+        environment = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "2s"}
+        with (
+            ProcessCluster(workers=2, scheduler=environment) as cluster,
+            cluster.client() as client,
+            daskps.proxy_graph(),
+        ):
+            path = str(tmp_path / "runs")
+            pids = client.run(os.getpid)
+            future = client.submit(pause_and_sum, X, path)
+            assert eventually(lambda: os.path.exists(path), 20)
+            (first,) = [pids[a] for a, keys in client.processing().items() if keys]
+            os.kill(first, signal.SIGSTOP)
+            try:
+                assert future.result(timeout=60) == X.sum()
+                del future
+                # Written where what the other one still reads was, if anything could be.
+                for i in range(4):
+                    total = client.submit(np.sum, X + i, pure=False)
+                    assert total.result(timeout=60) == (X + i).sum()
+                    del total
+            finally:
+                os.kill(first, signal.SIGCONT)
+            sums = Path(path + ".sums")
+            assert eventually(lambda: len(sums.read_text().split()) == 2, 20)
+            assert set(sums.read_text().split()) == {str(X.sum())}
+            assert daskps.usage(client).objects
+        assert eventually(lambda: not running(first), 10)
 
     @pytest.mark.slow
     def test_adaptive_scaling_to_zero_and_back(self):

@@ -14,10 +14,11 @@ import time
 
 import dask
 import dask.array as da
+import dask.bag as db
 import numpy as np
 import pytest
-from distributed import Client, Variable, wait
-from processes import ProcessCluster, eventually, store_directories
+from distributed import Client, Queue, Variable, wait
+from processes import ProcessCluster, eventually, objects_in, store_directories
 
 import daskps
 from daskps.proxy_node import ObjectId, ProxyNode, StoredBytes, StoredValue
@@ -101,6 +102,97 @@ class TestAfterTheBlock:
             stored = set(files()) - before
             assert len(stored) >= 4
         assert eventually(lambda: not stored & set(files()), 2)
+
+
+class TestTheRule:
+    def test_an_object_is_gone_within_a_second(self, client):
+        """After the last task that needs it is forgotten: no clock is waited for."""
+        seconds = []
+        for i in range(3):  # a busy machine may hold up one, but not each
+            with dask.config.set({"daskps.cache-size": 0}), daskps.proxy_graph():
+                before = set(files())
+                future = client.submit(np.sum, X + i, pure=False)
+                assert future.result() == (X + i).sum()
+                assert set(files()) - before
+            time.sleep(0.1)
+            assert objects(client) == 1, "the future could be computed again"
+            future.release()
+            start = time.monotonic()
+            assert eventually(lambda before=before: not names(files()) - names(before))
+            seconds.append(time.monotonic() - start)
+        assert min(seconds) < 1
+
+    def test_tasks_are_those_of_the_final_graph(self, client):
+        """The scheduler fuses and renames what the client has sent."""
+        with daskps.proxy_graph():
+            # Partitions of bags are fused there; blocks of arrays are made to be fused here.
+            x = db.from_sequence([X + i for i in range(4)], npartitions=4).map(np.sum)
+            assert len(x.dask.to_dict()) == 8
+            y = x.persist()
+            wait(y)
+            needing, known = client.run_on_scheduler(tasks_that_need)
+        assert len(needing) == objects(client) == 4
+        assert needing <= known
+        assert needing.isdisjoint(x.dask.to_dict())
+        del y
+
+    def test_graphs_that_wait_for_a_busy_event_loop(self, client):
+        """What the first one lets go is not taken for what the others still have."""
+        with dask.config.set({"daskps.cache-size": 0}), daskps.proxy_graph():
+            for _ in range(3):
+                client.loop.add_callback(time.sleep, 0.2)
+                futures = [client.submit(np.sum, X + i, pure=False) for i in range(4)]
+                assert client.gather(futures) == [(X + i).sum() for i in range(4)]
+                del futures
+
+    def test_a_task_that_failed_is_retried_after_the_session(self, client, tmp_path):
+        flag = str(tmp_path / "flag")
+        with daskps.proxy_graph():
+            future = client.submit(fail_unless, X, flag)
+            assert isinstance(future.exception(), ValueError)
+        with open(flag, "w"):
+            future.retry()
+            assert future.result() == X.sum()
+        future.release()
+        assert eventually(lambda: objects(client) == 0, 2)
+
+    @pytest.mark.parametrize("kind", [Queue, Variable])
+    def test_what_only_a_queue_or_a_variable_holds(self, cluster, client, kind):
+        """The client that put it there is gone, and so is what the worker had of it."""
+        name = f"the-only-one-{kind.__name__}"
+        with cluster.client(set_as_default=False) as first:
+            with daskps.proxy_graph(client=first):
+                future = first.submit(np.add, X, 1, key=f"in-{name}")
+                wait(future)
+                holder = kind(name, client=first)
+                put = getattr(holder, "put", None) or holder.set
+                put(future)
+            del future
+        gc.collect()
+        time.sleep(0.2)
+        assert objects(client) == 1
+        future = kind(name, client=client).get()
+        np.testing.assert_array_equal(future.result(), X + 1)
+        if kind is Variable:
+            kind(name, client=client).delete()
+        future.release()
+        assert eventually(lambda: objects(client) == 0, 2)
+
+
+def names(paths):
+    """Of objects; evicted ones that are kept are none."""
+    return {p for p in paths if not os.path.basename(p).startswith("free.")}
+
+
+def tasks_that_need(dask_scheduler):
+    plugin = dask_scheduler.plugins["daskps"]
+    return set(plugin._by_task), set(dask_scheduler.tasks)
+
+
+def fail_unless(x, flag):
+    if not os.path.exists(flag):
+        raise ValueError("not yet")
+    return x.sum()
 
 
 class TestTheCache:
@@ -195,6 +287,19 @@ def explode(pid):
         raise RuntimeError("cannot be loaded")
 
 
+class InterruptsOnceStored:
+    """Interrupts whoever pickles it after something was stored."""
+
+    def __init__(self, data, cluster):
+        self.data = data
+        self.cluster = cluster
+
+    def __reduce__(self):
+        if objects_in(self.cluster):
+            raise KeyboardInterrupt
+        return np.copy, (self.data,)
+
+
 class TestRefusedGraphs:
     def test_a_graph_that_the_scheduler_cannot_unpickle(self, client):
         with daskps.proxy_graph():
@@ -216,6 +321,18 @@ class TestRefusedGraphs:
             client.submit(np.add, X, (i for i in range(3)))
         gc.collect()
         assert eventually(lambda: objects(client) == 0, 2)
+
+    def test_an_interrupt_between_two_values(self, cluster, client):
+        """As by Ctrl-C, when the first value is stored and the second is not."""
+        with daskps.proxy_graph():
+            with pytest.raises(KeyboardInterrupt):
+                client.submit(np.add, X, InterruptsOnceStored(X + 1, cluster))
+            assert len(objects_in(cluster)) == 1, "the session keeps it"
+            assert client.submit(np.sum, X).result() == X.sum()
+            assert len(objects_in(cluster)) == 1
+            with pytest.raises(KeyboardInterrupt):
+                client.submit(np.add, X + 2, InterruptsOnceStored(X + 1, cluster))
+        assert eventually(lambda: not objects_in(cluster), 3)
 
     def test_a_cancelled_future(self, client):
         with daskps.proxy_graph():
@@ -312,7 +429,7 @@ class TestTheEnd:
         code = """
             import sys, time
             import numpy as np
-            from distributed import Client, Variable, wait
+            from distributed import Client, Queue, Variable, wait
             import daskps
             with Client(sys.argv[1]) as client, daskps.proxy_graph():
                 future = client.submit(np.sum, np.ones(1 << 18))

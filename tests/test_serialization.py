@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from daskps.serialization import deserialize, from_bytes, serialize, to_bytes
-from daskps.stores.segments import contiguous_parts, frame_nbytes
+from daskps.stores.frames import contiguous_parts, frame_nbytes
 
 pytestmark = pytest.mark.core
 

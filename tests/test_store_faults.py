@@ -176,6 +176,55 @@ class TestDeleting:
             assert eventually(lambda: len(flaky.objects) == 1, 5)
             del future
 
+    def test_results_of_a_killed_worker(self, flaky):
+        """In a store that does not know who stored what."""
+        with (
+            ProcessCluster(workers=1) as cluster,
+            cluster.client() as client,
+            daskps.proxy_graph(flaky.connector),
+        ):
+            kept, dropped = client.map(np.add, [X, X], [1, 2])
+            np.testing.assert_array_equal(kept.result(), X + 1)
+            np.testing.assert_array_equal(dropped.result(), X + 2)
+            assert len(flaky.objects) == 3
+            del dropped
+            assert eventually(lambda: len(flaky.objects) == 2, 5)
+            cluster.workers[0].kill()
+            cluster.workers[0].wait()
+            # Some seconds after it died: a reference may be on its way to a client.
+            assert eventually(lambda: len(flaky.objects) == 1, 10)
+            cluster.add_worker()
+            np.testing.assert_array_equal(kept.result(timeout=30), X + 1)
+            del kept
+
+    def test_what_a_killed_client_stored_for_a_graph_that_never_came(
+        self, cluster, client, flaky
+    ):
+        code = """
+            import sys
+            import numpy as np
+            from distributed import Client
+            from flaky_store import FlakyConnector
+            import daskps
+            with Client(sys.argv[1]) as client:
+                with daskps.proxy_graph(FlakyConnector(sys.argv[2])):
+                    client.map(np.sum, [np.full(1 << 18, i, "f8") for i in range(40)])
+        """
+        flaky.does(put=0.2)
+        command = [sys.executable, "-c", textwrap.dedent(code)]
+        process = subprocess.Popen(
+            [*command, cluster.address, flaky.directory],
+            env={**os.environ, "PYTHONPATH": os.path.dirname(__file__)},
+        )
+        assert eventually(lambda: len(flaky.objects) > 4, 60)
+        assert daskps.usage(client).objects >= 1
+        process.kill()
+        process.wait()
+        # But the one that was being stored, of which nobody can know.
+        assert eventually(lambda: len(flaky.objects) <= 4, 10)
+        for path in flaky.objects:
+            os.unlink(path)
+
 
 class TestBehindOurBack:
     def test_emptied(self, cluster, client):

@@ -22,6 +22,7 @@ from proxystore.store import Store
 import daskps
 from daskps.stores import directory as directories
 from daskps.stores import opened, segments
+from daskps.stores.content import content_hash
 from daskps.stores.directory import OwnedDirectory, check_private, sweep
 from daskps.stores.segments import SegmentConnector, SegmentKey
 
@@ -237,9 +238,9 @@ class TestOrphans:
     def test_what_is_being_written_stays(self, connector, monkeypatch):
         write_all = segments._write_all
 
-        def sweep_meanwhile(fd, data):
+        def sweep_meanwhile(*args):
             connector.evict_orphans("me", set())
-            write_all(fd, data)
+            write_all(*args)
 
         monkeypatch.setattr(segments, "_write_all", sweep_meanwhile)
         key = connector.put_frames([b"first", b"second"], "me")
@@ -316,6 +317,68 @@ class TestNoRoom:
         assert bytes(connector.get(connector.put(b"small"))) == b"small"
 
 
+class TestWarmSegments:
+    """Evicted segments are written anew, through a mapping from the second time on."""
+
+    @pytest.fixture
+    def connector(self):
+        with daskps.open_store("shm://") as store:
+            yield store.connector
+
+    def test_each_put_is_what_is_read(self, connector):
+        for i in range(6):
+            data = np.random.default_rng(i).bytes(2 * MIB - 4000 * i)
+            key, digest = connector.put_hashed([data[:1000], data[1000:]])
+            assert digest == content_hash([data])
+            assert bytes(connector.get(key)) == data
+            connector.evict(key)
+            assert len(files(connector)) == 1, "the segment is kept"
+
+    def test_what_a_reader_has_is_not_written(self, connector):
+        held = []
+        for i in range(4):
+            key = connector.put(bytes([i]) * MIB)
+            held.append(connector.get(key))
+            connector.evict(key)
+        assert [bytes(h[:1]) for h in held] == [bytes([i]) for i in range(4)]
+        assert all(bytes(h) == bytes(h[:1]) * MIB for h in held)
+
+    def test_what_another_process_has_taken_or_deleted_is_left_alone(self, connector):
+        other = SegmentConnector.from_config(connector.config())
+        key = connector.put(b"a" * MIB)
+        connector.evict(key)
+        key = connector.put(b"b" * MIB)
+        connector.evict(key)  # mapped by this connector now
+        theirs = other.put(b"c" * MIB)
+        mine = connector.put(b"d" * MIB)
+        assert bytes(other.get(theirs)) == b"c" * MIB
+        assert bytes(other.get(mine)) == b"d" * MIB
+        connector.evict(mine)
+        other._warm.clear()  # as if there were no room
+        again = connector.put(b"e" * MIB)
+        assert bytes(other.get(again)) == b"e" * MIB
+        assert bytes(other.get(theirs)) == b"c" * MIB
+
+    def test_a_strided_array(self, connector):
+        array = np.arange(MIB).reshape(1024, -1)[:, ::2]
+        for _ in range(3):
+            key = connector.put_frames([b"head", array])
+            assert bytes(connector.get(key)) == b"head" + array.tobytes()
+            connector.evict(key)
+
+    def test_a_limited_amount_is_kept_mapped(self, connector):
+        def mapped():
+            with open("/proc/self/maps") as maps:
+                return sum(connector.directories[0] in line for line in maps)
+
+        connector.map_at_most(3 * MIB)
+        for _ in range(3):
+            keys = [connector.put(bytes(MIB)) for _ in range(5)]
+            for key in keys:
+                connector.evict(key)
+        assert mapped() == 3
+
+
 class TestPrivacy:
     def test_a_symbolic_link_is_refused(self, tmp_path):
         real = tmp_path / "real"
@@ -361,6 +424,7 @@ class TestPrivacy:
 
 HOLDER = """
 import os, sys, time
+from daskps.stores.content import content_hash
 from daskps.stores.directory import OwnedDirectory
 owned = OwnedDirectory(sys.argv[1])
 open(os.path.join(owned.path, "object"), "w").close()

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import functools
+import itertools
 import os
 import subprocess
 import sys
 
 import dask
 import dask.array as da
+import dask.bag as db
+import dask.dataframe as dd
 import dask.graph_manipulation
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 from distributed import (
@@ -30,6 +35,7 @@ from proxystore.connectors.file import FileConnector
 from proxystore.proxy import Proxy, is_resolved
 from proxystore.store import Store
 from proxystore.store.executor import StoreExecutor
+from proxystore.store.utils import get_key
 
 import daskps
 
@@ -137,6 +143,52 @@ def test_instances_that_pickle_in_their_own_way(client):
     assert graph_nbytes(messages) < MIB
 
 
+class _Draws:
+    """An iterator of one's own, over data that it keeps."""
+
+    def __init__(self, data):
+        self.data = data
+        self.generator = np.random.default_rng(0)
+
+    def __iter__(self):
+        for _ in range(2):
+            yield self.data * self.generator.random()
+
+
+SOURCES = {
+    "list iterator": lambda x: iter([x, x]),
+    "map": lambda x: map(np.negative, [x, x]),
+    "zip": lambda x: zip([x, x], [1, 2], strict=False),
+    "chain": lambda x: itertools.chain([x], [x]),
+    "islice": lambda x: itertools.islice(iter([x, x]), 2),
+    "of one's own": _Draws,
+}
+
+
+def consumed(source):
+    return [np.asarray(item[0] if type(item) is tuple else item) for item in source]
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_what_iterators_read_from(client, kind):
+    """A generator itself cannot be pickled; what it is made from, or like, can be."""
+    data = array()
+    with daskps.proxy_graph(), messages_sent(client) as messages:
+        result = client.submit(consumed, SOURCES[kind](data), pure=False).result()
+        assert daskps.usage(client).objects
+    expected = consumed(SOURCES[kind](data))
+    np.testing.assert_array_equal(np.stack(result), np.stack(expected))
+    assert graph_nbytes(messages) < MIB
+
+
+def test_a_generator_of_items_of_a_bag(client):
+    data = [array(i) for i in range(4)]
+    bag = db.from_sequence((x for x in data), npartitions=2)
+    with daskps.proxy_graph(), messages_sent(client) as messages:
+        assert bag.map(total).compute() == [x.sum() for x in data]
+    assert graph_nbytes(messages) < MIB
+
+
 def test_a_scikit_learn_model(client):
     ensemble = pytest.importorskip("sklearn.ensemble")
     x = array().reshape(-1, 8)[:2000]
@@ -180,6 +232,10 @@ def test_executor(client):
     with daskps.proxy_graph(), client.get_executor() as executor:
         assert executor.submit(total, data).result() == data.sum()
         assert list(executor.map(total, [data, data])) == [data.sum()] * 2
+        futures = [executor.submit(total, data, i) for i in range(3)]
+        done, not_done = concurrent.futures.wait(futures, timeout=30)
+        assert [future.result() for future in done] == [data.sum()] * 3
+        assert not not_done
 
 
 def test_futures_in_variables_and_queues_and_published(client, other_client):
@@ -205,6 +261,84 @@ def test_futures_in_variables_and_queues_and_published(client, other_client):
     Queue("q", client=client).close()
 
 
+def test_a_published_collection_outlives_its_client(cluster, client):
+    """Its blocks are needed for as long as it is published, whoever made it."""
+    data = array()
+    with cluster.client(set_as_default=False) as first:
+        x = da.from_array(data, chunks=1 << 16)
+        with daskps.proxy_graph(client=first):
+            first.publish_dataset(x=first.persist(x))
+        del x
+    np.testing.assert_array_equal(client.get_dataset("x").compute(), data)
+    client.unpublish_dataset("x")
+
+
+def test_a_future_of_one_client_in_a_graph_of_another(client, other_client):
+    data = array()
+    with daskps.proxy_graph():
+        future = client.submit(np.negative, data)
+        wait(future)  # else the scheduler does not know the key yet
+        shared = Future(future.key, other_client)
+        assert other_client.submit(total, shared, data).result() == -data.sum()
+        del future
+        np.testing.assert_array_equal(shared.result(), -data)
+
+
+def test_names_that_are_bound_again(client):
+    """The same key, or name, for other data, once the earlier is released."""
+    first, second = array(), array(1)
+    with daskps.proxy_graph():
+        for data in first, second:
+            future = client.submit(total, data, key="bound-again")
+            assert future.result() == data.sum()
+            (future,) = client.scatter({"scattered-again": data}).values()
+            assert client.submit(total, future, pure=False).result() == data.sum()
+            variable = Variable("again", client=client)
+            variable.set(client.submit(np.negative, data))
+            np.testing.assert_array_equal(variable.get().result(), -data)
+            x = da.from_array(data, chunks=1 << 16, name="x-again").persist()
+            np.testing.assert_array_equal((x + 1).compute(), data + 1)
+            for published in x.sum(), x.max():
+                client.publish_dataset(published, name="published-again", override=True)
+            assert client.get_dataset("published-again").compute() == data.max()
+            client.unpublish_dataset("published-again")
+            variable.delete()
+            del future, x, published
+            assert eventually(lambda: not client.run_on_scheduler(tasks_named_again))
+
+
+def tasks_named_again(dask_scheduler):
+    return [key for key in dask_scheduler.tasks if "again" in str(key)]
+
+
+def test_a_collection_that_takes_the_place_of_itself(client):
+    data = array()
+    x = da.from_array(data, chunks=1 << 16)
+    with daskps.proxy_graph():
+        for _ in range(3):
+            x = (x + 1).persist()
+        np.testing.assert_array_equal(x.compute(), data + 3)
+
+
+def test_retry_and_cancel(client):
+    data = array()
+    with daskps.proxy_graph():
+        flag = Variable("fails", client=client)
+        flag.set(True)
+        future = client.submit(fails_at_first, data)
+        assert isinstance(future.exception(), ZeroDivisionError)
+        flag.set(False)
+        future.retry()
+        assert future.result() == data.sum()
+        other = client.submit(total, data, pure=False)
+        other.cancel()
+        flag.delete()
+
+
+def fails_at_first(x):
+    return float(x.sum()) if not Variable("fails").get() else 1 / 0
+
+
 def test_as_completed_and_fire_and_forget(client):
     data = [array(i) for i in range(3)]
     with daskps.proxy_graph():
@@ -222,11 +356,17 @@ def set_flag(x):
     Variable("done").set(float(x.sum()))
 
 
-def test_optimize_persist_and_visualize(client, tmp_path):
+def test_drawing_a_graph(client):
     pytest.importorskip("graphviz", reason="only needed to draw")
+    from dask.dot import to_graphviz
+
     x = da.from_array(array(), chunks=1 << 16) + 1
+    plain = to_graphviz(x.dask).source
     with daskps.proxy_graph():
-        x.visualize(filename=str(tmp_path / "x.dot"), format="dot")
+        assert to_graphviz(x.dask).source == plain
+        proxied = daskps.optimize(x.dask, [])
+        assert proxied is not x.dask
+        assert to_graphviz(proxied).source == plain
 
 
 def test_optimized_collections(client):
@@ -243,6 +383,20 @@ def test_graph_manipulation(client):
     with daskps.proxy_graph():
         np.testing.assert_array_equal(y.compute(), data + 1)
         np.testing.assert_array_equal(dask.graph_manipulation.clone(x).compute(), data)
+        z = dask.graph_manipulation.wait_on(x)
+        np.testing.assert_array_equal(z.compute(), data)
+        assert dask.graph_manipulation.checkpoint(x).compute() is None
+
+
+def test_pure_delayed_values(client):
+    data = array()
+    pure = [dask.delayed(total, pure=True)(data) for _ in range(2)]
+    assert pure[0].key == pure[1].key
+    with daskps.proxy_graph():
+        future = client.compute(pure[0])
+        assert future.key == pure[0].key
+        assert dask.compute(*pure) == (data.sum(), data.sum())
+        assert daskps.usage(client).objects == 1
 
 
 class Counter:
@@ -376,6 +530,16 @@ with Client({client.scheduler.address!r}) as client:
     subprocess.run(command, check=True, timeout=60, env={**os.environ, **environment})
 
 
+def test_preload_in_the_configuration(cluster, client):
+    with (
+        dask.config.set({"distributed.client.preload": ["daskps.preload"]}),
+        cluster.client(set_as_default=False) as preloaded,
+        messages_sent(preloaded) as messages,
+    ):
+        assert preloaded.submit(total, array()).result() == array().sum()
+    assert graph_nbytes(messages) < MIB
+
+
 # Proxies made by hand
 
 
@@ -396,6 +560,91 @@ def test_a_proxy_made_by_hand_arrives_as_one(client):
         assert dask.sizeof.sizeof(proxy) < 1000
         assert not is_resolved(proxy), "nobody had to read it here"
         assert daskps.usage(client).objects == 1
+
+
+def add_first(block, proxy):
+    assert type(proxy) is Proxy
+    return block + float(proxy[0])
+
+
+def by_delayed(proxy):
+    return da.from_delayed(dask.delayed(np.negative)(proxy), (len(array()),), "f8")
+
+
+ONES = pd.DataFrame({"a": np.ones(4)})
+
+PROXY_IN = {
+    "submit": lambda c, p: c.submit(kind_and_sum, p, pure=False).result()[2],
+    "map": lambda c, p: c.gather(c.map(kind_and_sum, [p], pure=False))[0][2],
+    "delayed": lambda c, p: dask.delayed(kind_and_sum)(p).compute()[2],
+    "delayed in a list": lambda c, p: dask.delayed(len)([p]).compute(),
+    "delayed value": lambda c, p: c.compute(
+        dask.delayed(kind_and_sum)(dask.delayed(p, name="by-hand"))
+    ).result()[2],
+    "from_delayed": lambda c, p: by_delayed(p).sum().compute(),
+    "map_blocks": lambda c, p: (
+        da.ones(4, chunks=2)
+        .map_blocks(add_first, p, dtype="f8", meta=np.ones(1))
+        .compute()[0]
+    ),
+    "map_partitions": lambda c, p: (
+        dd.from_pandas(ONES, npartitions=2)
+        .map_partitions(add_first, proxy=p, meta=ONES)
+        .a.sum()
+        .compute()
+    ),
+    "bag": lambda c, p: (
+        db.from_sequence([p]).map(kind_and_sum).compute(scheduler=c.get)[0][2]
+    ),
+    "scatter": lambda c, p: c.submit(
+        kind_and_sum, c.scatter(p, hash=False), pure=False
+    ).result()[2],
+    "scatter in a list": lambda c, p: c.submit(
+        kind_and_sum, *c.scatter([p], hash=False), pure=False
+    ).result()[2],
+}
+
+
+@pytest.mark.parametrize("way", PROXY_IN)
+def test_dask_does_not_read_a_proxy(client, way):
+    data = array()
+    expected = {
+        "delayed in a list": 1,
+        "from_delayed": -data.sum(),
+        "map_blocks": 1 + data[0],
+        "map_partitions": 4 * (1 + data[0]),
+    }
+    with daskps.proxy_graph():
+        proxy = daskps.proxy(data)
+        result = PROXY_IN[way](client, proxy)
+        assert result == pytest.approx(expected.get(way, data.sum()))
+        assert not is_resolved(proxy)
+
+
+def test_the_scheduler_does_not_read_a_proxy(client, tmp_path):
+    """Of an object that is gone: whoever reads it, fails."""
+    with Store("gone", FileConnector(str(tmp_path)), register=True) as store:
+        proxies = [daskps.proxy(array(i), store) for i in range(2)]
+        for proxy in proxies:
+            store.evict(get_key(proxy))
+        with daskps.proxy_graph():
+            for proxy in proxies:
+                assert client.submit(kind, proxy).result() == "Proxy"
+                assert dask.delayed(kind)(proxy).compute() == "Proxy"
+                assert client.gather(client.map(kind, [proxy] * 2)) == ["Proxy"] * 2
+
+
+def kind(x):
+    return type(x).__name__
+
+
+def test_an_array_of_a_proxy(client):
+    """Dask asks for its shape, on the client; the blocks are read from the store."""
+    data = array()
+    with daskps.proxy_graph(), messages_sent(client) as messages:
+        x = da.from_array(daskps.proxy(data), chunks=1 << 16)
+        np.testing.assert_array_equal((x + 1).compute(), data + 1)
+    assert graph_nbytes(messages) < MIB
 
 
 def test_a_proxy_keeps_its_object_until_it_is_gone(client):
@@ -428,11 +677,16 @@ def negative(x):
     return -np.asarray(x)
 
 
+def first_of(items):
+    return items[0]
+
+
 @pytest.mark.parametrize("ours", [False, True])
 def test_store_executor(cluster, client, tmp_path, ours):
     made = daskps.Client(cluster.address) if ours else cluster.client()
     with (
-        Store("executor", FileConnector(str(tmp_path)), register=True) as store,
+        # Of a name of its own: workers keep stores open, by name.
+        Store(tmp_path.name, FileConnector(str(tmp_path)), register=True) as store,
         made as inner,
     ):
         # ownership=True, ProxyStore's default, fails with current Dask: the worker
@@ -440,9 +694,18 @@ def test_store_executor(cluster, client, tmp_path, ours):
         executor = StoreExecutor(
             inner, store, should_proxy=is_large, ownership=False, close_store=False
         )
-        result = executor.submit(negative, array()).result()
-        assert type(result) is Proxy
-        np.testing.assert_array_equal(np.asarray(result), -array())
+        with daskps.proxy_graph(client=inner):
+            future = executor.submit(negative, array())
+            for _ in range(2):
+                result = future.result()
+                assert type(result) is Proxy
+                np.testing.assert_array_equal(np.asarray(result), -array())
+            # What the executor leaves alone travels by reference.
+            pair = executor.submit(first_of, [array()]).result()
+            np.testing.assert_array_equal(np.asarray(pair), array())
+            several = executor.map(negative, [array(1), array(2)])
+            for seed, result in enumerate(several, start=1):
+                np.testing.assert_array_equal(np.asarray(result), -array(seed))
 
 
 # Memory

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from tlz import partition_all
+from toolz import partition_all
 
 from daskps.stores.daos_dictionary import Dictionary
 from daskps.stores.segments import Frame, contiguous_parts

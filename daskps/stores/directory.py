@@ -8,6 +8,7 @@ that share the directory.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -16,6 +17,7 @@ import shutil
 import stat
 import time
 import weakref
+from collections.abc import Iterator
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +36,8 @@ class OwnedDirectory:
     ----------
     parent
         Where to make it. The name is unguessable; only this user can enter (0700).
+    prefix
+        What its name begins with: says who may delete it when its owner is dead.
 
     Attributes
     ----------
@@ -49,7 +53,7 @@ class OwnedDirectory:
     path: str
     _remove: weakref.finalize
 
-    def __init__(self, parent: str):
+    def __init__(self, parent: str, prefix: str = PREFIX):
         token = secrets.token_urlsafe(12)
         new = os.path.join(parent, NEW_PREFIX + token)
         # mkdir fails on whatever is there already, a symbolic link included.
@@ -57,7 +61,7 @@ class OwnedDirectory:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         lock = os.open(os.path.join(new, LOCK), flags, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
-        self.path = os.path.join(parent, PREFIX + token)
+        self.path = os.path.join(parent, prefix + token)
         os.rename(new, self.path)
         self._remove = weakref.finalize(self, _remove, self.path, lock, os.getpid())
 
@@ -65,18 +69,23 @@ class OwnedDirectory:
         """Delete the directory and all in it. Again: does nothing."""
         self._remove()
 
+    def leave(self) -> None:
+        """Do not delete it, but leave it to who finds it when this process has ended."""
+        self._remove.detach()
+
 
 def _remove(path: str, lock: int, owner: int) -> None:
     if os.getpid() != owner:
         return
-    _delete(path)
+    delete(path)
     os.close(lock)
 
 
-def _delete(path: str) -> None:
+def delete(path: str) -> None:
+    """Delete a directory and all in it. Not there: does nothing."""
     # Under another name first, so that nobody can add a file meanwhile.
     parent, name = os.path.split(path)
-    gone = os.path.join(parent, NEW_PREFIX + name.removeprefix(PREFIX))
+    gone = os.path.join(parent, f"{NEW_PREFIX}{name}")
     try:
         os.rename(path, gone)
     except FileNotFoundError:
@@ -124,28 +133,43 @@ def sweep(parent: str, *, dry_run: bool = False) -> list[str]:
         The directories.
     """
     swept = []
-    try:
-        entries = list(os.scandir(parent))
-    except FileNotFoundError:
-        return []
-    for entry in entries:
-        try:
-            if _is_dead(entry.name, entry.path):
-                swept.append(entry.path)
-                if not dry_run:
-                    logger.info("Removing %s, left by a dead process", entry.path)
-                    _delete(entry.path)
-        except (FileNotFoundError, PermissionError):
-            continue  # gone meanwhile, or not ours
+    for path in (*dead_directories(parent), *_unfinished(parent)):
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            if not dry_run:
+                logger.info("Removing %s, left by a dead process", path)
+                delete(path)
+            swept.append(path)
     return swept
 
 
-def _is_dead(name: str, path: str) -> bool:
-    if name.startswith(NEW_PREFIX):
-        check_private(path)
-        return time.time() - os.lstat(path).st_mtime > NEW_GRACE
-    if not name.startswith(PREFIX):
-        return False
+def dead_directories(parent: str, prefix: str = PREFIX) -> Iterator[str]:
+    """The directories of this user whose names begin so and whose owners are dead."""
+    for name in _names(parent, prefix):
+        with contextlib.suppress(
+            FileNotFoundError, PermissionError
+        ):  # gone, or not ours
+            path = os.path.join(parent, name)
+            if _is_dead(path):
+                yield path
+
+
+def _unfinished(parent: str) -> Iterator[str]:
+    for name in _names(parent, NEW_PREFIX):
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            path = os.path.join(parent, name)
+            check_private(path)
+            if time.time() - os.lstat(path).st_mtime > NEW_GRACE:
+                yield path
+
+
+def _names(parent: str, prefix: str) -> list[str]:
+    try:
+        return [name for name in os.listdir(parent) if name.startswith(prefix)]
+    except FileNotFoundError:
+        return []
+
+
+def _is_dead(path: str) -> bool:
     check_private(path)
     # Without a lock file it is not ours, whatever its name: that raises FileNotFoundError.
     fd = os.open(os.path.join(path, LOCK), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from dask.utils import format_bytes
 
+from daskps.stores.frames import Frame, contiguous_parts, frame_nbytes
 from daskps.stores.redis_server import RedisAddress, RedisServer
 from daskps.stores.redis_wire import read_value, set_command
-from daskps.stores.segments import Frame, contiguous_parts, frame_nbytes
 
 logger = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from blake3 import blake3
 from proxystore.store.config import ConnectorConfig, StoreConfig
 from proxystore.utils.imports import get_object_path
 
+from daskps.stores.frames import Frame, contiguous_parts, frame_nbytes
 from daskps.stores.secret import Secret, new_key
-from daskps.stores.segments import Frame, contiguous_parts, frame_nbytes
 
 SEAL_NBYTES = 16
 

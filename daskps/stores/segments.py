@@ -2,13 +2,9 @@
 
 Each object is one file, a *segment*. It is written under a temporary name and then renamed,
 so nobody sees half of one. Readers map it privately (:mod:`daskps.stores.mapping`): they
-copy nothing, may write, and keep what they mapped even after the segment is evicted.
-
-In shared memory most of the time of a put goes into allocating pages. Evicted segments are
-therefore kept, up to a limit, and written anew. That is safe only when nobody maps one any
-more. A reader takes a shared ``flock`` before it maps; the lock belongs to the open file,
-which the mapping keeps open after its descriptor is closed, so the kernel releases the lock
-with the last mapping, even after ``kill -9``. A writer needs the exclusive lock.
+copy nothing, may write, and keep what they mapped even after the segment is evicted. Evicted
+segments in shared memory are written anew (:mod:`daskps.stores.warm`), which is why readers
+lock what they map.
 """
 
 from __future__ import annotations
@@ -20,30 +16,24 @@ import os
 import secrets
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from dask.utils import format_bytes
 
 from daskps.exceptions import StoreFullError
+from daskps.stores.content import Write, write_hashed
 from daskps.stores.directory import OwnedDirectory, check_private, sweep
+from daskps.stores.frames import Frame, contiguous_parts, frame_nbytes
+from daskps.stores.locks import is_at, try_lock
 from daskps.stores.mapping import map_private
+from daskps.stores.warm import WarmSegment, WarmSegments, delete
 
-Frame: TypeAlias = "bytes | bytearray | memoryview | np.ndarray"
-
-# Evicted segments that are kept. Names of objects have a dot too, but not this beginning.
-FREE = "free."
-# Smaller ones are not worth keeping, nor are so many that looking for one takes long.
-KEEP_AT_LEAST = 1 << 20
-KEEP_AT_MOST = 128
 # A writer that came too late for an evicted segment holds the lock of what became of it
 # for a moment. For how long (seconds) a reader tries to lock an object that is there.
 LOCK_PATIENCE = 5.0
-
-# Large enough that the cost of a call does not matter, small enough that a slab of a
-# non-contiguous array stays in the processor's cache between its two copies.
-SLAB = 1 << 20
 
 
 class SegmentKey(NamedTuple):
@@ -89,6 +79,7 @@ class SegmentConnector:
     reserve: int
     keep: int
     _owned: Sequence[OwnedDirectory]
+    _warm: WarmSegments
     _warned: bool
 
     def __init__(
@@ -104,6 +95,7 @@ class SegmentConnector:
         self.reserve = reserve
         self.keep = keep
         self._owned = owned
+        self._warm = WarmSegments(self.directories[0], keep)
         self._warned = False
 
     def __repr__(self) -> str:
@@ -126,6 +118,10 @@ class SegmentConnector:
             "reserve": self.reserve,
             "keep": self.keep,
         }
+
+    def map_at_most(self, nbytes: int) -> None:
+        """Limit the segments that this process keeps mapped, to write them anew."""
+        self._warm.map_at_most = min(self._warm.map_at_most, nbytes)
 
     def capacity(self) -> int:
         """Bytes that the first directory's file system can hold at most."""
@@ -164,12 +160,28 @@ class SegmentConnector:
         OSError
             If the file system fails in another way.
         """
+        return self._put(frames, creator, hashed=False)[0]
+
+    def put_hashed(
+        self, frames: Sequence[Frame], creator: str = ""
+    ) -> tuple[SegmentKey, bytes]:
+        """As :meth:`put_frames`, and the content's hash, computed on the way.
+
+        The hash is that of :func:`daskps.stores.content.content_hash`.
+        """
+        return self._put(frames, creator, hashed=True)
+
+    def _put(
+        self, frames: Sequence[Frame], creator: str, hashed: bool
+    ) -> tuple[SegmentKey, bytes]:
         nbytes = sum(map(frame_nbytes, frames))
-        key = SegmentKey(f"{creator}.{secrets.token_urlsafe(16)}", nbytes, 0)
+        token = secrets.token_urlsafe(16)
+        key = SegmentKey(f"{creator}.{token}", nbytes, 0)
         for place in range(len(self.directories)):
             key = key._replace(place=place)
-            if self._put_at(key, frames):
-                return key
+            digest = self._put_at(key, token, frames, hashed)
+            if digest is not None:
+                return key, digest
             self._warn_once(key)
         raise StoreFullError(
             f"No room for an object of {format_bytes(nbytes)} in "
@@ -212,12 +224,15 @@ class SegmentConnector:
 
     def evict(self, key: SegmentKey) -> None:
         """Delete the object. Not there: does nothing."""
+        path = self._path(key)
         with contextlib.suppress(FileNotFoundError):
-            if key.place == 0 and KEEP_AT_LEAST <= key.nbytes <= self._can_keep():
-                free = f"{FREE}{key.nbytes}.{secrets.token_urlsafe(8)}"
-                os.rename(self._path(key), os.path.join(self.directories[0], free))
+            if key.place == 0 and self.keep:
+                token = key.name.partition(".")[2]
+                if not self._warm.add(path, token, key.nbytes):
+                    delete(path)
             else:
-                os.unlink(self._path(key))
+                # No reader holds a lock there, so the file must not be cut short.
+                os.unlink(path)
 
     def evict_orphans(self, creator: str, keep: set[SegmentKey]) -> None:
         """Delete what a process stored, or was storing, except what is needed.
@@ -243,62 +258,31 @@ class SegmentConnector:
     def _path(self, key: SegmentKey) -> str:
         return os.path.join(self.directories[key.place], key.name)
 
-    def _put_at(self, key: SegmentKey, frames: Sequence[Frame]) -> bool:
-        """Write an object to its place, if there is room."""
+    def _put_at(
+        self, key: SegmentKey, token: str, frames: Sequence[Frame], hashed: bool
+    ) -> bytes | None:
+        """Write an object to its place; None if there is no room."""
         path = self._path(key)
-        fd = self._reuse(key, path + ".part") if key.place == 0 else None
-        if fd is None:
+        segment = None
+        if key.place == 0:
+            segment = self._warm.take(key.nbytes, path + ".part", token)
+        if segment is None:
             if not self._has_room(key):
-                return False
-            fd = _create(path + ".part")
-        return _write(fd, path, frames)
+                return None
+            segment = WarmSegment(_create(path + ".part"), None)
+        return _write(segment, path, frames, hashed)
 
     def _has_room(self, key: SegmentKey) -> bool:
         if key.place == len(self.directories) - 1:
             return True  # nowhere else to go: let the file system decide
         if self._room(key.place) >= key.nbytes:
             return True
-        for entry in self._free():
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(entry.path)
+        self._warm.clear()
         return self._room(key.place) >= key.nbytes
 
     def _room(self, place: int) -> int:
         room = os.statvfs(self.directories[place])
         return room.f_bavail * room.f_frsize - self.reserve
-
-    # Evicted segments
-
-    def _free(self) -> list[os.DirEntry[str]]:
-        if not self.keep:
-            return []
-        with os.scandir(self.directories[0]) as entries:
-            return [entry for entry in entries if entry.name.startswith(FREE)]
-
-    def _can_keep(self) -> int:
-        if not self.keep:
-            return 0
-        free = self._free()
-        if len(free) >= KEEP_AT_MOST:
-            return 0
-        return self.keep - sum(_free_nbytes(entry.name) for entry in free)
-
-    def _reuse(self, key: SegmentKey, path: str) -> int | None:
-        """Open an evicted segment that nobody maps, under another name."""
-        if key.nbytes < KEEP_AT_LEAST:
-            return None
-        fits = (key.nbytes, 2 * key.nbytes)
-        free = [e for e in self._free() if fits[0] <= _free_nbytes(e.name) <= fits[1]]
-        for entry in sorted(free, key=lambda entry: _free_nbytes(entry.name)):
-            try:
-                fd = os.open(entry.path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            except FileNotFoundError:
-                continue  # somebody else was faster
-            if _claim(fd, entry.path, path):
-                os.ftruncate(fd, key.nbytes)
-                return fd
-            os.close(fd)
-        return None
 
     def _warn_once(self, key: SegmentKey) -> None:
         if self._warned or key.place == len(self.directories) - 1:
@@ -320,7 +304,7 @@ def _create(path: str) -> int:
     while True:
         fd = os.open(path, flags, 0o600)
         # Another process may have taken it, not locked yet, for a dead one's.
-        if _try_lock(fd, fcntl.LOCK_EX) and _is_at(fd, path):
+        if try_lock(fd, fcntl.LOCK_EX) and is_at(fd, path):
             return fd
         os.close(fd)
 
@@ -330,105 +314,71 @@ def _unlink_unless_written(path: str) -> None:
         fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             # Readers' locks do not matter: they keep what they have mapped.
-            if not path.endswith(".part") or _try_lock(fd, fcntl.LOCK_EX):
+            if not path.endswith(".part") or try_lock(fd, fcntl.LOCK_EX):
                 os.unlink(path)
         finally:
             os.close(fd)
 
 
-def _write(fd: int, path: str, frames: Sequence[Frame]) -> bool:
-    """Write an object, and give it its name; False if there is no room."""
+def _write(
+    segment: WarmSegment, path: str, frames: Sequence[Frame], hashed: bool
+) -> bytes | None:
+    """Write an object, and give it its name; None if there is no room."""
+    write = _writer(segment)
+    digest = b""
     try:
-        # write(), not a mapping: on a full tmpfs a mapping ends in SIGBUS.
-        for frame in frames:
-            for part in contiguous_parts(frame):
-                _write_all(fd, part)
+        if hashed:
+            # The kernel lets one thread at a time write() to a file.
+            parallel = segment.mapping is not None
+            digest = write_hashed(frames, write, parallel=parallel)
+        else:
+            offset = 0
+            for frame in frames:
+                for part in contiguous_parts(frame):
+                    write(offset, part)
+                    offset += part.nbytes
         os.rename(path + ".part", path)
     except BaseException as e:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path + ".part")
         if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT):
-            return False
+            return None
         raise
     finally:
         # Not only by closing: a process forked meanwhile has the descriptor, too.
-        fcntl.flock(fd, fcntl.LOCK_UN)
-        os.close(fd)
-    return True
+        fcntl.flock(segment.fd, fcntl.LOCK_UN)
+        os.close(segment.fd)
+    return digest
 
 
-def _claim(fd: int, free: str, path: str) -> bool:
-    """Take an evicted segment for writing, unless somebody maps it or was faster."""
-    if not _try_lock(fd, fcntl.LOCK_EX):
-        return False
-    with contextlib.suppress(FileNotFoundError):
-        os.rename(free, path)
-        return True
-    # It is an object by now, which others are about to read.
-    fcntl.flock(fd, fcntl.LOCK_UN)
-    return False
+def _writer(segment: WarmSegment) -> Write:
+    if segment.mapping is None:
+        return partial(_write_all, segment.fd)
+    to = np.frombuffer(segment.mapping, np.uint8)
+
+    def copy(offset: int, data: memoryview) -> None:
+        # NumPy copies without holding the interpreter's lock.
+        to[offset : offset + data.nbytes] = np.frombuffer(data, np.uint8)
+
+    return copy
 
 
 def _lock_for_reading(fd: int, path: str) -> bool:
     """Keep writers away from an open segment; False if it is evicted already."""
     deadline = time.monotonic() + LOCK_PATIENCE
     while True:
-        locked = _try_lock(fd, fcntl.LOCK_SH)
-        if not _is_at(fd, path):
+        locked = try_lock(fd, fcntl.LOCK_SH)
+        if not is_at(fd, path):
             return False  # evicted, and perhaps written anew, since it was opened
         if locked or time.monotonic() > deadline:
             return locked
         time.sleep(0.001)
 
 
-def _try_lock(fd: int, kind: int) -> bool:
-    try:
-        fcntl.flock(fd, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_at(fd: int, path: str) -> bool:
-    """Whether the file that is open is the one that has this name now."""
-    try:
-        return os.path.samestat(os.fstat(fd), os.stat(path))
-    except FileNotFoundError:
-        return False
-
-
-def _free_nbytes(name: str) -> int:
-    return int(name.split(".")[1])
-
-
-def frame_nbytes(frame: Frame) -> int:
-    """Bytes in a frame."""
-    return frame.nbytes if isinstance(frame, (memoryview, np.ndarray)) else len(frame)
-
-
-def contiguous_parts(frame: Frame) -> Iterator[memoryview]:
-    """The bytes of a frame, in C order, in one part or in slabs.
-
-    A non-contiguous array comes in slabs that are copied one by one, so that it is never
-    held twice.
-    """
-    if not isinstance(frame, np.ndarray):
-        yield memoryview(frame).cast("B")
-    elif frame.nbytes == 0:
-        return
-    elif frame.flags.c_contiguous:
-        yield frame.reshape(-1).view(np.uint8).data
-    else:
-        rows = max(1, SLAB // max(1, frame.nbytes // frame.shape[0]))
-        for start in range(0, frame.shape[0], rows):
-            slab = frame[start : start + rows]
-            if len(slab) == 1 and slab.nbytes > SLAB and slab.ndim > 1:
-                yield from contiguous_parts(slab[0])
-            else:
-                yield from contiguous_parts(np.ascontiguousarray(slab))
-
-
-def _write_all(fd: int, data: memoryview) -> None:
-    # Linux writes at most 2 GiB - 4 KiB at a time.
+def _write_all(fd: int, offset: int, data: memoryview) -> None:
+    # write(), not a mapping: on a full tmpfs a mapping ends in SIGBUS. Linux writes at most
+    # 2 GiB - 4 KiB at a time.
     while data.nbytes:
-        data = data[os.write(fd, data) :]
+        written = os.pwrite(fd, data, offset)
+        offset += written
+        data = data[written:]

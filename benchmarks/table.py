@@ -1,0 +1,81 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+import itertools
+
+from benchmarks.goals import Outcome
+from benchmarks.peers import RAY
+from benchmarks.results import Comparison, Measured
+from benchmarks.scenario import KB, MB
+
+_COLUMNS = "{:17}{:>10}   {:26}{:>13}{:>10}{:>16}   {}"
+#: Says what the columns of :func:`rows` are.
+HEADING = "\n".join(
+    _COLUMNS.format(*cells)
+    for cells in (
+        ("", "time", "daskps is", "through the", "it grows", "put into", "copies by"),
+        ("", "", "faster by", "scheduler", "by", "the store", "client, worker"),
+    )
+)
+
+
+def rows(c: Comparison) -> str:
+    """A scenario, with a line for each peer."""
+    ours = next(name for name in c.peers if name not in ("dask", RAY))
+    lines = [c.scenario]
+    for name, measured in c.peers.items():
+        faster = "" if name == ours else str(c.ratio(name, ours))
+        lines.append(
+            f"  {name:15}{_time(measured.median())}   {faster:26}"
+            f"{'' if name == RAY else _counts(c, measured)}".rstrip()
+        )
+    return "\n".join(lines)
+
+
+def _counts(c: Comparison, measured: Measured) -> str:
+    puts = ""
+    if measured.most("puts"):
+        puts = f"{measured.median('puts'):g}: {_size(measured.median('stored'))}"
+    text = (
+        f"{_size(measured.median('traffic')):>13}"
+        f"{_size(measured.most('growth')):>10}"
+        f"{puts:>16}"
+    )
+    if measured.copies is not None:
+        copies = measured.copies
+        text += f"   {copies.client.made:.1f}, {copies.worker.made:.1f}"
+    if c.tasks:
+        rate = c.tasks / measured.median()
+        cpu = measured.median("cpu") / c.tasks * 1e3
+        text += f"   {rate:.0f} tasks/s, {cpu:.2f} ms of its CPU each"
+    return text
+
+
+def _size(nbytes: float) -> str:
+    """With as many digits as matter beside a payload."""
+    if nbytes < 100 * KB:
+        return f"{nbytes / KB:.0f} kB"
+    return f"{nbytes / MB:.1f} MB" if nbytes < 10 * MB else f"{nbytes / MB:.0f} MB"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 0.1:
+        return f"{seconds * 1e3:7.1f} ms"
+    return f"{seconds * 1e3:7.0f} ms"
+
+
+def goals(outcomes: list[Outcome]) -> str:
+    """What was asked for, and what was measured."""
+    lines = []
+    for scenario, its in itertools.groupby(outcomes, lambda o: o.goal.scenario):
+        lines.append(scenario)
+        for outcome in its:
+            mark = {True: "reached", False: "NOT REACHED", None: ""}[outcome.reached]
+            line = f"  {outcome.goal!s:52}{outcome.text:28}{mark}"
+            lines.append(line.rstrip())
+    reached = [o.reached for o in outcomes if o.reached is not None]
+    lines.append(
+        f"{sum(reached)} of {len(reached)} goals that were measured are reached"
+    )
+    return "\n".join(lines)

@@ -1,0 +1,42 @@
+"""The pieces of an object, as a value's serialisation gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import numpy as np
+
+#: Bytes, or an array that need not be contiguous.
+Frame: TypeAlias = "bytes | bytearray | memoryview | np.ndarray"
+
+# Large enough that the cost of a call does not matter, small enough that a part of a
+# non-contiguous array stays in the processor's cache between its two copies.
+PART = 1 << 20
+
+
+def frame_nbytes(frame: Frame) -> int:
+    """Bytes in a frame."""
+    return frame.nbytes if isinstance(frame, (memoryview, np.ndarray)) else len(frame)
+
+
+def contiguous_parts(frame: Frame) -> Iterator[memoryview]:
+    """The bytes of a frame, in C order, in one part or in several.
+
+    A non-contiguous array comes in parts that are copied one by one, so that it is never
+    held twice.
+    """
+    if not isinstance(frame, np.ndarray):
+        yield memoryview(frame).cast("B")
+    elif frame.nbytes == 0:
+        return
+    elif frame.flags.c_contiguous:
+        yield frame.reshape(-1).view(np.uint8).data
+    else:
+        rows = max(1, PART // max(1, frame.nbytes // frame.shape[0]))
+        for start in range(0, frame.shape[0], rows):
+            part = frame[start : start + rows]
+            if len(part) == 1 and part.nbytes > PART and part.ndim > 1:
+                yield from contiguous_parts(part[0])
+            else:
+                yield from contiguous_parts(np.ascontiguousarray(part))

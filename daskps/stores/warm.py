@@ -1,0 +1,258 @@
+"""Evicted segments, kept to be written anew: their memory is warm.
+
+In shared memory most of the time of a put goes into allocating pages. An evicted segment
+therefore stays, under another name, until somebody writes an object of about its size. Who
+has written a segment before keeps it mapped, and writes through that mapping, which takes
+less than half as long as ``write()``.
+
+That is safe only when nobody reads the segment any more. A reader takes a shared ``flock``
+before it maps; the lock belongs to the open file, which the mapping keeps open after its
+descriptor is closed, so the kernel releases the lock with the last mapping, even after
+``kill -9``. A writer needs the exclusive lock, and the segment's name: whoever renames it
+has it.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import fcntl
+import os
+import threading
+import time
+from itertools import chain
+from typing import NamedTuple
+
+from daskps.stores.locks import is_at, try_lock
+from daskps.stores.mapping import map_shared
+
+# Evicted segments. Names of objects have a dot too, but not this beginning.
+FREE = "free."
+# Smaller ones are not worth keeping.
+KEEP_AT_LEAST = 1 << 18
+KEEP_AT_MOST = 1024
+# So many are tried that turn out to be read still, or taken.
+ATTEMPTS = 16
+# A directory is read anew after this time (seconds): a segment that somebody else evicted
+# is found a little later.
+LISTED_FOR = 0.01
+# Bytes of segments that one process keeps mapped.
+MAPPED_AT_MOST = 256 << 20
+
+
+class WarmSegment(NamedTuple):
+    """A segment to be written anew, locked.
+
+    Attributes
+    ----------
+    fd
+        The file, open, of at least the size that was asked for.
+    mapping
+        The file's bytes, if they can be written through a mapping.
+    """
+
+    fd: int
+    mapping: memoryview | None
+
+
+class _Mapped(NamedTuple):
+    """A segment that this process has mapped; the mapping keeps the inode its own."""
+
+    inode: int
+    data: memoryview
+
+
+class WarmSegments:
+    """The evicted segments of one directory.
+
+    Parameters
+    ----------
+    directory
+        Where the segments are.
+    keep
+        Bytes to keep.
+
+    Attributes
+    ----------
+    map_at_most
+        Bytes of segments that this process keeps mapped.
+
+    Notes
+    -----
+    Thread-safe, and safe across processes.
+    """
+
+    directory: str
+    keep: int
+    map_at_most: int
+    _lock: threading.Lock
+    #: Names by size: what this process has mapped, and others.
+    _listed: dict[int, tuple[list[str], list[str]]]
+    _n_listed: int
+    _listed_nbytes: int
+    _listed_until: float
+    #: By the last part of the name that the segment has now; the one used last at the end.
+    _mapped: collections.OrderedDict[str, _Mapped]
+
+    def __init__(self, directory: str, keep: int):
+        self.directory = directory
+        self.keep = keep
+        self.map_at_most = MAPPED_AT_MOST
+        self._lock = threading.Lock()
+        self._listed = {}
+        self._n_listed = self._listed_nbytes = 0
+        self._listed_until = 0.0
+        self._mapped = collections.OrderedDict()
+
+    def add(self, path: str, token: str, nbytes: int) -> bool:
+        """Keep an evicted segment; False if it is to be deleted.
+
+        Parameters
+        ----------
+        path
+            The object, which loses its name.
+        token
+            The random part of its name.
+        nbytes
+            Its size.
+        """
+        if not self.keep or nbytes < KEEP_AT_LEAST:
+            return False
+        with self._lock:
+            self._list()
+            full = self._n_listed >= KEEP_AT_MOST
+            if full or self._listed_nbytes + nbytes > self.keep:
+                return False
+            free = f"{FREE}{nbytes}.{token}"
+            os.rename(path, os.path.join(self.directory, free))
+            self._add_to_list(free)
+            return True
+
+    def take(self, nbytes: int, path: str, token: str) -> WarmSegment | None:
+        """An evicted segment of about this size that nobody reads, under another name.
+
+        Parameters
+        ----------
+        nbytes
+            What is to be written.
+        path
+            The segment's new name, until it is whole.
+        token
+            The random part of the name that it will have then.
+        """
+        if not self.keep or nbytes < KEEP_AT_LEAST:
+            return None
+        for _ in range(ATTEMPTS):
+            name = self._one_that_fits(nbytes)
+            if name is None:
+                return None
+            free = os.path.join(self.directory, name)
+            try:
+                fd = os.open(free, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue  # somebody else was faster
+            if _claim(fd, free, path):
+                os.ftruncate(fd, nbytes)
+                return WarmSegment(fd, self._mapping(fd, name, token, nbytes))
+            os.close(fd)
+        return None
+
+    def clear(self) -> None:
+        """Delete what is kept: there is no room."""
+        with self._lock:
+            self._listed_until = 0.0
+            self._list()
+            for name in chain(*chain.from_iterable(self._listed.values())):
+                delete(os.path.join(self.directory, name))
+            self._listed.clear()
+            self._mapped.clear()
+
+    def _list(self) -> None:
+        now = time.monotonic()
+        if now < self._listed_until:
+            return
+        self._listed = {}
+        self._n_listed = self._listed_nbytes = 0
+        with os.scandir(self.directory) as entries:
+            for entry in entries:
+                if entry.name.startswith(FREE):
+                    self._add_to_list(entry.name)
+        self._listed_until = now + LISTED_FOR
+
+    def _add_to_list(self, name: str) -> None:
+        nbytes = int(name.split(".")[1])
+        mapped, others = self._listed.setdefault(nbytes, ([], []))
+        (mapped if _token(name) in self._mapped else others).append(name)
+        self._n_listed += 1
+        self._listed_nbytes += nbytes
+
+    def _one_that_fits(self, nbytes: int) -> str | None:
+        """The name of a segment to try: of the smallest, one that is mapped here.
+
+        Not given again until the directory is read anew.
+        """
+        with self._lock:
+            self._list()
+            fits = (
+                n
+                for n, names in self._listed.items()
+                if nbytes <= n <= 2 * nbytes and any(names)
+            )
+            size = min(fits, default=None)
+            if size is None:
+                return None
+            mapped, others = self._listed[size]
+            self._n_listed -= 1
+            self._listed_nbytes -= size
+            return (mapped or others).pop()
+
+    def _mapping(
+        self, fd: int, name: str, token: str, nbytes: int
+    ) -> memoryview | None:
+        """The segment's bytes, mapped now if they were not.
+
+        Its pages are all there, since it was an object of at least this size.
+        """
+        inode = os.fstat(fd).st_ino
+        with self._lock:
+            mapped = self._mapped.pop(_token(name), None)
+        if mapped is None or mapped.inode != inode:
+            if nbytes > self.map_at_most:
+                return None
+            mapped = _Mapped(inode, map_shared(fd, nbytes))
+        with self._lock:
+            self._mapped[token] = mapped
+            total = sum(m.data.nbytes for m in self._mapped.values())
+            while total > self.map_at_most:
+                total -= self._mapped.popitem(last=False)[1].data.nbytes
+        return mapped.data
+
+
+def _token(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _claim(fd: int, free: str, path: str) -> bool:
+    """Take an evicted segment for writing, unless somebody maps it or was faster."""
+    if not try_lock(fd, fcntl.LOCK_EX):
+        return False
+    if is_at(fd, free):
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(free, path)
+            return True
+    # It is an object by now, which others are about to read.
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return False
+
+
+def delete(path: str) -> None:
+    """Delete a segment, and free its memory although a writer may keep it mapped."""
+    with contextlib.suppress(FileNotFoundError):
+        fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.unlink(path)
+            # What somebody reads stays until he has done so.
+            if try_lock(fd, fcntl.LOCK_EX):
+                os.ftruncate(fd, 0)
+        finally:
+            os.close(fd)

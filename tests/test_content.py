@@ -1,0 +1,86 @@
+"""The hash of an object's content, and the fingerprint that comes before it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daskps.stores.content import (
+    PARALLEL,
+    SLAB,
+    STEP,
+    content_hash,
+    fingerprint,
+    write_hashed,
+)
+
+LARGE = np.random.default_rng(0).bytes(PARALLEL + SLAB + 12345)
+
+
+def written(frames, **options):
+    """What is written of frames, and their hash."""
+    out = bytearray(sum(memoryview(f).nbytes for f in frames))
+
+    def write(offset, data):
+        out[offset : offset + data.nbytes] = data
+
+    digest = write_hashed(frames, write, **options)
+    return bytes(out), digest
+
+
+@given(st.lists(st.binary(max_size=50), max_size=8))
+def test_does_not_depend_on_how_the_bytes_are_divided(frames):
+    joined = b"".join(frames)
+    assert written(frames) == (joined, content_hash([joined]))
+
+
+@pytest.mark.parametrize("nbytes", [0, 1, STEP, STEP + 1, SLAB - 1, SLAB, SLAB + 1])
+def test_sizes_around_those_of_pieces(nbytes):
+    data = LARGE[:nbytes]
+    out, digest = written([data])
+    assert out == data
+    assert digest == content_hash([data[: nbytes // 3], data[nbytes // 3 :]])
+    assert digest != content_hash([data, b"\0"])
+
+
+@pytest.mark.parametrize("before", [b"", b"12345"])
+def test_several_threads_come_to_the_same(before):
+    frames = [before, LARGE, b"tail"]
+    assert written(frames) == written(frames, parallel=False)
+    assert written(frames)[0] == b"".join(frames)
+
+
+@given(st.integers(0, len(LARGE) - 1))
+def test_depends_on_every_byte(place):
+    data = bytearray(LARGE[: SLAB + 100])
+    place %= len(data)
+    data[place] ^= 1
+    assert content_hash([data]) != content_hash([LARGE[: SLAB + 100]])
+
+
+@pytest.mark.parametrize("select", [np.s_[::2], np.s_[:, ::-1], np.s_[3:90, 5:70]])
+@pytest.mark.parametrize("dtype", ["u1", "f4", "f8", "c16", "M8[ns]", "S3"])
+def test_a_strided_array_is_its_bytes_in_c_order(select, dtype):
+    array = np.arange(90_000).reshape(300, 300).astype("f4").view("u1")
+    array = np.tile(array, 3).view(dtype)[select]
+    data = array.tobytes()
+    assert content_hash([array]) == content_hash([data])
+    assert fingerprint([array]) in (None, fingerprint([data]))
+
+
+@given(st.binary(max_size=300), st.integers(0, 299))
+def test_small_things_have_a_fingerprint_of_all_their_bytes(data, place):
+    changed = bytearray(data)
+    if place < len(data):
+        changed[place] ^= 1
+        assert fingerprint([changed]) != fingerprint([data])
+    assert fingerprint([bytes(data)]) == fingerprint([memoryview(data)])
+
+
+def test_other_data_has_another_fingerprint():
+    rng = np.random.default_rng(1)
+    arrays = [rng.random(100_000) for _ in range(50)]
+    assert len({fingerprint([a.data]) for a in arrays}) == 50
+    assert fingerprint([arrays[0].data]) != fingerprint([arrays[0][:-1].data])

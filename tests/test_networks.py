@@ -1,0 +1,133 @@
+"""The network between a cluster and its store is cut, and comes back."""
+
+from __future__ import annotations
+
+import time
+
+import dask
+import numpy as np
+import pytest
+from conftest import released
+from distributed import wait
+from processes import ProcessCluster, eventually, objects_in
+from remote_store import RemoteStore
+
+import daskps
+
+X = np.arange(1 << 18, dtype="f8")  # 2 MiB
+
+
+@pytest.fixture
+def remote():
+    remote = RemoteStore()
+    yield remote
+    remote.mend()
+    assert eventually(lambda: not remote.objects, 15), "objects are left"
+    remote.close()
+
+
+def after(gate, x):
+    return x.sum()
+
+
+CUTS = pytest.mark.parametrize("how", ["refused", "silent"])
+
+
+@pytest.mark.slow
+@CUTS
+def test_ten_seconds_while_tasks_read(client, remote, how):
+    with daskps.proxy_graph(remote.connector()):
+        gate = client.submit(time.sleep, 0.5)
+        futures = [client.submit(after, gate, X + i) for i in range(6)]
+        assert eventually(lambda: len(remote.objects) == 6)
+        remote.cut(how)
+        time.sleep(10)
+        remote.mend()
+        assert client.gather(futures) == [(X + i).sum() for i in range(6)]
+        del futures, gate
+
+
+@CUTS
+def test_while_values_are_stored(client, remote, how):
+    with daskps.proxy_graph(remote.connector(timeout=0.5)):
+        remote.cut(how)
+        with pytest.warns(UserWarning, match="sent inside the graph") as caught:
+            futures = client.map(np.add, [X, X + 1], [1, 1])
+        assert len([w for w in caught if "could not be" in str(w.message)]) == 1
+        remote.mend()
+        for i, future in enumerate(futures):
+            np.testing.assert_array_equal(future.result(timeout=30), X + i + 1)
+        del futures, future
+
+
+@CUTS
+def test_while_a_result_is_fetched(client, remote, how):
+    with daskps.proxy_graph(remote.connector(timeout=0.5)):
+        future = client.submit(np.add, X, 1)
+        wait(future)
+        remote.cut(how)
+        np.testing.assert_array_equal(future.result(timeout=30), X + 1)
+        remote.mend()
+        del future
+
+
+@CUTS
+def test_while_objects_are_deleted(client, remote, how):
+    """They go when the network is back."""
+    with daskps.proxy_graph(remote.connector(timeout=0.5)):
+        assert client.submit(np.sum, X).result() == X.sum()
+        remote.cut(how)
+    assert released(client)
+    # Nobody has to wait for it meanwhile.
+    assert client.submit(sum, [1, 2]).result(timeout=10) == 3
+    time.sleep(1)
+    assert len(remote.objects) == 1
+    remote.mend()
+    assert eventually(lambda: not remote.objects, 10)
+
+
+@CUTS
+def test_for_good(client, remote, how):
+    with (
+        dask.config.set({"daskps.read-timeout": "1s"}),
+        daskps.proxy_graph(remote.connector(timeout=0.5)),
+    ):
+        gate = client.submit(time.sleep, 0.5)
+        future = client.submit(after, gate, X, key="the-task-on-the-network")
+        assert eventually(lambda: remote.objects)
+        remote.cut(how)
+        with pytest.raises(daskps.ObjectMissingError) as caught:
+            future.result(timeout=30)
+        for word in ("object-", "daskps-", "the-task-on-the-network", "Check that"):
+            assert word in str(caught.value)
+        remote.mend()
+        future.retry()
+        assert future.result(timeout=30) == X.sum()
+        future.release()  # the error's traceback keeps it otherwise
+
+
+def test_while_the_cluster_closes(remote):
+    """A store that never answers does not keep the scheduler from ending."""
+    with ProcessCluster(workers=1) as cluster, cluster.client() as client:
+        with daskps.proxy_graph(remote.connector(timeout=None)):
+            assert client.submit(np.sum, X).result() == X.sum()
+            remote.cut("silent")
+            client.close()
+        cluster.workers[0].terminate()
+        cluster.scheduler.terminate()
+        cluster.scheduler.wait(30)
+        cluster.workers[0].wait(30)
+    # The scheduler has asked for it to be deleted, and hung up. Nobody is left to ask.
+    remote.objects.clear()
+
+
+def test_other_stores_do_not_wait(cluster, client, remote):
+    """For the deletion of an object in a store that does not answer."""
+    with daskps.proxy_graph(remote.connector(timeout=None)):
+        assert client.submit(np.sum, X).result() == X.sum()
+        remote.cut("silent")
+    with daskps.proxy_graph():
+        assert client.submit(np.sum, X).result() == X.sum()
+        assert len(objects_in(cluster)) == 1
+    assert eventually(lambda: not objects_in(cluster), 5)
+    assert len(remote.objects) == 1

@@ -1,0 +1,148 @@
+"""A scheduler is killed that has objects in a store of the user's own."""
+
+from __future__ import annotations
+
+import glob
+import os
+import pickle
+import stat
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from flaky_store import FlakyConnector, FlakyKey
+from processes import PLACES, ProcessCluster, eventually
+from proxystore.store.config import ConnectorConfig, StoreConfig
+
+import daskps
+from daskps.stores.records import ENTRIES, Record, _read, sweep_records
+from daskps.stores.sealed import SealedKey
+
+X = np.arange(1 << 18, dtype="f8")  # 2 MiB
+
+
+def records():
+    return glob.glob(os.path.join(PLACES[0], "daskps.record-*"))
+
+
+def left(directory):
+    return glob.glob(os.path.join(directory, "object-*"))
+
+
+@pytest.fixture
+def config(tmp_path):
+    kind = f"{FlakyConnector.__module__}.{FlakyConnector.__qualname__}"
+    connector = ConnectorConfig(kind=kind, options={"directory": str(tmp_path)})
+    return StoreConfig(name="store", connector=connector)
+
+
+def kill_a_scheduler(connector):
+    """That of a cluster with an argument and a result in a store."""
+    with (
+        ProcessCluster(workers=1) as cluster,
+        cluster.client() as client,
+        daskps.proxy_graph(connector),
+    ):
+        future = client.submit(np.add, X, 1)
+        np.testing.assert_array_equal(future.result(), X + 1)
+        # The worker too: it would delete its results.
+        for process in (*cluster.workers, cluster.scheduler):
+            process.kill()
+        for process in (*cluster.workers, cluster.scheduler):
+            process.wait()
+        del future
+
+
+def test_the_next_cluster_evicts_what_it_left(tmp_path):
+    connector = FlakyConnector(str(tmp_path))
+    kill_a_scheduler(connector)
+    assert left(tmp_path)
+    assert len(records()) == 1
+    with (
+        ProcessCluster(workers=1) as cluster,
+        cluster.client() as client,
+        daskps.proxy_graph(connector),
+    ):
+        assert client.submit(np.sum, X).result() == X.sum()
+        assert eventually(lambda: len(records()) == 1, 10), "the new one's own"
+        assert len(left(tmp_path)) == 1
+    assert not left(tmp_path)
+    assert not records()
+
+
+def test_by_hand(tmp_path):
+    kill_a_scheduler(FlakyConnector(str(tmp_path)))
+    objects = left(tmp_path)
+    assert objects
+    (record,) = records()
+    environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
+    for options, there in [(["--dry-run"], objects), ([], [])]:
+        command = [sys.executable, "-m", "dask", "daskps", "sweep", *options]
+        output = subprocess.run(
+            command, check=True, capture_output=True, text=True, env=environment
+        ).stdout
+        assert record in output.splitlines()
+        assert left(tmp_path) == there
+    assert not records()
+
+
+def test_a_store_that_cannot_be_reached_is_tried_again(tmp_path, caplog):
+    kill_a_scheduler(FlakyConnector(str(tmp_path)))
+    objects = left(tmp_path)
+    with open(tmp_path / "faults", "w") as f:
+        f.write('{"evict": "raise"}')
+    assert sweep_records() == []
+    assert "no route to the store" in caplog.text
+    os.unlink(tmp_path / "faults")
+    assert left(tmp_path) == objects
+    assert len(sweep_records()) == 1
+    assert not left(tmp_path)
+    assert not records()
+
+
+def test_of_a_live_process_is_not_touched(tmp_path, config):
+    record = Record(config)
+    record.add(SealedKey(FlakyConnector(str(tmp_path)).put(b"1"), 1, b""))
+    assert sweep_records() == []
+    assert len(left(tmp_path)) == len(records()) == 1
+    (key,) = record._keys
+    record.remove(key)
+    record.close()
+    assert not records()
+
+
+def test_is_private_and_cut_short_it_can_be_read(config):
+    record = Record(config)
+    path = record._directory.path
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o700
+    for name in os.listdir(path):
+        assert stat.S_IMODE(os.stat(os.path.join(path, name)).st_mode) == 0o600
+    keys = [FlakyKey(str(i)) for i in range(3)]
+    for key in keys:
+        record.add(key)
+        record.add(key)
+    record.remove(keys[0])
+    objects = os.path.join(path, "objects")
+    assert _read(objects) == set(keys[1:])
+    last = len(pickle.dumps((False, keys[0])))
+    for nbytes in range(1, last + 1):
+        os.truncate(objects, os.path.getsize(objects) - 1)
+        assert _read(objects) == set(keys), nbytes
+    for key in keys:
+        record.remove(key)
+    record.close()
+
+
+def test_does_not_grow_for_ever(config):
+    record = Record(config)
+    path = os.path.join(record._directory.path, "objects")
+    kept = FlakyKey("kept")
+    record.add(kept)
+    for i in range(3 * ENTRIES):
+        record.add(FlakyKey(str(i)))
+        record.remove(FlakyKey(str(i)))
+    assert os.path.getsize(path) < 2 * ENTRIES * len(pickle.dumps((True, kept)))
+    assert _read(path) == {kept}
+    record.remove(kept)
+    record.close()
