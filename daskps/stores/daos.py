@@ -6,7 +6,7 @@ import logging
 import re
 import secrets
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult
 
 import dask
 
@@ -28,7 +28,7 @@ SHORTEST_LEASE = 60.0
 
 def check(key: str, parts: SplitResult) -> None:
     """Refuse a URL that does not name three things, or that cannot be opened here."""
-    names = _names(parts)
+    names = [parts.netloc, *parts.path.split("/")[1:]]
     if len(names) != 3 or not all(map(LABEL.fullmatch, names)):
         url = f"daos://{parts.netloc}{parts.path}"
         raise ConfigError(
@@ -52,22 +52,20 @@ def options(parts: SplitResult) -> dict[str, Any]:
 
 def make(parts: SplitResult, options: dict[str, Any]) -> SealedConnector:
     """A connector for a new cluster, which it owns. What dead ones left is deleted."""
-    pool, container, namespace = _names(parts)
-    _sweep(pool, container, namespace, dry_run=False)
-    cluster, lease = secrets.token_hex(8), options["lease"]
-    connector = DaosConnector(pool, container, namespace, cluster, lease)
-    return SealedConnector(connector)
+    sweep(parts, dry_run=False)
+    cluster = secrets.token_hex(8)
+    return SealedConnector(DaosConnector(*_names(parts), cluster, options["lease"]))
 
 
-def sweep(url: str, *, dry_run: bool = False) -> list[str]:
+def sweep(parts: SplitResult, dry_run: bool) -> list[str]:
     """Delete the objects of clusters whose schedulers are gone.
 
     Safe to run at any time, by several processes at once.
 
     Parameters
     ----------
-    url
-        Of the store.
+    parts
+        The URL.
     dry_run
         Only say what would be deleted.
 
@@ -76,14 +74,7 @@ def sweep(url: str, *, dry_run: bool = False) -> list[str]:
     list of str
         The URL, and the mark of the cluster, for each.
     """
-    parts = urlsplit(url)
-    check("url", parts)
-    pool, container, namespace = _names(parts)
-    return _sweep(pool, container, namespace, dry_run)
-
-
-def _sweep(pool: str, container: str, namespace: str, dry_run: bool) -> list[str]:
-    objects = Namespace(pool, container, namespace)
+    objects = Namespace(*_names(parts))
     try:
         dead = objects.dead_clusters()
         for cluster in dead if not dry_run else ():
@@ -94,5 +85,6 @@ def _sweep(pool: str, container: str, namespace: str, dry_run: bool) -> list[str
     return [f"{objects!r} {cluster}" for cluster in dead]
 
 
-def _names(parts: SplitResult) -> list[str]:
-    return [parts.netloc, *parts.path.split("/")[1:]]
+def _names(parts: SplitResult) -> tuple[str, str, str]:
+    pool, container, namespace = parts.netloc, *parts.path.split("/")[1:]
+    return pool, container, namespace

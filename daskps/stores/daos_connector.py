@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
+import threading
 import weakref
 from collections.abc import Sequence
 from typing import Any
 
 from daskps.exceptions import StoreError
+from daskps.stores import leases
 from daskps.stores.daos_namespace import DaosKey, Namespace
-from daskps.stores.leases import LeaseThread
 from daskps.stores.segments import Frame, frame_nbytes
 
 logger = logging.getLogger(__name__)
@@ -161,25 +162,27 @@ class DaosConnector:
 class _Owner:
     """Says that a cluster lives, for as long as it does."""
 
-    lease: float
+    #: Set when this process says so no more.
+    closed: threading.Event
 
     def __init__(self, objects: Namespace, cluster: str, lease: float):
-        self.lease = lease
+        self.closed = threading.Event()
         self._objects = objects
         self._cluster = cluster
+        self._lease = lease
         self.heartbeat()
-        self._thread = LeaseThread(self, lambda: None)
+        leases.say_alive(self)
 
     def __repr__(self) -> str:
         return repr(self._objects)
 
     def heartbeat(self) -> None:
         """Renew the lease."""
-        self._objects.renew(self._cluster, self.lease)
+        self._objects.renew(self._cluster, self._lease)
 
     def close(self) -> None:
         """Delete what the cluster stored, and renew no more."""
-        self._thread.close()
+        self.closed.set()
         try:
             self._objects.delete_cluster(self._cluster)
         except StoreError as e:

@@ -38,3 +38,8 @@ def make(parts: SplitResult, options: dict[str, Any]) -> SealedConnector:
     """A connector for a new cluster, with keys of its own."""
     host = options.get("host", "127.0.0.1")
     return SealedConnector(ZmqConnector(new_key(), towards=host))
+
+
+def sweep(parts: SplitResult, dry_run: bool) -> list[str]:
+    """Nothing: objects do not outlive the processes that have stored them."""
+    return []
