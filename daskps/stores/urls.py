@@ -41,6 +41,8 @@ SCHEMES = {
     "file": Scheme("daskps.stores.file"),
     "redis": Scheme("daskps.stores.redis", "redis"),
     "rediss": Scheme("daskps.stores.redis", "redis"),
+    "daos": Scheme("daskps.stores.daos", "daos"),
+    "zmq": Scheme("daskps.stores.zmq", "zmq"),
 }
 
 
