@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import pickle
 import secrets
+import site
 import sys
 import threading
 import time
@@ -65,7 +66,7 @@ def processes():
     pool = concurrent.futures.ProcessPoolExecutor(
         4,
         multiprocessing.get_context("spawn"),
-        initializer=sys.path.append,  # the doubles, which come when a test needs one
+        initializer=site.addsitedir,  # the doubles, which come when a test needs one
         initargs=(DOUBLES,),
     )
     with pool:
