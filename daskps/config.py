@@ -12,7 +12,7 @@ from typing import Any
 
 import dask
 import yaml
-from dask.utils import parse_bytes, parse_timedelta
+from dask.utils import format_bytes, parse_bytes, parse_timedelta
 
 from daskps.exceptions import ConfigError
 
@@ -82,7 +82,7 @@ def _on_store_error(key: str, value: Any) -> str:
     return str(value)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Settings:
     """What one session does, every value checked.
 
@@ -141,3 +141,13 @@ class Settings:
     def portable(self) -> Settings:
         """The same, for another process, which knows the store by other means."""
         return replace(self, store=None)
+
+    def __repr__(self) -> str:
+        # The URL may have a password in it.
+        return f"<settings: {self}>"
+
+    def __str__(self) -> str:
+        from daskps.stores.urls import describe
+
+        store = "chosen by daskps" if self.store is None else describe(self.store)
+        return f"store: {store}, threshold: {format_bytes(self.threshold)}"

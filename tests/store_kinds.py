@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
+from daos_pool import CONTAINER, daos_pool
 from proxystore.connectors.file import FileConnector
 from proxystore.connectors.local import LocalConnector
 from proxystore.connectors.multi import MultiConnector, Policy
@@ -130,6 +131,40 @@ def proxystore_multi(place: Path) -> Iterator[Kind]:
 
 
 @contextlib.contextmanager
+def daos(place: Path) -> Iterator[Kind]:
+    """Over the double of pydaos."""
+
+    def overwrite(connector: Any, key: Any, data: bytes) -> None:
+        chunks = connector._connector._objects._data
+        for name, start, stop in key.key.chunks():
+            last = stop == key.nbytes
+            chunk = data[start:] if last else data[start:stop]
+            chunks.delete([name])
+            if chunk:
+                chunks.put(name, chunk)
+
+    def left() -> list[str]:
+        names = [place / "pool" / "kvstore" / name for name in ("ns", "ns.daskps")]
+        return [file for name in names for file in os.listdir(name)]
+
+    with daos_pool(place) as pydaos:
+        yield Kind(
+            f"{CONTAINER}/ns",
+            overwrite=overwrite,
+            left=left,
+            restart=pydaos.restart_agent,
+        )
+
+
+@contextlib.contextmanager
+def zmq(place: Path) -> Iterator[Kind]:
+    def overwrite(connector: Any, key: Any, data: bytes) -> None:
+        connector._connector._here.server._objects.data[key.key.obj_id] = data
+
+    yield Kind("zmq://", overwrite=overwrite)
+
+
+@contextlib.contextmanager
 def redis(place: Path) -> Iterator[Kind]:
     with redis_server() as server:
         yield _in_redis(server)
@@ -170,6 +205,8 @@ KINDS: dict[str, Maker] = {
     "shm": shm,
     "file": file,
     "peer": peer,
+    "daos": daos,
+    "zmq": zmq,
     "redis": redis,
     "rediss": rediss,
     "proxystore-local": proxystore_local,
@@ -183,4 +220,6 @@ SHARED = [name for name in KINDS if name != "proxystore-local"]
 #: To these, others could write.
 SEALED = [name for name in KINDS if name not in ("shm", "file", "peer")]
 #: These have a server, which may go away and come back.
-SERVERS = ["redis", "rediss"]
+SERVERS = ["redis", "rediss", "daos"]
+#: With these, a forked process cannot use what its parent has opened.
+SPAWN_ONLY = ["daos"]

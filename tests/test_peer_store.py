@@ -28,6 +28,7 @@ from daskps.stores.peer_connector import PeerConnector
 from daskps.stores.peer_protocol import Keys, RefusedError, connect, listen
 from daskps.stores.sealed import DamagedError
 from daskps.stores.secret import new_key
+from daskps.stores.shared_directory import SharedDirectory
 
 MIB = 1 << 20
 
@@ -449,7 +450,7 @@ class TestWhoMayComeIn:
 
     def test_a_directory_of_somebody_else_is_refused(self, peers, tmp_path):
         token = peers.owner._settings.token
-        place = os.path.join(peers.directories[0], f"daskps-{token}")
+        place = SharedDirectory.path_of(peers.directories[0], token)
         for make in (
             lambda: os.symlink(tmp_path, place),
             lambda: os.mkdir(place, 0o755),

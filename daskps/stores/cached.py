@@ -61,7 +61,14 @@ class CachedConnector:
         self._lock = threading.Lock()
         self._directories: list[SharedDirectory] = []
         self._cache: HostCache | None = None
-        for name in ("capacity", "evict_orphans", "heartbeat", "lease", "renew"):
+        for name in (
+            "capacity",
+            "closed",
+            "evict_orphans",
+            "heartbeat",
+            "lease",
+            "renew",
+        ):
             if hasattr(connector, name):
                 setattr(self, name, getattr(connector, name))
 

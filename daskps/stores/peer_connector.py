@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 import dask
 
-from daskps.stores.directory import PREFIX
 from daskps.stores.frames import Frame, frame_nbytes
 from daskps.stores.host_places import HostPlaces
 from daskps.stores.peer_channels import PeerChannels
@@ -29,6 +28,7 @@ from daskps.stores.peer_registry import PeerRegistry
 from daskps.stores.peer_settings import PeerSettings
 from daskps.stores.secret import new_key
 from daskps.stores.segments import SegmentKey
+from daskps.stores.shared_directory import SharedDirectory
 
 
 class PeerKey(NamedTuple):
@@ -238,9 +238,10 @@ class PeerConnector:
 
     def _is_on_this_host(self) -> bool:
         """Whether there are directories of the store here."""
+        if self._host is not None:
+            return True
         parent = dask.config.get("daskps.shm.directory")
-        path = os.path.join(parent, PREFIX + self._settings.token)
-        return self._host is not None or os.path.isdir(path)
+        return os.path.isdir(SharedDirectory.path_of(parent, self._settings.token))
 
     def _here(self) -> PeerHost:
         """What this process shares with others of its host."""

@@ -3,6 +3,8 @@
 Each user holds a shared lock (``flock``) on the file that :mod:`daskps.stores.directory`
 has the owner of a directory lock. Whoever closes the directory as the last one gets the
 exclusive lock and deletes it, and so does ``sweep`` when all of them were killed.
+
+Uses the standard library and BLAKE3 alone: the server of a ``peer://`` store imports it.
 """
 
 from __future__ import annotations
@@ -14,7 +16,16 @@ import secrets
 import shutil
 import weakref
 
-from daskps.stores.directory import LOCK, NEW_PREFIX, PREFIX, check_private, delete
+from blake3 import blake3
+
+from daskps.stores.directory import (
+    LOCK,
+    NEW_PREFIX,
+    PREFIX,
+    check_private,
+    delete,
+    this_host,
+)
 from daskps.stores.locks import is_at, try_lock
 
 # Locked (shared) by users, but not by the server of a peer:// store, which keeps the
@@ -58,7 +69,7 @@ class SharedDirectory:
     _close: weakref.finalize
 
     def __init__(self, parent: str, token: str, is_user: bool = True):
-        self.path = os.path.join(parent, PREFIX + token)
+        self.path = self.path_of(parent, token)
         owners = _lock_directory(self.path, make=is_user)
         users = None
         if is_user:
@@ -69,6 +80,13 @@ class SharedDirectory:
         self._close = weakref.finalize(
             self, _close, self.path, owners, users, self._process
         )
+
+    @staticmethod
+    def path_of(parent: str, token: str) -> str:
+        """Where it is."""
+        # Hosts may share the parent, and not see each other's locks.
+        host = blake3(this_host()).hexdigest(length=4)
+        return os.path.join(parent, f"{PREFIX}{token}-{host}")
 
     def close(self) -> None:
         """Give it up; the last one deletes it. Again: does nothing."""
@@ -112,8 +130,10 @@ def _make(path: str) -> None:
     # Never seen under its name without its lock, nor deleted before it has that name.
     new = os.path.join(parent, f"{NEW_PREFIX}{secrets.token_urlsafe(12)}")
     os.mkdir(new, 0o700)
-    for file in (LOCK, USERS):
-        os.close(_open(os.path.join(new, file)))
+    for file, content in ((LOCK, this_host()), (USERS, b"")):
+        fd = _open(os.path.join(new, file))
+        os.write(fd, content)
+        os.close(fd)
     try:
         os.rename(new, path)
     except OSError as e:

@@ -19,6 +19,7 @@ from proxystore.store.config import ConnectorConfig, StoreConfig
 from daskps.config import size
 from daskps.exceptions import ConfigError
 from daskps.serialization import from_bytes, to_bytes
+from daskps.stores import leases
 from daskps.stores.cached import CachedConnector
 from daskps.stores.sealed import SealedConnector, sealed
 
@@ -44,6 +45,8 @@ SCHEMES = {
     "peer": Scheme("daskps.stores.peer"),
     "redis": Scheme("daskps.stores.redis", "redis"),
     "rediss": Scheme("daskps.stores.redis", "redis"),
+    "daos": Scheme("daskps.stores.daos", "daos"),
+    "zmq": Scheme("daskps.stores.zmq", "zmq"),
 }
 
 
@@ -77,6 +80,12 @@ class SchemeModule(Protocol):
         ------
         daskps.exceptions.ConfigError
             If that process cannot open it.
+        """
+
+    def sweep(self, parts: SplitResult, dry_run: bool) -> list[str]:
+        """Delete what dead processes left there; gives names of it.
+
+        With `dry_run`, only say what would be deleted.
         """
 
 
@@ -246,7 +255,7 @@ def open_store(url: str) -> Store[Any]:
     Parameters
     ----------
     url
-        ``shm://`` or ``file:///directory``.
+        Such as ``shm://``, ``file:///directory`` or ``redis://host``.
 
     Returns
     -------
@@ -270,7 +279,10 @@ def open_store(url: str) -> Store[Any]:
     if not isinstance(url, str):
         raise ConfigError(f"open_store({url!r}): give a URL, such as 'shm://'")
     check_store("url", url)
-    return make(StoreRequest.of(url), register=True)
+    store = make(StoreRequest.of(url), register=True)
+    leases.say_alive(store.connector)
+    leases.renew(store.connector, store, lambda _: None)
+    return store
 
 
 def make(
