@@ -193,7 +193,7 @@ class ClusterLink:
                 # Without patience: a result that cannot be read is fetched otherwise,
                 # and trying again would hold up the event loop.
                 store = opened.acquire(config)
-            except OSError as e:
+            except (ImportError, OSError) as e:
                 raise ClusterError(unreachable("This client", e)) from e
             evictions.start()
             weakref.finalize(client, _release, config.name)

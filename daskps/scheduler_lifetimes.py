@@ -30,7 +30,7 @@ from proxystore.store import Store
 from daskps.client_catalog import creator_name
 from daskps.dask_private import do_not_queue
 from daskps.proxy_node import ObjectId, stored_objects
-from daskps.stores import evictions, opened
+from daskps.stores import evictions, leases, opened
 from daskps.stores.records import Record, sweep_soon
 from daskps.stores.urls import StoreRequest, make
 from daskps.versions import check_version
@@ -177,10 +177,18 @@ class LifetimePlugin(SchedulerPlugin):
                     self._records[store.name] = Record(request.config)
                     sweep_soon()
                 opened.add(store)
+                leases.say_alive(store.connector)
+                name = store.name
+                leases.renew(store.connector, self, lambda self: self._needed(name))
                 # The scheduler passes clients' wishes on to workers.
                 register_reader(store.name)
         # In a dictionary: alone, a cluster within one process would not unwrap it.
         return {"config": ToPickle(store.config())}
+
+    def _needed(self, store: str) -> list[Any]:
+        """Keys of the objects of a store that somebody needs. For another thread."""
+        # Copying the names is one step for the interpreter.
+        return [id.key for id in list(self._objects) if id.store == store]
 
     async def usage(self) -> dict[str, dict[str, Any]]:
         """What each store holds now."""

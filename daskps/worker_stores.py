@@ -78,7 +78,7 @@ class WorkerStorePlugin(WorkerPlugin):
         check_version(self.version, f"worker {worker.address}")
         try:
             store = opened.acquire(self.config, self.settings.read_timeout)
-        except OSError as e:
+        except (ImportError, OSError) as e:
             raise ClusterError(unreachable(f"Worker {worker.address}", e)) from e
         limit = worker.memory_manager.memory_limit
         if limit and hasattr(store.connector, "map_at_most"):
@@ -127,11 +127,24 @@ class WorkerDependenciesPlugin(WorkerPlugin):
         read_dependencies(worker, self.store_name)
 
 
-def unreachable(who: str, error: Any) -> str:
-    """The message for a process that cannot see a directory of the scheduler's host."""
-    return (
-        f"{who} cannot use the cluster's store: {error}. shm:// needs the client, the "
-        "scheduler and all workers on one host, as one user, with one /dev/shm "
-        "(containers: --ipc=host). Across hosts, pass a directory that all of them "
-        'share: daskps.proxy_graph(store="file:///shared/directory").'
-    )
+def unreachable(who: str, error: Exception) -> str:
+    """The message for a process that cannot use a store."""
+    if isinstance(error, ImportError):
+        remedy = (
+            "Install what is missing there; what daskps needs for a kind of store is an "
+            "extra, as in pip install 'daskps[redis]'."
+        )
+    elif isinstance(error, ConnectionError):
+        remedy = (
+            "The address in the store's URL must lead to the server from the client, the "
+            "scheduler and all workers."
+        )
+    else:
+        remedy = (
+            "shm:// needs the client, the scheduler and all workers on one host, as one "
+            "user, with one /dev/shm (containers: --ipc=host). Across hosts, pass a "
+            "directory that all of them share, "
+            'daskps.proxy_graph(store="file:///shared/directory"), or a server, '
+            'daskps.proxy_graph(store="redis://host").'
+        )
+    return f"{who} cannot use the cluster's store: {error}. {remedy}"

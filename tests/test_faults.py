@@ -753,7 +753,7 @@ class TestOutsideSessions:
 @pytest.mark.slow
 def test_a_short_soak():
     """``python -m benchmarks.soak``, for a moment."""
-    command = [sys.executable, "-m", "benchmarks.soak", "--minutes", "0.4"]
+    command = [sys.executable, "-m", "benchmarks.soak", "--minutes", "0.6"]
     done = subprocess.run(
         [*command, "--kill-every", "5"],
         cwd=os.path.dirname(os.path.dirname(__file__)),

@@ -334,6 +334,12 @@ class Machine(RuleBasedStateMachine):
 
     async def _settle(self):
         """Until messages have arrived and evictions are done."""
+        wanted = [future.key for _, future, *_ in self.futures.values()]
+        for _ in range(100 * PATIENCE):
+            # The scheduler unpacks graphs in a thread.
+            if all(key in self.scheduler.tasks for key in wanted):
+                break
+            await asyncio.sleep(0.01)
         for _ in range(3):
             for client in self.clients:
                 await client.scheduler.identity()

@@ -134,6 +134,30 @@ def test_is_private_and_cut_short_it_can_be_read(config):
     record.close()
 
 
+def test_without_room_there_is_none(config, caplog):
+    """That is no reason for the scheduler to lose its client."""
+    record = Record(config)
+    record.add(FlakyKey("1"))
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, record._file)
+    os.close(full)
+    record.add(FlakyKey("2"))
+    assert "cannot be written down" in caplog.text
+    assert "No space left" in caplog.text
+    assert not records()
+    record.add(FlakyKey("3"))
+    record.remove(FlakyKey("1"))
+    record.close()
+
+
+def test_without_a_place_there_is_none(config, caplog, monkeypatch):
+    monkeypatch.setattr("daskps.stores.records.place", lambda: "/proc")
+    record = Record(config)
+    record.add(FlakyKey("1"))
+    record.close()
+    assert "cannot be written down" in caplog.text
+
+
 def test_does_not_grow_for_ever(config):
     record = Record(config)
     path = os.path.join(record._directory.path, "objects")

@@ -15,7 +15,7 @@ import dask
 import numpy as np
 import pytest
 from conftest import released
-from distributed import wait
+from distributed import Client, wait
 from flaky_store import FlakyConnector
 from processes import ProcessCluster, eventually
 
@@ -176,6 +176,21 @@ class TestDeleting:
             assert eventually(lambda: len(flaky.objects) == 1, 5)
             del future
 
+    def test_in_a_cluster_within_one_process(self, flaky):
+        with (
+            Client(
+                processes=False,
+                n_workers=1,
+                threads_per_worker=1,
+                dashboard_address=None,
+            ) as client,
+            daskps.proxy_graph(flaky.connector),
+        ):
+            future = client.submit(np.add, X, 1)
+            np.testing.assert_array_equal(future.result(timeout=20), X + 1)
+            assert len(flaky.objects) == 1, "its messages and results are not pickled"
+            del future
+
     def test_results_of_a_killed_worker(self, flaky):
         """In a store that does not know who stored what."""
         with (
@@ -285,6 +300,19 @@ class TestBehindOurBack:
             ):
                 first.result(timeout=20)
             first.release()  # the error's traceback keeps it otherwise
+
+    def test_a_damaged_result_is_fetched_again(self, client, flaky):
+        """Through the scheduler: the worker has it still."""
+        with daskps.proxy_graph(flaky.connector):
+            future = client.submit(np.add, X, 1)
+            argument = set(flaky.objects)
+            np.testing.assert_array_equal(future.result(), X + 1)
+            (result,) = set(flaky.objects) - argument
+            with open(result, "r+b") as f:
+                f.seek(-1, os.SEEK_END)
+                f.write(b"x")
+            np.testing.assert_array_equal(future.result(timeout=20), X + 1)
+            del future
 
     def test_its_directory_is_gone(self):
         with ProcessCluster(workers=1) as cluster, cluster.client() as client:

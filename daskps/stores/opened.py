@@ -35,15 +35,32 @@ def acquire(config: StoreConfig, read_timeout: float = 0.0) -> Store[Any]:
     read_timeout
         Seconds for which to try to read, if the store cannot be reached; of several
         users, the most patient one counts.
+
+    Raises
+    ------
+    OSError
+        If the store cannot be used here.
+    ImportError
+        If something that it needs is not installed here.
     """
     with _lock:
         store, users = _stores.get(config.name, (None, 0))
         if store is None:
-            store = Store.from_config(config)
+            store = _open(config)
         _stores[config.name] = store, users + 1
         known = _read_timeouts.get(config.name, 0.0)
         _read_timeouts[config.name] = max(read_timeout, known)
         return store
+
+
+def _open(config: StoreConfig) -> Store[Any]:
+    try:
+        return Store.from_config(config)
+    except ValueError as e:
+        # ProxyStore says only that it does not know the connector.
+        if isinstance(e.__cause__, ImportError):
+            raise e.__cause__ from None
+        raise
 
 
 def add(store: Store[Any]) -> None:

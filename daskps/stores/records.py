@@ -17,6 +17,7 @@ import os
 import pickle
 import tempfile
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import dask
@@ -45,23 +46,28 @@ def place() -> str:
 class Record:
     """The objects of this process in one store. Not thread-safe.
 
+    Without room to write it, or a place for it, there is none, and the log says so: it only
+    matters if this process is killed.
+
     Parameters
     ----------
     config
         How the user's store is opened.
     """
 
-    _directory: OwnedDirectory
+    _directory: OwnedDirectory | None
     _file: int
     _keys: set[Any]
     _entries: int
 
     def __init__(self, config: StoreConfig):
-        self._directory = OwnedDirectory(place(), PREFIX)
-        with open(self._path(STORE), "xb", opener=_private) as f:
-            pickle.dump(config, f)
+        self._directory = None
         self._keys = set()
-        self._write_anew()
+        with self._or_none():
+            self._directory = OwnedDirectory(place(), PREFIX)
+            with open(self._path(STORE), "xb", opener=_private) as f:
+                pickle.dump(config, f)
+            self._write_anew()
 
     def add(self, key: Any) -> None:
         """An object is in the store now."""
@@ -77,22 +83,38 @@ class Record:
 
     def close(self) -> None:
         """This process ends. What is still in the store is left to the next one."""
+        if self._directory is None:
+            return
         os.close(self._file)
         if self._keys:
             self._directory.leave()
         else:
             self._directory.remove()
 
+    @contextlib.contextmanager
+    def _or_none(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as e:
+            logger.error("What a store holds cannot be written down: %s", e)
+            if self._directory is not None:
+                self._directory.remove()
+                self._directory = None
+
     def _path(self, name: str) -> str:
+        assert self._directory is not None
         return os.path.join(self._directory.path, name)
 
     def _write(self, there: bool, key: Any) -> None:
-        # At once, and to the kernel: this process may be killed.
-        os.write(self._file, pickle.dumps((there, key)))
-        self._entries += 1
-        if self._entries > 2 * len(self._keys) + ENTRIES:
-            os.close(self._file)
-            self._write_anew()
+        if self._directory is None:
+            return
+        with self._or_none():
+            # At once, and to the kernel: this process may be killed.
+            os.write(self._file, pickle.dumps((there, key)))
+            self._entries += 1
+            if self._entries > 2 * len(self._keys) + ENTRIES:
+                os.close(self._file)
+                self._write_anew()
 
     def _write_anew(self) -> None:
         path = self._path(OBJECTS)

@@ -13,6 +13,7 @@ import contextlib
 import logging
 import os
 import secrets
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -81,6 +82,7 @@ class RedisConnector:
     """
 
     lease: float
+    closed: threading.Event
 
     def __init__(
         self,
@@ -93,6 +95,7 @@ class RedisConnector:
         self._address = address
         self._namespace = namespace
         self.lease = lease
+        self.closed = threading.Event()
         self._part_nbytes = part_nbytes
         self._owner = os.getpid() if owner else None
         self._prefix = f"{PREFIX}{namespace}:"
@@ -107,6 +110,7 @@ class RedisConnector:
 
     def close(self) -> None:
         """Close idle connections; if this connector owns the store, delete all objects."""
+        self.closed.set()
         # A process forked from the owner deletes nothing.
         if self._owner == os.getpid():
             self._owner = None
@@ -135,7 +139,8 @@ class RedisConnector:
         return self._capacity
 
     def _ask_capacity(self) -> int:
-        info = self._server.call(lambda: self._server.client.info("memory"))
+        ask = self._server.client.info
+        info = self._server.call(lambda: ask("memory"), attempts=1)
         return int(info["maxmemory"] or info["total_system_memory"])
 
     # Objects

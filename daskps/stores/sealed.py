@@ -82,7 +82,7 @@ class SealedConnector:
             connector = kind.from_config(connector.options)
         self._connector: Any = connector
         self._secret = secret or new_key()
-        for name in ("capacity", "heartbeat", "lease"):
+        for name in ("capacity", "closed", "heartbeat", "lease"):
             if hasattr(connector, name):
                 setattr(self, name, getattr(connector, name))
         for name in ("evict_orphans", "renew"):

@@ -14,6 +14,7 @@ import errno
 import fcntl
 import os
 import secrets
+import threading
 import time
 import warnings
 from collections.abc import Sequence
@@ -78,6 +79,7 @@ class SegmentConnector:
     directories: list[str]
     reserve: int
     keep: int
+    closed: threading.Event
     _owned: Sequence[OwnedDirectory]
     _warm: WarmSegments
     _warned: bool
@@ -94,6 +96,7 @@ class SegmentConnector:
         self.directories = list(directories)
         self.reserve = reserve
         self.keep = keep
+        self.closed = threading.Event()
         self._owned = owned
         self._warm = WarmSegments(self.directories[0], keep)
         self._warned = False
@@ -106,10 +109,16 @@ class SegmentConnector:
 
         If it owns none: those whose owners have died.
         """
+        self.closed.set()
         for directory in self._owned:
             directory.remove()
         for path in self.directories if not self._owned else ():
             sweep(os.path.dirname(path))
+
+    def heartbeat(self) -> None:
+        """Say that the owner is alive, to other hosts that share its directories."""
+        for directory in self._owned:
+            directory.touch()
 
     def config(self) -> dict[str, Any]:
         """Arguments that make an equal connector on this host."""

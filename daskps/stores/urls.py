@@ -17,6 +17,7 @@ from proxystore.store.config import ConnectorConfig, StoreConfig
 
 from daskps.exceptions import ConfigError
 from daskps.serialization import from_bytes, to_bytes
+from daskps.stores import leases
 from daskps.stores.sealed import sealed
 
 
@@ -72,6 +73,12 @@ class SchemeModule(Protocol):
         ------
         daskps.exceptions.ConfigError
             If that process cannot open it.
+        """
+
+    def sweep(self, parts: SplitResult, dry_run: bool) -> list[str]:
+        """Delete what dead processes left there; gives names of it.
+
+        With `dry_run`, only say what would be deleted.
         """
 
 
@@ -222,7 +229,7 @@ def open_store(url: str) -> Store[Any]:
     Parameters
     ----------
     url
-        ``shm://`` or ``file:///directory``.
+        Such as ``shm://``, ``file:///directory`` or ``redis://host``.
 
     Returns
     -------
@@ -246,7 +253,10 @@ def open_store(url: str) -> Store[Any]:
     if not isinstance(url, str):
         raise ConfigError(f"open_store({url!r}): give a URL, such as 'shm://'")
     check_store("url", url)
-    return make(StoreRequest.of(url), register=True)
+    store = make(StoreRequest.of(url), register=True)
+    leases.say_alive(store.connector)
+    leases.renew(store.connector, store, lambda _: None)
+    return store
 
 
 def make(request: StoreRequest, *, register: bool = False) -> Store[Any]:
