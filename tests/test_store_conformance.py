@@ -11,12 +11,14 @@ import multiprocessing
 import os
 import pickle
 import secrets
+import site
 import sys
 import threading
 import time
 
 import numpy as np
 import pytest
+from daos_pool import DOUBLES
 from proxystore.connectors.protocols import Connector
 from proxystore.store import Store
 from store_kinds import KINDS, SEALED, SERVERS, SHARED, SPAWN_ONLY
@@ -61,8 +63,13 @@ def overwrite(kind, connector):
 @pytest.fixture(scope="module")
 def processes():
     """Four processes, which are there from the start."""
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(4, mp_context=context) as pool:
+    pool = concurrent.futures.ProcessPoolExecutor(
+        4,
+        multiprocessing.get_context("spawn"),
+        initializer=site.addsitedir,  # the doubles, which come when a test needs one
+        initargs=(DOUBLES,),
+    )
+    with pool:
         assert len(set(pool.map(own_pid, [1.0] * 4))) == 4
         yield pool
 
@@ -282,7 +289,7 @@ class TestSharing:
 
     @kinds(SHARED)
     def test_four_processes(self, store, processes):
-        configs = [store.config()] * 40
+        configs = [(store.config(), dict(os.environ))] * 40
         keys = list(processes.map(put_number, configs, range(40)))
         assert list(processes.map(get_number, configs, keys)) == list(range(40))
         for key in keys:
@@ -323,11 +330,14 @@ def open_here(config):
     return opened_here[config.name].connector
 
 
-def put_number(config, number):
+def put_number(config_and_environment, number):
+    config, environment = config_and_environment
+    os.environ.update(environment)
     return open_here(config).put(number.to_bytes(4, "little") * 10_000)
 
 
-def get_number(config, key):
+def get_number(config_and_environment, key):
+    config, _ = config_and_environment
     data = bytes(open_here(config).get(key))
     assert data[:4] * 10_000 == data
     return int.from_bytes(data[:4], "little")
