@@ -192,7 +192,7 @@ class ClusterLink:
             except (ImportError, OSError) as e:
                 raise ClusterError(unreachable("This client", e)) from e
             weakref.finalize(client, opened.release, config.name)
-            plugin = WorkerStorePlugin(config, request, settings, __version__)
+            plugin = WorkerStorePlugin(config.name, settings, __version__)
             try:
                 await _register(client, plugin, "a worker")
             except BaseException:
