@@ -17,7 +17,7 @@ JOIN_BELOW = 1 << 16
 # A value is asked for in pieces of this size (bytes), of which so many are under way. The
 # server copies what it is asked for, and only then sends: piece by piece the two overlap,
 # and it does not hold a large value twice.
-WINDOW_NBYTES = 1 << 20
+WINDOW_NBYTES = 2 << 20
 WINDOW = 3
 
 
