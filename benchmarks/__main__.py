@@ -72,7 +72,7 @@ def _arguments() -> argparse.Namespace:
     add("--workers", type=int, default=2, help="workers, where it does not matter")
     add("--least", type=int, default=5, help="rounds of each scenario at least")
     add("--most", type=int, default=51, help="rounds at most")
-    add("--seconds", type=float, default=12, help="when to stop between the two")
+    add("--seconds", type=float, default=8, help="when to stop between the two")
     add("--scale", type=float, default=1, help="multiplies the sizes of all data")
     add("--output", type=Path, help="a directory for JSON and plots (PNG and SVG)")
     add(
@@ -82,7 +82,7 @@ def _arguments() -> argparse.Namespace:
     )
     add("--ray-python", type=Path, help="the Python of an environment that has Ray")
     args = parser.parse_args()
-    if not chosen(args.only):
+    if not chosen(args.only, args.scale):
         parser.error("no scenario and no group has such a name; see --list")
     return args
 
@@ -104,7 +104,8 @@ def _ray(args: argparse.Namespace, scenarios: list[Scenario]) -> Any:
     python = args.ray_python or ray_peer.install()
     # Room for a value and a result, and for those of the last round.
     most = max((s.nbytes for s in scenarios if s.ray), default=0)
-    return ray_peer.Ray(python, max(500 * MB, 3 * most))
+    ray = ray_peer.Ray(python, max(500 * MB, 3 * most), args.workers)
+    return contextlib.closing(ray)
 
 
 def _run(

@@ -66,7 +66,7 @@ def frame_mean(nbytes: int) -> Scenario:
     """A pandas frame, and the mean of each column."""
 
     def prepare(client: Client) -> tuple[pd.DataFrame, Any]:
-        frame = pd.DataFrame(fresh(nbytes).reshape(-1, COLUMNS))
+        frame = _frame(nbytes)
         return frame, dd.from_pandas(frame, npartitions=PARTITIONS).mean()
 
     def prepare_limit(client: Client) -> tuple[None, Any]:
@@ -178,10 +178,8 @@ def in_one_piece(nbytes: int) -> list[Scenario]:
         return None, x.map_blocks(tasks.first_of_block, dtype=float, chunks=((1,),))
 
     def frame(client: Client) -> Any:
-        x = dd.from_pandas(
-            pd.DataFrame(fresh(nbytes).reshape(-1, COLUMNS)), npartitions=1
-        )
-        return None, x.map_partitions(len, meta=int)
+        x = dd.from_pandas(_frame(nbytes), npartitions=1)
+        return None, x.map_partitions(tasks.first_row)
 
     def bag(client: Client) -> Any:
         x = db.from_sequence([fresh(nbytes).tobytes()], npartitions=1)
@@ -203,6 +201,12 @@ def in_one_piece(nbytes: int) -> list[Scenario]:
             ("bag of bytes", bag),
         )
     ]
+
+
+def _frame(nbytes: int) -> pd.DataFrame:
+    """A pandas frame of about this size that nobody has seen before."""
+    row = 8 * COLUMNS
+    return pd.DataFrame(fresh(nbytes // row * row).reshape(-1, COLUMNS))
 
 
 def _chunk(nbytes: int) -> int:

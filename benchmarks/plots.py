@@ -44,7 +44,11 @@ def draw(comparisons: Iterable[Comparison], directory: Path) -> None:
     directory
         Where to; exists.
     """
-    style = {"font.size": 9, "svg.hashsalt": "daskps", "legend.frameon": False}
+    style: dict[Any, Any] = {
+        "font.size": 9,
+        "svg.hashsalt": "daskps",
+        "legend.frameon": False,
+    }
     with plt.rc_context(style):
         for group, members in itertools.groupby(comparisons, lambda c: c.group):
             figure = _draw_group(group, list(members))
@@ -161,10 +165,10 @@ def _bars(members: list[Comparison]) -> Any:
     figure, axes = plt.subplots(figsize=(8, 1.2 + 0.24 * count), layout="constrained")
     at, ticks, labelled = 0.0, [], set()
 
-    def once(label: str) -> str | None:
+    def once(label: str) -> str:
         new = label not in labelled
         labelled.add(label)
-        return label if new else None
+        return label if new else "_nolegend_"
 
     for c in members:
         names = _names([c])

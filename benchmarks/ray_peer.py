@@ -9,7 +9,6 @@ import sys
 import tempfile
 import venv
 from pathlib import Path
-from types import TracebackType
 
 from benchmarks.results import Run
 from benchmarks.scenario import Scenario
@@ -38,8 +37,7 @@ def install() -> Path:
 class Ray:
     """Does scenarios with Ray.
 
-    A context manager. Ray is started when it is needed, and again when another number of
-    workers is.
+    Ray is started when it is needed, and again when another number of workers is.
 
     Parameters
     ----------
@@ -47,36 +45,28 @@ class Ray:
         The Python of an environment that has Ray.
     memory
         Bytes of Ray's object store, all of which are taken at the start.
+    workers
+        How many, where it does not matter to the scenario.
     """
 
-    def __init__(self, python: Path, memory: int):
+    def __init__(self, python: Path, memory: int, workers: int):
         self._python = python
         self._memory = memory
+        self._default = workers
         self._workers = 0
         self._process: subprocess.Popen[str] | None = None
         self._directory = ""
 
-    def __enter__(self) -> Ray:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
-
     def run(self, scenario: Scenario) -> Run:
         """Do a scenario once, on fresh data."""
-        self._start(scenario.workers or 2)
+        self._start(scenario.workers or self._default)
         process = self._process
         assert process is not None
         assert process.stdin is not None
         print(json.dumps(scenario.ray), file=process.stdin, flush=True)
         return Run(seconds=float(self._answer()["seconds"]))
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """End Ray, if it runs."""
         process, self._process, self._workers = self._process, None, 0
         if process is None:
@@ -93,7 +83,7 @@ class Ray:
     def _start(self, workers: int) -> None:
         if self._workers == workers:
             return
-        self.stop()
+        self.close()
         # Short: Ray makes sockets there, whose paths may have 107 bytes.
         self._directory = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
         program = str(_HERE / "ray_server.py")
@@ -110,16 +100,16 @@ class Ray:
                 text=True,
             )
         self._workers = workers
-        self.version = str(self._answer()["ray"])
+        self._answer()  # it has started
 
-    def _answer(self) -> dict[str, str]:
+    def _answer(self) -> dict[str, float]:
         process = self._process
         assert process is not None
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line:
             log = (Path(self._directory) / "log").read_text()
-            self.stop()
+            self.close()
             raise RuntimeError(f"Ray has ended ({self._python}):\n{log[-2000:]}")
-        answer: dict[str, str] = json.loads(line)
+        answer: dict[str, float] = json.loads(line)
         return answer

@@ -7,6 +7,8 @@ import statistics
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from benchmarks.counters import Copies
 
 
@@ -86,7 +88,7 @@ class Comparison:
         """How many times as long (or as much) one takes as the other, run by run."""
         pairs = zip(self.peers[peer].runs, self.peers[to].runs, strict=True)
         ratios = [getattr(a, of) / getattr(b, of) for a, b in pairs]
-        low, median, high = statistics.quantiles(ratios, n=4, method="inclusive")
+        low, median, high = map(float, np.quantile(ratios, (0.25, 0.5, 0.75)))
         return Ratio(median, low, high)
 
     def as_dict(self) -> dict[str, Any]:

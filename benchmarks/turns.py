@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -31,21 +32,22 @@ class Rounds:
     least, most
         How many rounds.
     seconds
-        When to stop between the two.
+        When to stop between the two. After four times that, three rounds are enough.
     warm_up
         Rounds before that, which do not count.
     """
 
     least: int = 5
     most: int = 51
-    seconds: float = 12.0
+    seconds: float = 8.0
     warm_up: int = 2
 
     def over(self, done: int, since: float) -> bool:
         """Whether enough rounds are done that began at this time (``monotonic``)."""
-        if done < self.least:
-            return False
-        return done >= self.most or time.monotonic() - since > self.seconds
+        passed = time.monotonic() - since
+        if done >= self.least:
+            return done >= self.most or passed > self.seconds
+        return done >= 3 and passed > 4 * self.seconds
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,9 @@ def compare(
         if scenario.limit is not None:
             turns[LIMIT] = _Limit(peers["dask"])
         measured = {name: Measured() for name in turns}
+        # What is there by now need not be looked at before each run.
+        gc.collect()
+        gc.freeze()
         start = time.monotonic()
         done = -rounds.warm_up
         while not rounds.over(done, start):

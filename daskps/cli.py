@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
+import os
+from urllib.parse import urlsplit
 
 import click
-import dask
 
-from daskps.stores.directory import sweep
+from daskps.exceptions import ConfigError
+from daskps.stores import directory
 from daskps.stores.records import sweep_records
+from daskps.stores.urls import check_store, scheme_module
 
 
 @click.group(name="daskps")
@@ -18,24 +20,32 @@ def daskps() -> None:
 
 @daskps.command(name="sweep")
 @click.option("--dry-run", is_flag=True, help="Only show what would be deleted.")
-@click.argument("directories", nargs=-1, type=click.Path(exists=True, file_okay=False))
-def sweep_command(dry_run: bool, directories: tuple[str, ...]) -> None:
-    """Delete what dead processes left on this machine.
+@click.argument("places", nargs=-1)
+def sweep_command(dry_run: bool, places: tuple[str, ...]) -> None:
+    """Delete what dead processes left.
 
-    Looks into DIRECTORIES; without any, into shared memory and the temporary directory.
-    What it finds there may be a record of objects in a store of your own, which is then
-    opened. What belongs to a process that is alive is never touched.
+    Looks into PLACES, which are directories or URLs of stores (redis://host:6379); without
+    any, into shared memory and the temporary directory of this machine. What it finds in a
+    directory may be a record of objects in a store of your own, which is then opened. What
+    belongs to a process that is alive is never touched.
     """
-    defaults = (
-        dask.config.get("daskps.shm.directory"),
-        dask.config.get("temporary-directory") or tempfile.gettempdir(),
-    )
-    swept = [
-        path
-        for directory in directories or defaults
-        for sweep_one in (sweep, sweep_records)
-        for path in sweep_one(directory, dry_run=dry_run)
-    ]
-    for path in swept:
-        click.echo(path)
+    try:
+        swept = [name for place in places for name in _sweep(place, dry_run)]
+        if not places:
+            swept = _sweep("shm://", dry_run) + sweep_records(dry_run=dry_run)
+    except ConfigError as e:
+        raise click.ClickException(str(e)) from None
+    for name in swept:
+        click.echo(name)
     click.echo(f"{len(swept)} {'found' if dry_run else 'deleted'}")
+
+
+def _sweep(place: str, dry_run: bool) -> list[str]:
+    if os.path.isdir(place):
+        swept = directory.sweep(place, dry_run=dry_run)
+        return swept + sweep_records(place, dry_run=dry_run)
+    if "://" not in place:
+        raise click.BadParameter(f"{place!r} is neither a directory nor a URL")
+    check_store("PLACES", place)
+    parts = urlsplit(place)
+    return scheme_module("PLACES", parts.scheme).sweep(parts, dry_run)

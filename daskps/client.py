@@ -62,4 +62,4 @@ class Client(distributed.Client):
         return await super()._close(*args, **kwargs)
 
     def __repr__(self) -> str:
-        return f"<daskps.{super().__repr__()[1:-1]}, {self.daskps_session.settings}>"
+        return f"<daskps.{super().__repr__()[1:-1]}, {self.daskps_session}>"

@@ -19,6 +19,7 @@ from proxystore.store import Store
 
 from daskps.exceptions import DaskpsError, StoreError
 from daskps.proxy_node import ObjectId
+from daskps.stores import leases
 from daskps.stores.content import content_hash, fingerprint
 from daskps.stores.frames import Frame, frame_nbytes
 
@@ -115,6 +116,8 @@ class Catalog:
         self._known = weakref.WeakValueDictionary()
         self._fingerprints = weakref.WeakValueDictionary()
         self._frozen = {}
+        # What is stored is announced to nobody yet, and storing a large graph takes long.
+        leases.renew(self._connector, self, lambda self: [id.key for id in self.held()])
 
     def put(self, frames: Sequence[Frame]) -> StoredObject:
         """Store the bytes of `frames`, one after the other, as one object.

@@ -15,6 +15,7 @@ from distributed.protocol.serialize import ToPickle
 from proxystore.store import Store
 
 from daskps.client_catalog import Catalog, creator_name
+from daskps.client_choice import Choice, choose
 from daskps.config import Settings
 from daskps.dask_private import connection, gather_with, send_to_scheduler
 from daskps.exceptions import ClusterError, ObjectMissingError
@@ -58,6 +59,8 @@ class ClusterLink:
 
     _client: weakref.ref[Client]
     _catalogs: dict[StoreRequest, Catalog]
+    #: What was chosen where no store was named.
+    _choices: dict[StoreRequest, Choice]
     _connection: Any
     _readers: weakref.WeakSet[Any]
     _deserializers: list[str] | None
@@ -69,6 +72,7 @@ class ClusterLink:
     def __init__(self, client: Client):
         self._client = weakref.ref(client)
         self._catalogs = {}
+        self._choices = {}
         self._connection = None
         self._plain_until = 0.0
         self._readers = weakref.WeakSet()
@@ -85,6 +89,10 @@ class ClusterLink:
         self._forget_if_disconnected()
         return self._catalogs.get(request)
 
+    def choice(self, request: StoreRequest) -> Choice | None:
+        """What was chosen for a request that names no store, if it is open."""
+        return self._choices.get(request)
+
     def holding(self) -> Catalog | None:
         """A catalog of which this client holds objects, if there is one."""
         self._forget_if_disconnected()
@@ -94,6 +102,7 @@ class ClusterLink:
         client = self._client()
         if client is not None and connection(client) is not self._connection:
             self._catalogs = {}
+            self._choices = {}
             self._connection = connection(client)
             self._set_families()
 
@@ -142,7 +151,8 @@ class ClusterLink:
         client = self._client()
         if client is None or client.scheduler is None:
             return False
-        families = [family(catalog.name) for catalog in self._catalogs.values()]
+        names = dict.fromkeys(catalog.name for catalog in self._catalogs.values())
+        families = [family(name) for name in names]
         by_reference = (
             bool(families and self._readers) and time.monotonic() >= self._plain_until
         )
@@ -185,6 +195,13 @@ class ClusterLink:
         if self.catalog(request) is None:
             over = connection(client)
             await install_plugin(client)
+            if request.candidates:
+                choice = await choose(client, request.candidates)
+                catalog = await self.open(choice.request, settings)
+                logger.info("Store: %s", choice)
+                self._choices[request] = choice
+                self._catalogs[request] = catalog
+                return catalog
             reply = await client.scheduler.daskps_open(
                 request=ToPickle(request), version=__version__
             )
@@ -193,11 +210,11 @@ class ClusterLink:
                 # Without patience: a result that cannot be read is fetched otherwise,
                 # and trying again would hold up the event loop.
                 store = opened.acquire(config)
-            except OSError as e:
+            except (ImportError, OSError) as e:
                 raise ClusterError(unreachable("This client", e)) from e
             evictions.start()
             weakref.finalize(client, _release, config.name)
-            plugin = WorkerStorePlugin(config, request, settings, __version__)
+            plugin = WorkerStorePlugin(config.name, settings, __version__)
             try:
                 await _register(client, plugin, "a worker")
             except BaseException:

@@ -16,7 +16,7 @@ from daskps.client_catalog import Catalog
 from daskps.client_session import Session
 from daskps.dask_private import loads_in_processes, runs_in_threads
 from daskps.proxy_node import ObjectId
-from daskps.stores import opened
+from daskps.stores import leases, opened
 from daskps.stores.urls import make
 
 _catalogs: weakref.WeakKeyDictionary[Session, Catalog] = weakref.WeakKeyDictionary()
@@ -45,6 +45,7 @@ def local_catalog(session: Session) -> Catalog:
     if catalog is None:
         store = make(session.request)
         opened.add(store)
+        leases.say_alive(store.connector)
         weakref.finalize(session, opened.close, store.name)
         catalog = _catalogs[session] = Catalog(store, _LocalKeeper())
     return catalog

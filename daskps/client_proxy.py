@@ -8,14 +8,13 @@ from distributed import Client
 from proxystore.proxy import Proxy
 from proxystore.store import Store, get_or_create_store
 from proxystore.store.config import StoreConfig
-from proxystore.store.factory import StoreFactory
 
 from daskps.client_session import Session, current_session
 from daskps.config import Settings
 from daskps.exceptions import ConfigError
 from daskps.serialization import from_bytes, to_bytes
 from daskps.stores.urls import StoreRequest, check_store, describe
-from daskps.transparent_proxies import keep
+from daskps.transparent_proxies import ClusterFactory, keep
 
 
 def proxy(obj: Any, store: Any = None) -> Any:
@@ -33,7 +32,8 @@ def proxy(obj: Any, store: Any = None) -> Any:
     Returns
     -------
     proxystore.proxy.Proxy
-        Behaves as `obj`, and can be passed to tasks, which read it when they use it.
+        Behaves as `obj`, and can be passed to tasks, which read it when they use it. Of
+        the cluster's store it has only the name, so it is of use there alone.
 
     Raises
     ------
@@ -63,8 +63,7 @@ def proxy(obj: Any, store: Any = None) -> Any:
         )
     handle = catalog.put([to_bytes(obj)])
     catalog.hold([handle])
-    config = _for_proxies(catalog.store.config())
-    factory: Any = StoreFactory(handle.id.key, config)
+    factory: Any = ClusterFactory(handle.id)
     made = _unread(Proxy(factory, cache_defaults=True, target=obj))
     keep(handle, made)
     return made

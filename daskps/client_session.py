@@ -17,7 +17,7 @@ from distributed import default_client
 from daskps.client_catalog import Cache, Catalog
 from daskps.client_link import ClusterLink, open_now
 from daskps.config import Settings
-from daskps.stores.urls import StoreRequest
+from daskps.stores.urls import StoreRequest, describe
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -50,6 +50,7 @@ class Session:
     request: StoreRequest
     cache: Cache
     _client: Client | None
+    _opened: weakref.WeakSet[Client]
     _reading: weakref.WeakSet[Client]
 
     def __init__(
@@ -62,6 +63,7 @@ class Session:
         self.request = request or StoreRequest.of(settings.store)
         self.cache = Cache(settings.cache_size)
         self._client = client
+        self._opened = weakref.WeakSet()
         self._reading = weakref.WeakSet()
 
     def covers(self, client: Client) -> bool:
@@ -84,6 +86,7 @@ class Session:
         client = self._client or _default_client()
         if client is not None and client.status in ("running", "connecting"):
             await ClusterLink.of(client).open(self.request, self.settings)
+            self._opened.add(client)
             self._read_references(client)
 
     def catalog(self, client: Client) -> Catalog | None:
@@ -93,6 +96,7 @@ class Session:
         """
         catalog = open_now(client, self.request, self.settings)
         if catalog is not None:
+            self._opened.add(client)
             self._read_references(client)
         return catalog
 
@@ -112,16 +116,29 @@ class Session:
             self._reading.add(client)
             ClusterLink.of(client).read_references(self)
 
+    @property
+    def _store(self) -> str:
+        """Which store it is, for people, and why, if daskps chose it."""
+        if self.settings.store is not None:
+            return describe(self.settings.store)
+        for client in self._opened:
+            choice = ClusterLink.of(client).choice(self.request)
+            if choice is not None:
+                return f"chosen by daskps: {choice}"
+        return "chosen by daskps when a client uses it"
+
+    def __str__(self) -> str:
+        threshold = format_bytes(self.settings.threshold)
+        return f"store: {self._store}, threshold: {threshold}"
+
     def __repr__(self) -> str:
-        return f"<daskps session, {self.settings}>"
+        return f"<daskps session, {self}>"
 
     def _repr_html_(self) -> str:
         from html import escape
 
         rows = {
-            "Store": "chosen by daskps (shm://)"
-            if self.settings.store is None
-            else str(self.settings).partition(", threshold")[0].removeprefix("store: "),
+            "Store": self._store,
             "Threshold": format_bytes(self.settings.threshold),
             "Kept for later graphs": f"{len(self.cache)} objects, at most "
             f"{format_bytes(self.settings.cache_size)}",

@@ -82,7 +82,7 @@ def _on_store_error(key: str, value: Any) -> str:
     return str(value)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Settings:
     """What one session does, every value checked.
 
@@ -141,6 +141,10 @@ class Settings:
     def portable(self) -> Settings:
         """The same, for another process, which knows the store by other means."""
         return replace(self, store=None)
+
+    def __repr__(self) -> str:
+        # The URL may have a password in it.
+        return f"<settings: {self}>"
 
     def __str__(self) -> str:
         from daskps.stores.urls import describe

@@ -21,6 +21,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from distributed.comm import get_address_host
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.protocol.serialize import ToPickle
 from distributed.threadpoolexecutor import ThreadPoolExecutor
@@ -30,7 +31,7 @@ from proxystore.store import Store
 from daskps.client_catalog import creator_name
 from daskps.dask_private import do_not_queue
 from daskps.proxy_node import ObjectId, stored_objects
-from daskps.stores import evictions, opened
+from daskps.stores import evictions, leases, opened
 from daskps.stores.records import Record, sweep_soon
 from daskps.stores.urls import StoreRequest, make
 from daskps.versions import check_version
@@ -146,6 +147,7 @@ class LifetimePlugin(SchedulerPlugin):
         for worker in scheduler.workers:
             self.add_worker(scheduler, worker)
         scheduler.handlers["daskps_open"] = self.open
+        scheduler.handlers["daskps_store"] = self.store
         scheduler.handlers["daskps_usage"] = self.usage
         scheduler.stream_handlers.update(self._handlers())
 
@@ -164,7 +166,8 @@ class LifetimePlugin(SchedulerPlugin):
         check_version(version, f"the scheduler ({self._scheduler.address})")
         store = self._stores.get(request)
         if store is None:
-            store = await offload(make, request)
+            host = get_address_host(self._scheduler.address)
+            store = await offload(make, request, host=host)
             if request in self._stores:  # another client was faster
                 store.close()
                 store = self._stores[request]
@@ -177,10 +180,24 @@ class LifetimePlugin(SchedulerPlugin):
                     self._records[store.name] = Record(request.config)
                     sweep_soon()
                 opened.add(store)
+                leases.say_alive(store.connector)
+                name = store.name
+                leases.renew(store.connector, self, lambda self: self._needed(name))
                 # The scheduler passes clients' wishes on to workers.
                 register_reader(store.name)
         # In a dictionary: alone, a cluster within one process would not unwrap it.
         return {"config": ToPickle(store.config())}
+
+    async def store(self, name: str) -> dict[str, Any]:
+        """How to open a store of the cluster, and what was asked for, by its name."""
+        (found,) = (pair for pair in self._stores.items() if pair[1].name == name)
+        request, store = found
+        return {"config": ToPickle(store.config()), "request": ToPickle(request)}
+
+    def _needed(self, store: str) -> list[Any]:
+        """Keys of the objects of a store that somebody needs. For another thread."""
+        # Copying the names is one step for the interpreter.
+        return [id.key for id in list(self._objects) if id.store == store]
 
     async def usage(self) -> dict[str, dict[str, Any]]:
         """What each store holds now."""
@@ -204,7 +221,7 @@ class LifetimePlugin(SchedulerPlugin):
 
     async def close(self) -> None:
         """With the cluster, everything in its stores goes."""
-        for name in ("daskps_open", "daskps_usage"):
+        for name in ("daskps_open", "daskps_store", "daskps_usage"):
             self._scheduler.handlers.pop(name, None)
         for name in self._handlers():
             self._scheduler.stream_handlers.pop(name, None)

@@ -16,12 +16,38 @@ from typing import Any
 from dask.sizeof import sizeof
 from dask.tokenize import normalize_token
 from proxystore.proxy import Proxy, get_factory
+from proxystore.store.config import ConnectorConfig, StoreConfig
 from proxystore.store.factory import StoreFactory
 
 from daskps.proxy_node import ObjectId
+from daskps.serialization import from_bytes
+from daskps.stores import opened
 
 # Handles of the objects that proxies stand for, for as long as the proxies exist.
 _handles: weakref.WeakValueDictionary[ObjectId, Any] = weakref.WeakValueDictionary()
+
+
+class ClusterFactory(StoreFactory):
+    """Reads the object of a proxy from a cluster's store, which is open in its processes.
+
+    ProxyStore's own factories have in them what opens the store, credentials included, and
+    a proxy travels in graphs.
+
+    Parameters
+    ----------
+    id
+        The object.
+    """
+
+    def __init__(self, id: ObjectId):
+        unused = ConnectorConfig(kind="the cluster's")
+        super().__init__(id.key, StoreConfig(name=id.store, connector=unused))
+
+    def resolve(self) -> Any:
+        return from_bytes(opened.read(self.store_config.name, self.key))
+
+    def __call__(self) -> Any:
+        return self.resolve()
 
 
 def is_proxy(value: Any) -> bool:

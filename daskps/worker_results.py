@@ -107,7 +107,11 @@ def _decline(value: Any) -> Any:
 
 def _load(header: dict[str, Any], frames: list[Any]) -> Any:
     stored: StoredValue = pickle.loads(frames[0])
-    return stored.resolve()
+    value = stored.resolve()
+    # What was read stays mapped. The worker deletes its result without telling this host.
+    for id in stored.objects():
+        opened.evict_copy(id.store, id.key)
+    return value
 
 
 def _has_weak_references(value: Any) -> bool:

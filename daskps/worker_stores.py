@@ -6,7 +6,6 @@ import weakref
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from distributed.diagnostics.plugin import WorkerPlugin
-from proxystore.store.config import StoreConfig
 
 from daskps.config import Settings
 from daskps.exceptions import ClusterError
@@ -34,18 +33,28 @@ class WorkerStorePlugin(WorkerPlugin):
 
     Parameters
     ----------
-    config
-        How to open it.
-    request, settings
-        What the session asked for, for the graphs that tasks submit.
+    store
+        Its name.
+    settings
+        Those of the session, for the graphs that tasks submit.
     version
         The client's version of daskps.
+
+    Attributes
+    ----------
+    request
+        As which the scheduler opened the store.
+
+    Notes
+    -----
+    How to open the store, credentials included, each worker asks the scheduler. It is not
+    part of the plugin, since a scheduler at log level ``DEBUG`` logs the plugin's bytes.
     """
 
     idempotent = True
 
     name: str
-    config: StoreConfig
+    store: str
     request: StoreRequest
     settings: Settings
     version: str
@@ -57,37 +66,33 @@ class WorkerStorePlugin(WorkerPlugin):
     latest: ClassVar[weakref.WeakKeyDictionary[Worker, WorkerStorePlugin]]
     latest = weakref.WeakKeyDictionary()
 
-    def __init__(
-        self,
-        config: StoreConfig,
-        request: StoreRequest,
-        settings: Settings,
-        version: str,
-    ):
-        self.name = f"daskps-store-{config.name}"
-        self.config = config
-        self.request = request
+    def __init__(self, store: str, settings: Settings, version: str):
+        self.name = f"daskps-store-{store}"
+        self.store = store
         self.settings = settings.portable()
         self.version = version
         self.sessions = {}
         self._writer = None
 
-    def setup(self, worker: Worker) -> None:
+    async def setup(self, worker: Worker) -> None:
         # A client may ask for references even where the rest of this fails.
-        register_reader(self.config.name)
+        register_reader(self.store)
         check_version(self.version, f"worker {worker.address}")
+        reply = await worker.scheduler.daskps_store(name=self.store)
+        self.request = reply["request"]
         try:
-            store = opened.acquire(self.config, self.settings.read_timeout)
-        except OSError as e:
-            raise ClusterError(unreachable(f"Worker {worker.address}", e)) from e
+            store = opened.acquire(reply["config"], self.settings.read_timeout)
+        except (ImportError, OSError) as e:
+            # A worker that joins later joins all the same, and only logs this.
+            why = unreachable(f"Worker {worker.address}", e)
+            opened.refuse(self.store, why)
+            raise ClusterError(why) from e
         limit = worker.memory_manager.memory_limit
         if limit and hasattr(store.connector, "map_at_most"):
             # What is mapped looks like memory of the worker, which watches that.
             store.connector.map_at_most(int(limit * MAPPED_SHARE))
         self.latest[worker] = self
-        self._writer = register_writer(
-            self.config.name, self.settings.threshold, worker
-        )
+        self._writer = register_writer(self.store, self.settings.threshold, worker)
 
     def transition(
         self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any
@@ -100,7 +105,7 @@ class WorkerStorePlugin(WorkerPlugin):
     def teardown(self, worker: Worker) -> None:
         if self._writer is not None:
             self._writer.close()
-        opened.release(self.config.name)
+        opened.release(self.store)
 
 
 class WorkerDependenciesPlugin(WorkerPlugin):
@@ -127,11 +132,23 @@ class WorkerDependenciesPlugin(WorkerPlugin):
         read_dependencies(worker, self.store_name)
 
 
-def unreachable(who: str, error: Any) -> str:
-    """The message for a process that cannot see a directory of the scheduler's host."""
-    return (
-        f"{who} cannot use the cluster's store: {error}. shm:// needs the client, the "
-        "scheduler and all workers on one host, as one user, with one /dev/shm "
-        "(containers: --ipc=host). Across hosts, pass a directory that all of them "
-        'share: daskps.proxy_graph(store="file:///shared/directory").'
-    )
+def unreachable(who: str, error: Exception) -> str:
+    """The message for a process that cannot use a store."""
+    if isinstance(error, ImportError):
+        remedy = (
+            "Install what is missing there; what daskps needs for a kind of store is an "
+            "extra, as in pip install 'daskps[redis]'."
+        )
+    elif isinstance(error, ConnectionError):
+        remedy = (
+            "The address in the store's URL must lead to the server from the client, the "
+            "scheduler and all workers."
+        )
+    else:
+        remedy = (
+            "shm:// needs the client, the scheduler and all workers on one host, as one "
+            "user, with one /dev/shm (containers: --ipc=host). Across hosts, use "
+            'daskps.proxy_graph(store="peer://"), a directory that all of them share, '
+            'store="file:///shared/directory", or a server, store="redis://host".'
+        )
+    return f"{who} cannot use the cluster's store: {error}. {remedy}"

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -52,7 +53,8 @@ live: set[ProcessCluster] = set()
 class ProcessCluster:
     """A scheduler and workers, started as users start them.
 
-    `scheduler` and `worker` are environment variables for either. Of `PYTHONPATH`, the
+    `scheduler` and `worker` are environment variables for either, `dashboard` whether they
+    serve pages. Of `PYTHONPATH`, the
     directory of the tests is the last entry, so that functions of tests can be imported.
     """
 
@@ -63,11 +65,15 @@ class ProcessCluster:
         nanny: bool = False,
         scheduler: dict[str, str] | None = None,
         worker: dict[str, str] | None = None,
+        dashboard: bool = False,
     ):
         self.directory = tempfile.mkdtemp(prefix="cluster-of-tests-")
         self.file = os.path.join(self.directory, "scheduler.json")
+        self._dashboard = (
+            "--dashboard-address 127.0.0.1:0" if dashboard else "--no-dashboard"
+        )
         self.scheduler = self._start(
-            "scheduler --port 0 --no-dashboard --no-show", scheduler or {}
+            f"scheduler --port 0 {self._dashboard} --no-show", scheduler or {}
         )
         self._worker = nanny, worker or {}
         self.workers: list[subprocess.Popen] = []
@@ -79,7 +85,7 @@ class ProcessCluster:
         """Start one more."""
         nanny, environment = self._worker
         command = (
-            f"worker --name w{len(self.workers)} --nthreads 1 --no-dashboard "
+            f"worker --name w{len(self.workers)} --nthreads 1 {self._dashboard} "
             f"--resources R=1 --death-timeout 30 --local-directory {self.directory} "
             f"{'--nanny' if nanny else '--no-nanny'}"
         )
@@ -115,18 +121,19 @@ class ProcessCluster:
 
     @property
     def directories(self) -> set[str]:
-        """The directories of stores that the scheduler owns."""
+        """The directories of stores that the scheduler owns, and that workers share."""
         return {d for d in self.owned if os.path.basename(d).startswith("daskps-")}
 
     @property
     def owned(self) -> set[str]:
         """These, and those of its records of other stores."""
         owned = set()
-        for link in glob.glob(f"/proc/{self.scheduler.pid}/fd/*"):
-            with contextlib.suppress(OSError):
-                directory, name = os.path.split(os.readlink(link))
-                if name == "owner.lock":
-                    owned.add(directory)
+        for process in [self.scheduler, *self.workers]:
+            for link in glob.glob(f"/proc/{process.pid}/fd/*"):
+                with contextlib.suppress(OSError):
+                    directory, name = os.path.split(os.readlink(link))
+                    if name == "owner.lock":
+                        owned.add(directory)
         return owned
 
     def log(self, name: str = "scheduler") -> str:
@@ -218,6 +225,14 @@ def eventually(condition: Callable[[], Any], seconds: float = 5) -> Any:
     while not (value := condition()) and time.monotonic() < deadline:
         time.sleep(0.02)
     return value
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port: int = s.getsockname()[1]
+        return port
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -15,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 import trustme
-from processes import servers
+from processes import free_port, servers
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -36,13 +35,6 @@ def _has_tls(path: str) -> bool:
     command = [path, "--port", "0", "--tls-port", str(free_port())]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return "No tls-cert-file configured" in done.stdout
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class RedisServer:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
+from daos_pool import CONTAINER, daos_pool
 from proxystore.connectors.file import FileConnector
 from proxystore.connectors.local import LocalConnector
 from proxystore.connectors.multi import MultiConnector, Policy
@@ -67,6 +68,14 @@ def file(place: Path) -> Iterator[Kind]:
     yield Kind(place.as_uri(), left=lambda: _objects(place))
 
 
+@contextlib.contextmanager
+def peer(place: Path) -> Iterator[Kind]:
+    # Where other processes have theirs: those with another directory are another host.
+    parent = os.environ["DASK_DASKPS__SHM__DIRECTORY"]
+    before = set(os.listdir(parent))
+    yield Kind("peer://", left=lambda: set(os.listdir(parent)) - before)
+
+
 def _objects(parent: str | Path) -> list[str]:
     return [
         name
@@ -80,7 +89,7 @@ def _objects(parent: str | Path) -> list[str]:
 @contextlib.contextmanager
 def proxystore_local(place: Path) -> Iterator[Kind]:
     def overwrite(connector: Any, key: Any, data: bytes) -> None:
-        connector._connector._store[key.key] = data
+        connector._connector._connector._store[key.key] = data
 
     yield Kind(LocalConnector(), overwrite=overwrite)
 
@@ -119,6 +128,40 @@ def proxystore_multi(place: Path) -> Iterator[Kind]:
 
     with connector:
         yield Kind(connector, overwrite=overwrite)
+
+
+@contextlib.contextmanager
+def daos(place: Path) -> Iterator[Kind]:
+    """Over the double of pydaos."""
+
+    def overwrite(connector: Any, key: Any, data: bytes) -> None:
+        chunks = connector._connector._objects._data
+        for name, start, stop in key.key.chunks():
+            last = stop == key.nbytes
+            chunk = data[start:] if last else data[start:stop]
+            chunks.delete([name])
+            if chunk:
+                chunks.put(name, chunk)
+
+    def left() -> list[str]:
+        names = [place / "pool" / "kvstore" / name for name in ("ns", "ns.daskps")]
+        return [file for name in names for file in os.listdir(name)]
+
+    with daos_pool(place) as pydaos:
+        yield Kind(
+            f"{CONTAINER}/ns",
+            overwrite=overwrite,
+            left=left,
+            restart=pydaos.restart_agent,
+        )
+
+
+@contextlib.contextmanager
+def zmq(place: Path) -> Iterator[Kind]:
+    def overwrite(connector: Any, key: Any, data: bytes) -> None:
+        connector._connector._here.server._objects.data[key.key.obj_id] = data
+
+    yield Kind("zmq://", overwrite=overwrite)
 
 
 @contextlib.contextmanager
@@ -161,6 +204,9 @@ def proxystore_redis(place: Path) -> Iterator[Kind]:
 KINDS: dict[str, Maker] = {
     "shm": shm,
     "file": file,
+    "peer": peer,
+    "daos": daos,
+    "zmq": zmq,
     "redis": redis,
     "rediss": rediss,
     "proxystore-local": proxystore_local,
@@ -172,6 +218,8 @@ KINDS: dict[str, Maker] = {
 #: Of these, other processes see the objects.
 SHARED = [name for name in KINDS if name != "proxystore-local"]
 #: To these, others could write.
-SEALED = [name for name in KINDS if name not in ("shm", "file")]
+SEALED = [name for name in KINDS if name not in ("shm", "file", "peer")]
 #: These have a server, which may go away and come back.
-SERVERS = ["redis", "rediss"]
+SERVERS = ["redis", "rediss", "daos"]
+#: With these, a forked process cannot use what its parent has opened.
+SPAWN_ONLY = ["daos"]

@@ -177,11 +177,77 @@ def test_the_scheduler_has_the_tasks_that_it_has_without(client):
     assert seen[0] == seen[1]
 
 
-def test_duplicate_column_names(client):
-    f = pd.DataFrame(np.random.default_rng(0).random((ROWS, 2)), columns=["a", "a"])
+DUPLICATED = {
+    "whole": lambda d: d,
+    "filter": lambda d: d[d.b > 0.5],
+    "column": lambda d: d[["a"]],
+    "columns": lambda d: d[["b", "a"]],
+    "partitions": lambda d: d.partitions[1:],
+    "repartition": lambda d: d.repartition(npartitions=2),
+    "map_partitions": lambda d: d.map_partitions(unchanged),
+}
+
+
+@pytest.mark.parametrize("way", DUPLICATED)
+def test_duplicate_column_names(client, way):
+    values = np.random.default_rng(0).random((ROWS, 3))
+    f = pd.DataFrame(values, columns=["a", "b", "a"])
+    make = DUPLICATED[way]
+    plain = make(dd.from_pandas(f, npartitions=3)).compute()
     with daskps.proxy_graph(threshold=THRESHOLD):
-        back = dd.from_pandas(f, npartitions=2).compute()
-    pd.testing.assert_frame_equal(back, f)
+        proxied = make(dd.from_pandas(f, npartitions=3)).compute()
+    pd.testing.assert_frame_equal(proxied, plain)
+
+
+def unchanged(part):
+    return part
+
+
+def test_attrs_come_back(client):
+    f = frame()
+    with dask.config.set({"dataframe.convert-string": False}):
+        for make in (
+            lambda: dd.from_pandas(f, npartitions=1),
+            lambda: dd.from_pandas(f, npartitions=3).partitions[1],
+            lambda: dd.from_pandas(f, npartitions=3)[["x", "t"]],
+            lambda: dask.delayed(f),
+        ):
+            plain = make().compute().attrs
+            with daskps.proxy_graph(threshold=THRESHOLD):
+                assert make().compute().attrs == plain
+            assert plain in ({"origin": "made here"}, {})
+
+
+def test_partitions_that_are_empty(client):
+    """Behind a filter, each kind of column of an empty partition keeps its type."""
+    f = frame()
+
+    def make():
+        d = dd.from_pandas(f, npartitions=4)
+        return [d[d.i < 10].partitions[i] for i in range(4)]
+
+    plain = dask.compute(*make())
+    with daskps.proxy_graph(threshold=THRESHOLD):
+        proxied = dask.compute(*make())
+    assert [len(part) for part in proxied] == [10, 0, 0, 0]
+    for ours, theirs in zip(proxied, plain, strict=True):
+        pd.testing.assert_frame_equal(ours, theirs)
+
+
+def test_within_fused_tasks(client):
+    f = frame()
+
+    def make():
+        d = dd.from_pandas(f, npartitions=4)
+        return (d[d.i > 9].x + 1).fillna(0)
+
+    optimized = make().optimize().expr
+    assert "Fused" in type(optimized).__name__
+    with daskps.proxy_graph(threshold=THRESHOLD), messages_sent(client) as messages:
+        result = make().compute()
+        assert daskps.usage(client).objects
+    assert graph_nbytes(messages) < f.x.nbytes
+    pd.testing.assert_series_equal(result, f.x[f.i > 9] + 1)
 
 
 def test_a_slice_of_arrow_data_weighs_what_it_is(client):

@@ -17,11 +17,12 @@ import warnings
 import dask
 import numpy as np
 import pytest
+from processes import eventually
 from proxystore.store import Store
 
 import daskps
 from daskps.stores import directory as directories
-from daskps.stores import opened, segments
+from daskps.stores import leases, opened, segments
 from daskps.stores.content import content_hash
 from daskps.stores.directory import OwnedDirectory, check_private, sweep
 from daskps.stores.segments import SegmentConnector, SegmentKey
@@ -491,6 +492,26 @@ class TestSweep:
         old = time.time() - 2 * directories.NEW_GRACE
         os.utime(new, (old, old))
         assert sweep(str(tmp_path)) == [str(new)]
+
+    def test_spares_an_owner_on_another_host_who_may_be_alive(self, tmp_path):
+        """Its lock may not be seen, so nobody holding it says nothing."""
+        with holder(tmp_path) as (_, dead):
+            pass
+        lock = os.path.join(dead, directories.LOCK)
+        with open(lock, "w") as f:
+            f.write("another host")
+        assert sweep(str(tmp_path)) == []
+        old = time.time() - 2 * directories.FOREIGN_LEASE
+        os.utime(lock, (old, old))
+        assert sweep(str(tmp_path)) == [dead]
+
+    def test_owners_say_that_they_are_alive(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(leases, "HEARTBEAT", 0.05)
+        with daskps.open_store(tmp_path.as_uri()) as store:
+            (path,) = store.connector.directories
+            lock = os.path.join(path, directories.LOCK)
+            os.utime(lock, (0, 0))
+            assert eventually(lambda: time.time() - os.stat(lock).st_mtime < 60)
 
     def test_by_several_at_once(self, tmp_path):
         with holder(tmp_path) as (_, dead):

@@ -4,6 +4,12 @@ The owner holds a lock (``flock``) on a file in the directory for as long as it 
 kernel releases that lock however the process ends, so whoever can take it knows that the
 owner is dead; unlike a process id it cannot be reused, and it holds across containers
 that share the directory.
+
+On another host the lock may not be seen. NFS passes it on (Linux, since 2.6.12) unless
+mounted with ``nolock`` or ``local_lock``, Lustre only if mounted with ``flock``, BeeGFS only
+if told to. So the file says which host the owner is on, and the owner touches it from time
+to time (:mod:`daskps.stores.leases`): a directory from another host counts as dead only if,
+besides, that was long ago.
 """
 
 from __future__ import annotations
@@ -15,7 +21,7 @@ import os
 import secrets
 import shutil
 import stat
-import time
+import tempfile
 import weakref
 from collections.abc import Iterator
 
@@ -27,6 +33,9 @@ LOCK = "owner.lock"
 # after this time (seconds) was left by a process that died in between.
 NEW_PREFIX = "daskps.new-"
 NEW_GRACE = 60.0
+# For how long (seconds) the owner of a directory, on another host, counts as alive after it
+# touched its lock. NFS may show the time of a file one minute late.
+FOREIGN_LEASE = 600.0
 
 
 class OwnedDirectory:
@@ -61,9 +70,15 @@ class OwnedDirectory:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         lock = os.open(os.path.join(new, LOCK), flags, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
+        os.write(lock, this_host())
         self.path = os.path.join(parent, prefix + token)
         os.rename(new, self.path)
         self._remove = weakref.finalize(self, _remove, self.path, lock, os.getpid())
+
+    def touch(self) -> None:
+        """Say that the owner is alive."""
+        if self._remove.alive:
+            os.utime(os.path.join(self.path, LOCK))
 
     def remove(self) -> None:
         """Delete the directory and all in it. Again: does nothing."""
@@ -143,14 +158,19 @@ def sweep(parent: str, *, dry_run: bool = False) -> list[str]:
 
 
 def dead_directories(parent: str, prefix: str = PREFIX) -> Iterator[str]:
-    """The directories of this user whose names begin so and whose owners are dead."""
+    """The directories of this user whose names begin so and whose owners are dead.
+
+    Nobody can take a directory while it is given out.
+    """
     for name in _names(parent, prefix):
-        with contextlib.suppress(
-            FileNotFoundError, PermissionError
-        ):  # gone, or not ours
-            path = os.path.join(parent, name)
-            if _is_dead(path):
-                yield path
+        path = os.path.join(parent, name)
+        try:
+            with _claimed(path) as dead:
+                if dead:
+                    yield path
+        except OSError as e:
+            # Gone meanwhile, or not ours, or the file system has no locks.
+            logger.debug("Leaving %s alone: %s", path, e)
 
 
 def _unfinished(parent: str) -> Iterator[str]:
@@ -158,7 +178,7 @@ def _unfinished(parent: str) -> Iterator[str]:
         with contextlib.suppress(FileNotFoundError, PermissionError):
             path = os.path.join(parent, name)
             check_private(path)
-            if time.time() - os.lstat(path).st_mtime > NEW_GRACE:
+            if _age(path) > NEW_GRACE:
                 yield path
 
 
@@ -169,14 +189,33 @@ def _names(parent: str, prefix: str) -> list[str]:
         return []
 
 
-def _is_dead(path: str) -> bool:
+@contextlib.contextmanager
+def _claimed(path: str) -> Iterator[bool]:
+    """Whether a directory is nobody's; meanwhile, nobody can take it."""
     check_private(path)
     # Without a lock file it is not ours, whatever its name: that raises FileNotFoundError.
     fd = os.open(os.path.join(path, LOCK), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return False
+        yield False
+    else:
+        here = os.read(fd, 100) == this_host()
+        yield here or _age(os.path.join(path, LOCK)) > FOREIGN_LEASE
     finally:
         os.close(fd)
-    return True
+
+
+def this_host() -> bytes:
+    """This host since it was started, all containers on it included."""
+    with open("/proc/sys/kernel/random/boot_id", "rb") as f:
+        return f.read().strip()
+
+
+def _age(path: str) -> float:
+    """Seconds since a file was changed, by the clock of its file system."""
+    modified = os.lstat(path).st_mtime
+    # That of this host may go differently. On a network, the server sets the times.
+    parent = os.path.dirname(path)
+    with tempfile.TemporaryFile(dir=parent) as now:
+        return os.fstat(now.fileno()).st_mtime - modified

@@ -6,7 +6,8 @@ from typing import Any
 from urllib.parse import SplitResult
 
 from daskps.exceptions import ConfigError
-from daskps.stores.directory import OwnedDirectory, sweep
+from daskps.stores import directory
+from daskps.stores.directory import OwnedDirectory
 from daskps.stores.segments import SegmentConnector
 
 
@@ -29,6 +30,11 @@ def make(parts: SplitResult, options: dict[str, Any]) -> SegmentConnector:
     return in_directories([parts.path])
 
 
+def sweep(parts: SplitResult, dry_run: bool) -> list[str]:
+    """Delete the directories there whose owners are dead."""
+    return directory.sweep(parts.path, dry_run=dry_run)
+
+
 def in_directories(
     parents: list[str], reserve: int = 0, keep: int = 0
 ) -> SegmentConnector:
@@ -42,16 +48,16 @@ def in_directories(
     owned: list[OwnedDirectory] = []
     try:
         for parent in parents:
-            sweep(parent)
+            directory.sweep(parent)
             owned.append(OwnedDirectory(parent))
     except OSError as e:
-        for directory in owned:
-            directory.remove()
+        for made in owned:
+            made.remove()
         raise ConfigError(
             f"cannot keep objects in {parent}: {e}. Give a directory that exists and "
             "may be written to, or another store."
         ) from e
-    paths = [directory.path for directory in owned]
+    paths = [made.path for made in owned]
     # Never more than an eighth of the file system: others use it too.
     keep = min(keep, SegmentConnector(paths[:1]).capacity() // 8)
     return SegmentConnector(paths, reserve, keep, owned)

@@ -1,65 +1,84 @@
 """Leases: what nobody renews goes by itself.
 
 Where no kernel notices that a process died, as on another host, the owner of a store says
-from time to time that it is alive, and renews the leases of the objects that are needed.
-After ``kill -9`` of everything the objects of a network store expire, and a directory whose
-owner was on another host may be deleted.
+from time to time that it is alive. A network store forgets an object at the end of its
+lease, which each process renews for the objects that it needs: the scheduler for those that
+tasks need or clients hold, a client or a worker for those that it has stored. So after
+``kill -9`` of everything nothing stays for ever.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
 logger = logging.getLogger(__name__)
 
-# How often (seconds) an owner says that it is alive, or tries again to renew.
+# How often (seconds) an owner says that it is alive.
 HEARTBEAT = 15.0
 
 
-class LeaseThread:
-    """Renews the leases of one store until it is closed.
-
-    A thread, since the scheduler's event loop may be busy for long with a large graph.
-    A forked process does not have it.
+def say_alive(connector: Any) -> None:
+    """Have the owner of a store say that it is alive, until the store is closed.
 
     Parameters
     ----------
     connector
-        Of the store, in the process that owns it; has `lease` (seconds) and ``heartbeat()``,
-        and perhaps ``renew(keys)``.
-    keys
-        Gives the keys of the objects that are needed now, or None for all that are there.
-        Called in the thread.
+        Of the store, in the process that owns it. If it has ``heartbeat()``, it also has
+        `closed`, an event. Not kept alive.
     """
+    if hasattr(connector, "heartbeat"):
+        _repeat(HEARTBEAT, connector, connector, lambda c, _: c.heartbeat())
 
-    def __init__(self, connector: Any, keys: Callable[[], Iterable[Any] | None]):
-        self._connector = connector
-        self._keys = keys
-        self._closed = threading.Event()
-        self._thread = threading.Thread(
-            target=self._run, name="daskps-leases", daemon=True
-        )
-        self._thread.start()
 
-    def close(self) -> None:
-        """Renew nothing any more. Does not wait for what is under way."""
-        self._closed.set()
+def renew(
+    connector: Any, holder: Any, keys: Callable[[Any], Iterable[Any] | None]
+) -> None:
+    """Renew the leases of objects, until the store is closed.
 
-    def _run(self) -> None:
-        period = self._connector.lease / 4
-        due = time.monotonic() + period
-        while not self._closed.wait(min(HEARTBEAT, period)):
-            try:
-                self._connector.heartbeat()
-                if time.monotonic() >= due and hasattr(self._connector, "renew"):
-                    self._connector.renew(self._keys())
-                    due = time.monotonic() + period
-            except Exception as e:
-                if not self._closed.is_set():
-                    logger.warning(
-                        "Could not renew the leases of %r: %s", self._connector, e
-                    )
+    Parameters
+    ----------
+    connector
+        Of the store. If it has leases, it has ``renew(keys)``, `lease` in seconds, and
+        `closed`, an event. Not kept alive.
+    holder
+        Who needs the objects; for as long as this exists. Not kept alive.
+    keys
+        Given the holder, gives the keys of the objects, or None for all that are there.
+        Called in another thread.
+    """
+    if hasattr(connector, "renew"):
+        # Two more attempts before the lease ends.
+        _repeat(connector.lease / 4, connector, holder, lambda c, h: c.renew(keys(h)))
+
+
+def _repeat(
+    period: float, connector: Any, holder: Any, call: Callable[[Any, Any], Any]
+) -> None:
+    # A thread, since an event loop may be busy for long with a large graph. A forked
+    # process does not have it.
+    arguments = (period, connector.closed, weakref.ref(connector), weakref.ref(holder))
+    threading.Thread(
+        target=_run, args=(*arguments, call), name="daskps-leases", daemon=True
+    ).start()
+
+
+def _run(
+    period: float,
+    closed: threading.Event,
+    connector: weakref.ref[Any],
+    holder: weakref.ref[Any],
+    call: Callable[[Any, Any], Any],
+) -> None:
+    while not closed.wait(period):
+        pair = connector(), holder()
+        if None in pair:
+            return
+        try:
+            call(*pair)
+        except Exception as e:
+            logger.warning("Could not renew the leases of %r: %s", pair[0], e)
+        del pair

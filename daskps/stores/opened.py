@@ -19,6 +19,8 @@ from daskps.stores.sealed import DamagedError
 
 _lock = threading.Lock()
 _stores: dict[str, tuple[Store[Any], int]] = {}
+# Why a store could not be opened in this process, by store.
+_refusals: dict[str, str] = {}
 # Seconds for which to try to read, by store.
 _read_timeouts: dict[str, float] = {}
 
@@ -35,15 +37,38 @@ def acquire(config: StoreConfig, read_timeout: float = 0.0) -> Store[Any]:
     read_timeout
         Seconds for which to try to read, if the store cannot be reached; of several
         users, the most patient one counts.
+
+    Raises
+    ------
+    OSError
+        If the store cannot be used here.
+    ImportError
+        If something that it needs is not installed here.
     """
     with _lock:
         store, users = _stores.get(config.name, (None, 0))
         if store is None:
-            store = Store.from_config(config)
+            store = _open(config)
+        _refusals.pop(config.name, None)
         _stores[config.name] = store, users + 1
         known = _read_timeouts.get(config.name, 0.0)
         _read_timeouts[config.name] = max(read_timeout, known)
         return store
+
+
+def refuse(name: str, why: str) -> None:
+    """Note why a store could not be opened in this process, for whoever reads from it."""
+    _refusals[name] = why
+
+
+def _open(config: StoreConfig) -> Store[Any]:
+    try:
+        return Store.from_config(config)
+    except ValueError as e:
+        # ProxyStore says only that it does not know the connector.
+        if isinstance(e.__cause__, ImportError):
+            raise e.__cause__ from None
+        raise
 
 
 def add(store: Store[Any]) -> None:
@@ -80,6 +105,10 @@ def read(name: str, key: Any) -> Any:
     """
     # No lock: looking up a dictionary is atomic, and this runs once for each argument.
     store = get(name)
+    if store is None and name in _refusals:
+        raise ObjectMissingError(
+            f"Object {key} cannot be read{_for_task()}. {_refusals[name]}"
+        )
     if store is None:
         raise ObjectMissingError(
             f"Store {name!r} is not open in this process, so object {key} cannot be "
@@ -143,3 +172,10 @@ def evict(name: str, key: Any) -> None:
     store = get(name)
     if store is not None:
         store.connector.evict(key)
+
+
+def evict_copy(name: str, key: Any) -> None:
+    """Delete a copy that this host keeps of an object, if the store makes copies."""
+    store = get(name)
+    if store is not None and hasattr(store.connector, "evict_copy"):
+        store.connector.evict_copy(key)

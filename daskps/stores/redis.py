@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote
 
 import dask
 
@@ -84,18 +84,12 @@ def options(parts: SplitResult) -> dict[str, Any]:
 
 
 def _credentials(parts: SplitResult) -> dict[str, Any]:
-    username = unquote(parts.username or "") or _setting("username")
-    password = unquote(parts.password or "") or _setting("password")
-    return {
-        "username": username,
-        "password": None if password is None else Secret(password),
-    }
-
-
-def _setting(name: str) -> str | None:
-    value = dask.config.get(f"daskps.redis.{name}")
-    # Dask reads a password of digits from the environment as a number.
-    return None if value is None else str(value)
+    found = {}
+    for name, given in ("username", parts.username), ("password", parts.password):
+        value = unquote(given) if given else dask.config.get(f"daskps.redis.{name}")
+        # Dask reads a password of digits from the environment as a number.
+        found[name] = None if value is None else Secret(str(value))
+    return found
 
 
 def make(parts: SplitResult, options: dict[str, Any]) -> SealedConnector:
@@ -115,9 +109,10 @@ def make(parts: SplitResult, options: dict[str, Any]) -> SealedConnector:
     return SealedConnector(connector)
 
 
-def sweep(url: str, *, dry_run: bool = False) -> list[str]:
-    """Delete what dead owners left on a server: see :func:`redis_connector.sweep`."""
-    parts = urlsplit(url)
-    check("url", parts)
+def sweep(parts: SplitResult, dry_run: bool) -> list[str]:
+    """Delete the objects of stores whose owners have been silent for a minute."""
     address = RedisAddress(**_address(parts), **_credentials(parts))
-    return redis_connector.sweep(address, dry_run=dry_run)
+    try:
+        return redis_connector.sweep(address, dry_run=dry_run)
+    except OSError as e:
+        raise ConfigError(str(e)) from e

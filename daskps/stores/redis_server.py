@@ -44,7 +44,7 @@ class RedisAddress:
     host: str
     port: int
     database: int
-    username: str | None = None
+    username: Secret[str] | None = None
     password: Secret[str] | None = None
     tls: dict[str, str] | None = field(default=None, hash=False)
 
@@ -71,15 +71,18 @@ class RedisServer:
 
     def __init__(self, address: RedisAddress):
         self._address = address
-        secret, tls = address.password, address.tls
-        options: dict[str, Any] = tls or {}
+        tls = address.tls
+        options: dict[str, Any] = dict(tls or {})
+        # Only where it is given: a server may have no users.
+        for name in ("username", "password"):
+            secret: Secret[str] | None = getattr(address, name)
+            if secret:
+                options[name] = secret.value
         self._pool = redis.ConnectionPool(
             connection_class=redis.Connection if tls is None else redis.SSLConnection,
             host=address.host,
             port=address.port,
             db=address.database,
-            username=address.username,
-            password=secret.value if secret else None,
             socket_connect_timeout=CONNECT_TIMEOUT,
             socket_timeout=TIMEOUT,
             # With protocol 3 the server may send what was not asked for.
@@ -88,13 +91,12 @@ class RedisServer:
             **options,
         )
         self.client = redis.Redis(connection_pool=self._pool)
-        backoff = ExponentialBackoff(cap=0.5, base=0.05)
-        self._retry = Retry(backoff, 3, LOST)
 
-    def call(self, function: Callable[[], T]) -> T:
+    def call(self, function: Callable[[], T], attempts: int = 4) -> T:
         """Call what may be called again, and do so if the connection was lost."""
+        retry = Retry(ExponentialBackoff(cap=0.5, base=0.05), attempts - 1, LOST)
         try:
-            return self._retry.call_with_retry(function, _log)
+            return retry.call_with_retry(function, _log)
         except LOST as e:
             raise ConnectionError(f"Redis at {self._address}: {e}") from e
         except redis.OutOfMemoryError as e:
@@ -106,10 +108,17 @@ class RedisServer:
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[Any]:
-        """A connection of redis-py that nobody else uses, for one block."""
+        """A connection of redis-py that nobody else uses, for one block.
+
+        It is closed after an error: more may be on its way, and a server that has no room
+        keeps what it has received until then.
+        """
         connection = self._pool.get_connection()
         try:
             yield connection
+        except BaseException:
+            connection.disconnect()
+            raise
         finally:
             self._pool.release(connection)
 

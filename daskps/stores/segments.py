@@ -14,6 +14,7 @@ import errno
 import fcntl
 import os
 import secrets
+import threading
 import time
 import warnings
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ from daskps.stores.directory import OwnedDirectory, check_private, sweep
 from daskps.stores.frames import Frame, contiguous_parts, frame_nbytes
 from daskps.stores.locks import is_at, try_lock
 from daskps.stores.mapping import map_private
+from daskps.stores.orphans import unlink_orphans
 from daskps.stores.warm import WarmSegment, WarmSegments, delete
 
 # A writer that came too late for an evicted segment holds the lock of what became of it
@@ -78,6 +80,7 @@ class SegmentConnector:
     directories: list[str]
     reserve: int
     keep: int
+    closed: threading.Event
     _owned: Sequence[OwnedDirectory]
     _warm: WarmSegments
     _warned: bool
@@ -94,6 +97,7 @@ class SegmentConnector:
         self.directories = list(directories)
         self.reserve = reserve
         self.keep = keep
+        self.closed = threading.Event()
         self._owned = owned
         self._warm = WarmSegments(self.directories[0], keep)
         self._warned = False
@@ -106,10 +110,16 @@ class SegmentConnector:
 
         If it owns none: those whose owners have died.
         """
+        self.closed.set()
         for directory in self._owned:
             directory.remove()
         for path in self.directories if not self._owned else ():
             sweep(os.path.dirname(path))
+
+    def heartbeat(self) -> None:
+        """Say that the owner is alive, to other hosts that share its directories."""
+        for directory in self._owned:
+            directory.touch()
 
     def config(self) -> dict[str, Any]:
         """Arguments that make an equal connector on this host."""
@@ -247,13 +257,7 @@ class SegmentConnector:
         keep
             What somebody needs.
         """
-        names = {key.name for key in keep}
-        for directory in self.directories:
-            with os.scandir(directory) as entries:
-                for entry in entries:
-                    mine = entry.name.startswith(f"{creator}.")
-                    if mine and entry.name not in names:
-                        _unlink_unless_written(entry.path)
+        unlink_orphans(self.directories, creator, {key.name for key in keep})
 
     def _path(self, key: SegmentKey) -> str:
         return os.path.join(self.directories[key.place], key.name)
@@ -307,17 +311,6 @@ def _create(path: str) -> int:
         if try_lock(fd, fcntl.LOCK_EX) and is_at(fd, path):
             return fd
         os.close(fd)
-
-
-def _unlink_unless_written(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            # Readers' locks do not matter: they keep what they have mapped.
-            if not path.endswith(".part") or try_lock(fd, fcntl.LOCK_EX):
-                os.unlink(path)
-        finally:
-            os.close(fd)
 
 
 def _write(

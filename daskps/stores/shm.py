@@ -10,6 +10,7 @@ import dask
 
 from daskps.config import size
 from daskps.exceptions import ConfigError
+from daskps.stores import directory
 from daskps.stores.file import in_directories
 from daskps.stores.segments import SegmentConnector
 
@@ -40,7 +41,17 @@ def _size(key: str) -> int:
 
 def make(parts: SplitResult, options: dict[str, Any]) -> SegmentConnector:
     """A connector over new directories there, and in the temporary directory."""
-    spill = dask.config.get("temporary-directory") or tempfile.gettempdir()
     return in_directories(
-        [options["directory"], spill], options["reserve"], options["keep"]
+        [options["directory"], _spill()], options["reserve"], options["keep"]
     )
+
+
+def sweep(parts: SplitResult, dry_run: bool) -> list[str]:
+    """Delete the directories in both whose owners are dead."""
+    parents = (dask.config.get("daskps.shm.directory"), _spill())
+    return [p for parent in parents for p in directory.sweep(parent, dry_run=dry_run)]
+
+
+def _spill() -> str:
+    """Where to what has no room."""
+    return dask.config.get("temporary-directory") or tempfile.gettempdir()

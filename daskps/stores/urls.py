@@ -11,13 +11,17 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, cast
 from urllib.parse import SplitResult, urlsplit
 
+import dask
 from proxystore.connectors.protocols import Connector
 from proxystore.store import Store
 from proxystore.store.config import ConnectorConfig, StoreConfig
 
+from daskps.config import size
 from daskps.exceptions import ConfigError
 from daskps.serialization import from_bytes, to_bytes
-from daskps.stores.sealed import sealed
+from daskps.stores import leases
+from daskps.stores.cached import CachedConnector
+from daskps.stores.sealed import SealedConnector, sealed
 
 
 class Scheme(NamedTuple):
@@ -38,8 +42,11 @@ class Scheme(NamedTuple):
 SCHEMES = {
     "shm": Scheme("daskps.stores.shm"),
     "file": Scheme("daskps.stores.file"),
+    "peer": Scheme("daskps.stores.peer"),
     "redis": Scheme("daskps.stores.redis", "redis"),
     "rediss": Scheme("daskps.stores.redis", "redis"),
+    "daos": Scheme("daskps.stores.daos", "daos"),
+    "zmq": Scheme("daskps.stores.zmq", "zmq"),
 }
 
 
@@ -64,12 +71,21 @@ class SchemeModule(Protocol):
     def make(self, parts: SplitResult, options: dict[str, Any]) -> Any:
         """Make the connector, in the process that is to own the store.
 
-        The URL is without credentials here.
+        The URL is without credentials here. Among the options are also ``host``, the
+        address by which other processes of the cluster reach this one, and
+        ``host_cache`` (see :class:`StoreRequest`). Objects of a SealedConnector are kept
+        on each host without its doing.
 
         Raises
         ------
         daskps.exceptions.ConfigError
             If that process cannot open it.
+        """
+
+    def sweep(self, parts: SplitResult, dry_run: bool) -> list[str]:
+        """Delete what dead processes left there; gives names of it.
+
+        With `dry_run`, only say what would be deleted.
         """
 
 
@@ -99,32 +115,51 @@ class StoreRequest:
     Attributes
     ----------
     url
-        A URL without credentials, or None if `config` is given.
+        A URL without credentials, or None if `config` or `candidates` are given.
     options
         What the client's configuration says besides, names and values.
     config
         Configuration of a ProxyStore store that the user made.
+    host_cache
+        Bytes of a network store's objects that each host keeps; None: up to the host.
+    candidates
+        If no store was named, those that one is chosen from (:mod:`daskps.client_choice`):
+        the first is for processes of one host, the last for any.
     """
 
     url: str | None
     options: tuple[tuple[str, Any], ...] = ()
     config: StoreConfig | None = field(default=None, hash=False, repr=False)
+    host_cache: int | None = None
+    candidates: tuple[StoreRequest, ...] = ()
 
     @classmethod
     def of(cls, store: Any) -> StoreRequest:
         """From a checked setting (see :func:`check_store`)."""
-        if store is None or isinstance(store, str):
-            parts = urlsplit(store or "shm://")
+        if store is None:
+            shared = dask.config.get("temporary-directory")
+            urls = ["shm://", *[f"file://{shared}"] * bool(shared), "peer://"]
+            return cls(url=None, candidates=tuple(map(cls.of, urls)))
+        if isinstance(store, str):
+            parts = urlsplit(store)
             options = scheme_module("store", parts.scheme).options(parts)
             return cls(
-                url=_without_credentials(parts), options=tuple(sorted(options.items()))
+                url=_without_credentials(parts),
+                options=tuple(sorted(options.items())),
+                host_cache=_host_cache(),
             )
         if isinstance(store, Store):
-            return cls(url=None, config=_shared(store.config()))
+            config = _shared(store.config())
+            return cls(url=None, config=config, host_cache=_host_cache())
         path = f"{type(store).__module__}.{type(store).__qualname__}"
         connector = ConnectorConfig(kind=path, options=store.config())
         config = StoreConfig(name=new_name(), connector=connector)
-        return cls(url=None, config=_shared(config))
+        return cls(url=None, config=_shared(config), host_cache=_host_cache())
+
+
+def _host_cache() -> int | None:
+    nbytes = dask.config.get("daskps.host-cache")
+    return None if nbytes is None else size("daskps.host-cache", nbytes)
 
 
 def _shared(config: StoreConfig) -> StoreConfig:
@@ -201,7 +236,7 @@ def describe(store: Any) -> str:
     if "@" not in rest or scheme == "file":
         return store
     # Not urlsplit: a password with a character that is not quoted may be in any part.
-    return f"{scheme}://***@{rest.rpartition('@')[2]}"
+    return f"{scheme}://***@{rest.rpartition('@')[2].partition('?')[0]}"
 
 
 def _without_credentials(parts: SplitResult) -> str:
@@ -220,7 +255,7 @@ def open_store(url: str) -> Store[Any]:
     Parameters
     ----------
     url
-        ``shm://`` or ``file:///directory``.
+        Such as ``shm://``, ``file:///directory`` or ``redis://host``.
 
     Returns
     -------
@@ -244,17 +279,44 @@ def open_store(url: str) -> Store[Any]:
     if not isinstance(url, str):
         raise ConfigError(f"open_store({url!r}): give a URL, such as 'shm://'")
     check_store("url", url)
-    return make(StoreRequest.of(url), register=True)
+    store = make(StoreRequest.of(url), register=True)
+    leases.say_alive(store.connector)
+    leases.renew(store.connector, store, lambda _: None)
+    return store
 
 
-def make(request: StoreRequest, *, register: bool = False) -> Store[Any]:
-    """Make the store that was asked for; whoever makes it owns it."""
+def make(
+    request: StoreRequest, *, register: bool = False, host: str = "127.0.0.1"
+) -> Store[Any]:
+    """Make the store that was asked for; whoever makes it owns it.
+
+    If none was named: the one for processes of one host.
+
+    Parameters
+    ----------
+    request
+        Which one.
+    register
+        With ProxyStore, under its name.
+    host
+        The address by which other processes of the cluster reach this one.
+    """
+    if request.candidates:
+        request = request.candidates[0]
     if request.config is not None:
-        return Store.from_config(sealed(request.config))
+        config = sealed(request.config)
+        cached = CachedConnector(config.connector, request.host_cache)
+        return Store(config.name, cached, cache_size=0)
     parts = urlsplit(request.url or "")
+    options = {"host": host, "host_cache": request.host_cache}
+    connector: Any = scheme_module("store", parts.scheme).make(
+        parts, {**dict(request.options), **options}
+    )
+    if isinstance(connector, SealedConnector):
+        connector = CachedConnector(connector, request.host_cache)
     return Store(
         new_name(),
-        scheme_module("store", parts.scheme).make(parts, dict(request.options)),
+        connector,
         serializer=to_bytes,
         deserializer=from_bytes,
         # ProxyStore's cache counts objects, whatever their size, and would hand one

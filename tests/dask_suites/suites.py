@@ -37,6 +37,7 @@ _BASE = (
     "dask/tests/test_delayed.py",
     "dask/tests/test_base.py",
     "dask/tests/test_graph_manipulation.py",
+    "dask/tests/test_composite_expr.py",
 )
 
 SUITES = (

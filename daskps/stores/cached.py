@@ -1,0 +1,162 @@
+"""Stores on a network, of whose objects each host keeps copies for all of its processes.
+
+With several workers on a host, an object crosses the network once, and is checked once.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from proxystore.store.config import ConnectorConfig
+from proxystore.utils.imports import get_object_path
+
+from daskps.stores.frames import Frame
+from daskps.stores.host_cache import HostCache, write_all
+from daskps.stores.host_places import HostPlaces
+from daskps.stores.sealed import SealedConnector, SealedKey
+from daskps.stores.shared_directory import SharedDirectory
+
+# A smaller object is read again faster than a file is made of it.
+KEEP_AT_LEAST = 64 << 10
+
+
+class CachedConnector:
+    """A ProxyStore ``Connector`` that keeps copies of what another one has read.
+
+    A copy has the seal of its object for a name, so that equal content is one copy. It is
+    made by :class:`~daskps.stores.host_cache.HostCache`; those used last are kept. Copies
+    are not deleted with their objects, which the scheduler deletes, but make room for
+    others, and are gone when the last process of the host has closed the store. What only
+    some connectors can do this one can do if the other one can.
+
+    Parameters
+    ----------
+    connector
+        The other one, or its ``ConnectorConfig``.
+    limit
+        Bytes to keep on each host; None: a quarter of what the directory in memory can
+        hold.
+    token
+        Names the directories of the copies. Default: a new one.
+
+    Notes
+    -----
+    As thread-safe as the other one.
+    """
+
+    def __init__(
+        self,
+        connector: SealedConnector | ConnectorConfig,
+        limit: int | None = None,
+        token: str | None = None,
+    ):
+        if isinstance(connector, ConnectorConfig):
+            connector = SealedConnector.from_config(connector.options)
+        self._connector: Any = connector
+        self._limit = limit
+        self._token = token or f"cache-{secrets.token_urlsafe(12)}"
+        self._lock = threading.Lock()
+        self._directories: list[SharedDirectory] = []
+        self._cache: HostCache | None = None
+        for name in (
+            "capacity",
+            "closed",
+            "evict_orphans",
+            "heartbeat",
+            "lease",
+            "renew",
+        ):
+            if hasattr(connector, name):
+                setattr(self, name, getattr(connector, name))
+
+    def __repr__(self) -> str:
+        return repr(self._connector)
+
+    def close(self) -> None:
+        """Close the other one. The last process of a host deletes the host's copies."""
+        self._connector.close()
+        with self._lock:
+            self._cache = None
+            while self._directories:
+                self._directories.pop().close()
+
+    def config(self) -> dict[str, Any]:
+        """Arguments that make an equal connector."""
+        kind = get_object_path(type(self._connector))
+        return {
+            "connector": ConnectorConfig(kind=kind, options=self._connector.config()),
+            "limit": self._limit,
+            "token": self._token,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> CachedConnector:
+        """Make a connector from what :meth:`config` returned."""
+        return cls(**config)
+
+    def put(self, obj: bytes | bytearray | memoryview) -> SealedKey:
+        """Store the bytes of one object."""
+        key: SealedKey = self._connector.put(obj)
+        return key
+
+    def put_batch(
+        self, objs: Sequence[bytes | bytearray | memoryview]
+    ) -> list[SealedKey]:
+        """Store several objects."""
+        keys: list[SealedKey] = self._connector.put_batch(objs)
+        return keys
+
+    def put_frames(self, frames: Sequence[Frame], creator: str = "") -> SealedKey:
+        """Store one object that is in several pieces."""
+        key: SealedKey = self._connector.put_frames(frames, creator)
+        return key
+
+    def get(self, key: SealedKey) -> Any:
+        """Read an object, or map this host's copy; None if it is not there.
+
+        Raises
+        ------
+        DamagedError
+            If the bytes are not those that were stored.
+        """
+        if key.nbytes < KEEP_AT_LEAST:
+            return self._connector.get(key)
+        return self._here().get(
+            key.seal.hex(), key.nbytes, lambda fd: self._fetch(key, fd)
+        )
+
+    def get_batch(self, keys: Sequence[SealedKey]) -> list[Any]:
+        """Read several objects."""
+        return [self.get(key) for key in keys]
+
+    def exists(self, key: SealedKey) -> bool:
+        """Whether something is in the store; it is not read."""
+        return bool(self._connector.exists(key))
+
+    def evict(self, key: SealedKey) -> None:
+        """Delete the object, and this host's copy. Not there: does nothing."""
+        self._connector.evict(key)
+        self.evict_copy(key)
+
+    def evict_copy(self, key: SealedKey) -> None:
+        """Delete this host's copy."""
+        if self._cache is not None:
+            self._cache.evict(key.seal.hex())
+
+    def _fetch(self, key: SealedKey, fd: int) -> bool:
+        data = self._connector.get(key)
+        if data is not None:
+            write_all(fd, memoryview(data).cast("B"))
+        return data is not None
+
+    def _here(self) -> HostCache:
+        with self._lock:
+            if self._cache is None:
+                parents, reserve = HostPlaces.find()
+                self._directories = [SharedDirectory(p, self._token) for p in parents]
+                paths = [directory.path for directory in self._directories]
+                self._cache = HostCache(paths, self._limit, reserve)
+            return self._cache

@@ -1,0 +1,90 @@
+"""``daos://pool/container/namespace``: objects in a DAOS container."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from typing import Any
+from urllib.parse import SplitResult
+
+import dask
+
+from daskps.config import seconds
+from daskps.exceptions import ConfigError
+from daskps.stores.daos_connector import DaosConnector
+from daskps.stores.daos_dictionary import check_installed
+from daskps.stores.daos_namespace import Namespace
+from daskps.stores.sealed import SealedConnector
+
+logger = logging.getLogger(__name__)
+
+# A label of DAOS, as in its daos_prop.h; a UUID is one, too.
+LABEL = re.compile(r"[A-Za-z0-9_:.][A-Za-z0-9_:.-]{0,126}")
+
+# Seconds.
+SHORTEST_LEASE = 60.0
+
+
+def check(key: str, parts: SplitResult) -> None:
+    """Refuse a URL that does not name three things, or that cannot be opened here."""
+    names = [parts.netloc, *parts.path.split("/")[1:]]
+    if len(names) != 3 or not all(map(LABEL.fullmatch, names)):
+        url = f"daos://{parts.netloc}{parts.path}"
+        raise ConfigError(
+            f"{key}={url!r} is not valid: give daos://pool/container/namespace: the labels "
+            "or UUIDs of a pool and of a container of type PYTHON that are there already, "
+            "and a name of your own, each of letters, digits and _ : . -"
+        )
+    check_installed()
+
+
+def options(parts: SplitResult) -> dict[str, Any]:
+    """The lease. There are no credentials: DAOS knows its users by their agent."""
+    lease = seconds("daskps.lease", dask.config.get("daskps.lease"))
+    if lease < SHORTEST_LEASE:
+        raise ConfigError(
+            f"daskps.lease={dask.config.get('daskps.lease')!r} is too short for daos://, "
+            f"where clocks of hosts are compared: give at least {SHORTEST_LEASE:g} s"
+        )
+    return {"lease": lease}
+
+
+def make(parts: SplitResult, options: dict[str, Any]) -> SealedConnector:
+    """A connector for a new cluster, which it owns. What dead ones left is deleted."""
+    sweep(parts, dry_run=False)
+    cluster = secrets.token_hex(8)
+    return SealedConnector(DaosConnector(*_names(parts), cluster, options["lease"]))
+
+
+def sweep(parts: SplitResult, dry_run: bool) -> list[str]:
+    """Delete the objects of clusters whose schedulers are gone.
+
+    Safe to run at any time, by several processes at once.
+
+    Parameters
+    ----------
+    parts
+        The URL.
+    dry_run
+        Only say what would be deleted.
+
+    Returns
+    -------
+    list of str
+        The URL, and the mark of the cluster, for each.
+    """
+    objects = Namespace(*_names(parts))
+    try:
+        dead = objects.dead_clusters()
+        for cluster in dead if not dry_run else ():
+            logger.info("Deleting what a dead cluster left: %r %s", objects, cluster)
+            objects.delete_cluster(cluster)
+    finally:
+        objects.close()
+    return [f"{objects!r} {cluster}" for cluster in dead]
+
+
+def _names(parts: SplitResult) -> tuple[str, str, str]:
+    pool, container, namespace = parts.netloc, *parts.path.split("/")[1:]
+    return pool, container, namespace

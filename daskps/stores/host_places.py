@@ -1,0 +1,38 @@
+"""Where the processes of this host keep what they share, as this host's settings say."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import NamedTuple
+
+import dask
+
+from daskps.config import size
+from daskps.stores.directory import sweep
+
+
+class HostPlaces(NamedTuple):
+    """Directories of this host.
+
+    Attributes
+    ----------
+    parents
+        The one in memory, and the one on disk for what has no room there.
+    reserve
+        Bytes to leave free in the one in memory.
+    """
+
+    parents: list[str]
+    reserve: int
+
+    @classmethod
+    def find(cls) -> HostPlaces:
+        """From Dask's configuration; deletes there what dead processes left."""
+        parents = [
+            dask.config.get("daskps.shm.directory"),
+            dask.config.get("temporary-directory") or tempfile.gettempdir(),
+        ]
+        for parent in parents:
+            sweep(parent)
+        reserve = size("daskps.shm.reserve", dask.config.get("daskps.shm.reserve"))
+        return cls(parents, reserve)

@@ -1,0 +1,42 @@
+"""``peer://``: objects stay on the host that made them, and other hosts pull them."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import SplitResult
+
+import dask
+
+from daskps.config import seconds
+from daskps.exceptions import ConfigError
+from daskps.stores.peer_connector import PeerConnector
+
+
+def check(key: str, parts: SplitResult) -> None:
+    """Refuse a URL that names anything."""
+    if parts.netloc or parts.path.strip("/"):
+        # geturl() would drop the slashes of a scheme that it does not know.
+        url = f"peer://{parts.netloc}{parts.path}"
+        raise ConfigError(
+            f"{key}={url!r}: peer:// takes no address; every host serves what it has "
+            "stored. On which of its addresses is set by daskps.peer.host in its own "
+            "configuration of Dask"
+        )
+
+
+def options(parts: SplitResult) -> dict[str, Any]:
+    """The settings of the store as a whole; those of a host are read there."""
+    return {"lease": seconds("daskps.lease", dask.config.get("daskps.lease"))}
+
+
+def make(parts: SplitResult, options: dict[str, Any]) -> PeerConnector:
+    """A store whose owner is this process."""
+    try:
+        return PeerConnector.new(
+            options["host"], options["lease"], options["host_cache"]
+        )
+    except OSError as e:
+        raise ConfigError(
+            f"peer:// cannot take connections at {options['host']}: {e}. Give the "
+            "scheduler an address of this host (dask scheduler --host), or another store."
+        ) from e

@@ -1,0 +1,258 @@
+"""Objects that stay on the host that made them: the connector behind ``peer://``.
+
+An object is a segment in a directory that the processes of its host share, as those of
+``shm://`` are. Its key names the host. Readers there map it; readers on another host pull
+it straight from there, once for each host, and map their host's copy.
+
+Nothing has to be started for it. Who may read, delete or give orders is decided by a key
+that the owner of the store makes, and that reaches other processes over Dask's connections
+(:mod:`daskps.stores.peer_protocol`).
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import dask
+
+from daskps.stores.frames import Frame, frame_nbytes
+from daskps.stores.host_places import HostPlaces
+from daskps.stores.peer_channels import PeerChannels
+from daskps.stores.peer_host import PeerHost
+from daskps.stores.peer_protocol import Address, Keys
+from daskps.stores.peer_registry import PeerRegistry
+from daskps.stores.peer_settings import PeerSettings
+from daskps.stores.secret import new_key
+from daskps.stores.segments import SegmentKey
+from daskps.stores.shared_directory import SharedDirectory
+
+
+class PeerKey(NamedTuple):
+    """Names one object.
+
+    Attributes
+    ----------
+    name
+        Of its segment: who stored it, and 128 random bits.
+    nbytes
+        Exact size.
+    place
+        Index of the directory on the host that stored it.
+    host, port
+        Of that host's server.
+    """
+
+    name: str
+    nbytes: int
+    place: int
+    host: str
+    port: int
+
+    @property
+    def origin(self) -> Address:
+        """Where it can be read."""
+        return self.host, self.port
+
+    @property
+    def segment(self) -> SegmentKey:
+        """Its name on the host that stored it."""
+        return SegmentKey(self.name, self.nbytes, self.place)
+
+
+class PeerConnector:
+    """A ProxyStore ``Connector`` for the processes of several hosts.
+
+    Parameters
+    ----------
+    settings
+        Of the store.
+    owner
+        On the scheduler, what gives orders to all hosts. Connectors made from this one's
+        :meth:`config` are not the owner.
+
+    Notes
+    -----
+    Thread-safe, and safe across processes. A process takes part in its host's directories
+    from its first object on.
+    """
+
+    def __init__(self, settings: PeerSettings, owner: PeerRegistry | None = None):
+        self._settings = settings
+        self._owner = owner
+        self._lock = threading.Lock()
+        self._host: PeerHost | None = None
+        self._closed = False
+        self._channels = PeerChannels(Keys(settings.secret.value))
+
+    @classmethod
+    def new(cls, host: str, lease: float, cache: int | None) -> PeerConnector:
+        """Make a store that this process owns.
+
+        Parameters
+        ----------
+        host
+            The address by which other hosts reach this one.
+        lease, cache
+            See :class:`PeerSettings`.
+        """
+        secret = new_key()
+        owner = PeerRegistry(host, Keys(secret.value), lease)
+        token = f"peer-{secrets.token_urlsafe(12)}"
+        return cls(PeerSettings(token, secret, owner.address, lease, cache), owner)
+
+    def __repr__(self) -> str:
+        host, port = self._settings.registry
+        return f"PeerConnector({host}:{port})"
+
+    def config(self) -> dict[str, Any]:
+        """Arguments that make an equal connector on any host."""
+        return {"settings": self._settings}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> PeerConnector:
+        """Make a connector from what :meth:`config` returned."""
+        return cls(**config)
+
+    def close(self) -> None:
+        """Use the store no longer; if this process owns it, delete it on all hosts."""
+        with self._lock:
+            self._closed = True
+            host, self._host = self._host, None
+        if self._owner is not None:
+            self._owner.close()
+        self._channels.close()
+        if host is not None:
+            # The server may not have reached the owner yet.
+            host.close(remove=self._owner is not None)
+
+    def capacity(self) -> int:
+        """Bytes that the directory in memory can hold at most on this host."""
+        return self._here().segments.capacity()
+
+    def put(self, obj: bytes | bytearray | memoryview) -> PeerKey:
+        """Store the bytes of one object."""
+        return self.put_frames([obj])
+
+    def put_batch(
+        self, objs: Sequence[bytes | bytearray | memoryview]
+    ) -> list[PeerKey]:
+        """Store several objects."""
+        return [self.put(obj) for obj in objs]
+
+    def put_frames(self, frames: Sequence[Frame], creator: str = "") -> PeerKey:
+        """Store one object that is in several pieces, on this host.
+
+        Raises
+        ------
+        StoreFullError
+            If this host has no room.
+        OSError
+            If the file system fails in another way, or this host's server cannot start.
+        """
+        here, address = self._ready_for(frames)
+        return PeerKey(*here.segments.put_frames(frames, creator), *address)
+
+    def put_hashed(
+        self, frames: Sequence[Frame], creator: str = ""
+    ) -> tuple[PeerKey, bytes]:
+        """As :meth:`put_frames`, and the content's hash, computed on the way."""
+        here, address = self._ready_for(frames)
+        key, digest = here.segments.put_hashed(frames, creator)
+        return PeerKey(*key, *address), digest
+
+    def _ready_for(self, frames: Sequence[Frame]) -> tuple[PeerHost, Address]:
+        """This host, with as much room as copies can give, and its server's address."""
+        here = self._here()
+        here.cache.give_way(sum(map(frame_nbytes, frames)))
+        return here, here.address()
+
+    def get(self, key: PeerKey) -> memoryview | None:
+        """Map an object, which is brought to this host if need be.
+
+        Returns
+        -------
+        memoryview
+            Writable; what is written is not seen by anyone else. None: no such object.
+
+        Raises
+        ------
+        DamagedError
+            If what came is not what was stored.
+        OSError
+            If its host cannot be reached.
+        """
+        here = self._here()
+        found = here.segments.get(key.segment)
+        if found is not None or key.origin == here.address():
+            return found
+        return here.cache.get(
+            key.name, key.nbytes, lambda fd: self._channels.fetch(key, fd)
+        )
+
+    def get_batch(self, keys: Sequence[PeerKey]) -> list[memoryview | None]:
+        """Map several objects."""
+        return [self.get(key) for key in keys]
+
+    def exists(self, key: PeerKey) -> bool:
+        """Whether the object is on its host."""
+        here = self._here()
+        if here.segments.exists(key.segment):
+            return True
+        return key.origin != here.address() and self._channels.has(key)
+
+    def evict(self, key: PeerKey) -> None:
+        """Delete the object, wherever it is. Not there: does nothing."""
+        if self._owner is None or self._is_on_this_host():
+            here = self._here()
+            here.segments.evict(key.segment)
+            here.cache.evict(key.name)
+            if self._owner is None and key.origin != here.address():
+                self._channels.evict(key)
+        if self._owner is not None:
+            self._owner.evict(key.name, key.origin)
+
+    def evict_copy(self, key: PeerKey) -> None:
+        """Delete this host's copy of an object of another host."""
+        if self._host is not None:
+            self._host.cache.evict(key.name)
+
+    def evict_orphans(self, creator: str, keep: set[PeerKey]) -> None:
+        """Have all hosts delete what a process stored, except what is needed.
+
+        Only the store's owner can.
+
+        Parameters
+        ----------
+        creator
+            As given to :meth:`put_frames`.
+        keep
+            What somebody needs.
+        """
+        if self._owner is not None:
+            mine = [key.name for key in keep if key.name.startswith(f"{creator}.")]
+            self._owner.evict_orphans(creator, mine)
+
+    def _is_on_this_host(self) -> bool:
+        """Whether there are directories of the store here."""
+        if self._host is not None:
+            return True
+        parent = dask.config.get("daskps.shm.directory")
+        return os.path.isdir(SharedDirectory.path_of(parent, self._settings.token))
+
+    def _here(self) -> PeerHost:
+        """What this process shares with others of its host."""
+        with self._lock:
+            if self._closed:
+                raise ValueError("the store is closed")
+            if self._host is None:
+                self._host = self._open()
+            return self._host
+
+    def _open(self) -> PeerHost:
+        # Both are of this host, and may differ from those of others.
+        places, host = HostPlaces.find(), dask.config.get("daskps.peer.host")
+        return PeerHost(self._settings, places, host)

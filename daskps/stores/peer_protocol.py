@@ -1,0 +1,242 @@
+"""How the processes of a ``peer://`` store talk to each other over TCP.
+
+Each end first proves that it knows the cluster's key: it sends a nonce, and answers the
+other's with a keyed hash (BLAKE3) of both nonces and of its role. Nothing else is read
+before. The key of the connection is made from the nonces as well. Each message then carries
+a keyed hash of its bytes and its number, so that none can be forged, changed, left out,
+sent twice, or sent on another connection or in the other direction. Messages are JSON:
+nothing is unpickled.
+
+Data is not encrypted. Objects follow a message as raw bytes, and are followed by a seal,
+a keyed hash of their name and bytes.
+
+Uses the standard library and BLAKE3 alone: the server imports it.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import secrets
+import socket
+import time
+from typing import Any, TypeAlias
+
+from blake3 import blake3
+
+Socket: TypeAlias = socket.socket
+#: Host and port.
+Address: TypeAlias = "tuple[str, int]"
+
+NONCE_NBYTES = 32
+MAC_NBYTES = 32
+SEAL_NBYTES = 32
+# How long (seconds) an end may take to prove that it has the key.
+HANDSHAKE_TIMEOUT = 5.0
+# How long (seconds) an end waits for the other to go on.
+TIMEOUT = 10.0
+MESSAGE_AT_MOST = 16 << 20
+
+_GREETING = b"daskps peer 1\n"
+
+
+class RefusedError(ConnectionError):
+    """The other end does not have the cluster's key, or somebody is in between."""
+
+
+class Keys:
+    """What is made from the cluster's key, for one use each.
+
+    Parameters
+    ----------
+    key
+        32 random bytes.
+    """
+
+    _handshake: bytes
+    _seal: bytes
+
+    __slots__ = ("_handshake", "_seal")
+
+    def __init__(self, key: bytes):
+        self._handshake = blake3(b"handshake", key=key).digest()
+        self._seal = blake3(b"seal", key=key).digest()
+
+    def proof(self, role: bytes, nonces: bytes) -> bytes:
+        """What an end in this role has to answer."""
+        return blake3(role + nonces, key=self._handshake).digest()
+
+    def seal(self, name: str, nbytes: int) -> Any:
+        """A hash to be updated with an object's bytes, whose digest is its seal."""
+        return blake3(f"{nbytes} {name}\n".encode(), key=self._seal)
+
+
+class Channel:
+    """A connection whose ends have proved that they have the key.
+
+    Not thread-safe. Any error leaves it unusable: close it.
+
+    Attributes
+    ----------
+    socket
+        For the bytes of objects, which come between messages.
+    """
+
+    socket: Socket
+    _key: bytes
+    _sent: int
+    _received: int
+    _roles: tuple[bytes, bytes]
+
+    def __init__(self, sock: Socket, key: bytes, initiator: bool):
+        self.socket = sock
+        self._key = key
+        self._sent = self._received = 0
+        self._roles = (b"i", b"a") if initiator else (b"a", b"i")
+        sock.settimeout(TIMEOUT)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a message."""
+        body = json.dumps(message, separators=(",", ":")).encode()
+        mac = self._mac(self._roles[0], self._sent, body)
+        self._sent += 1
+        self.socket.sendall(len(body).to_bytes(4, "big") + mac + body)
+
+    def receive(self) -> dict[str, Any]:
+        """Wait for a message.
+
+        Raises
+        ------
+        RefusedError
+            If it is not from the other end, or not the next one.
+        ConnectionError, TimeoutError
+            If none comes.
+        """
+        head = receive_exactly(self.socket, 4 + MAC_NBYTES)
+        nbytes = int.from_bytes(head[:4], "big")
+        if nbytes > MESSAGE_AT_MOST:
+            raise RefusedError("a message is too long")
+        body = receive_exactly(self.socket, nbytes)
+        mac = self._mac(self._roles[1], self._received, body)
+        if not hmac.compare_digest(mac, head[4:]):
+            raise RefusedError("a message is not from the other end")
+        self._received += 1
+        message: dict[str, Any] = json.loads(body)
+        return message
+
+    def request(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Send a message and wait for the answer."""
+        self.send(message)
+        return self.receive()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.socket.close()
+
+    def _mac(self, role: bytes, number: int, body: bytes) -> bytes:
+        return blake3(role + number.to_bytes(8, "big") + body, key=self._key).digest()
+
+
+def connect(address: Address, keys: Keys, timeout: float = TIMEOUT) -> Channel:
+    """Open a connection, and have both ends prove that they have the key.
+
+    Raises
+    ------
+    RefusedError
+        If the other end does not have it.
+    OSError
+        If nobody is there.
+    """
+    sock = socket.create_connection(address, timeout)
+    try:
+        theirs = receive_exactly(sock, len(_GREETING) + NONCE_NBYTES, HANDSHAKE_TIMEOUT)
+        if not theirs.startswith(_GREETING):
+            raise RefusedError(f"no store of daskps answers at {address}")
+        mine = secrets.token_bytes(NONCE_NBYTES)
+        nonces = theirs[len(_GREETING) :] + mine
+        sock.sendall(mine + keys.proof(b"initiator", nonces))
+        _check(sock, keys.proof(b"acceptor", nonces))
+        return Channel(sock, keys.proof(b"connection", nonces), True)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def accept(sock: socket.socket, keys: Keys) -> Channel:
+    """The other end of :func:`connect`, on a connection that came in.
+
+    The caller closes the socket if this raises.
+    """
+    mine = secrets.token_bytes(NONCE_NBYTES)
+    sock.settimeout(HANDSHAKE_TIMEOUT)
+    sock.sendall(_GREETING + mine)
+    nonces = mine + receive_exactly(sock, NONCE_NBYTES, HANDSHAKE_TIMEOUT)
+    _check(sock, keys.proof(b"initiator", nonces))
+    sock.sendall(keys.proof(b"acceptor", nonces))
+    return Channel(sock, keys.proof(b"connection", nonces), False)
+
+
+def _check(sock: socket.socket, proof: bytes) -> None:
+    try:
+        found = receive_exactly(sock, len(proof), HANDSHAKE_TIMEOUT)
+    except ConnectionError as e:
+        raise RefusedError("the other end does not accept our key, or is gone") from e
+    if not hmac.compare_digest(found, proof):
+        raise RefusedError("the other end does not have the key of this cluster")
+
+
+def receive_exactly(
+    sock: socket.socket, nbytes: int, timeout: float | None = None
+) -> bytes:
+    """This many bytes; the other end may take `timeout` seconds for all of them.
+
+    None: as long as it goes on.
+    """
+    data = bytearray(nbytes)
+    view = memoryview(data)
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while view:
+        if deadline is not None:
+            sock.settimeout(max(0.001, deadline - time.monotonic()))
+        n = sock.recv_into(view)
+        if not n:
+            raise ConnectionResetError("the other end has closed the connection")
+        view = view[n:]
+    return bytes(data)
+
+
+def listen(host: str, port: int = 0) -> socket.socket:
+    """A socket that takes connections on one interface of this host.
+
+    Parameters
+    ----------
+    host
+        The interface's address. Never all interfaces.
+    port
+        0: any that is free.
+    """
+    if host in ("", "0.0.0.0", "::"):
+        raise ValueError(f"{host!r} is every interface of this host: name one")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # Connections of a predecessor may linger on the same port.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen(1024)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def local_host(towards: Address) -> str:
+    """The address of the interface that leads to another host."""
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        *towards, type=socket.SOCK_DGRAM
+    )[0]
+    # To connect a datagram socket sends nothing.
+    with socket.socket(family, kind, protocol) as sock:
+        sock.connect(address)
+        return str(sock.getsockname()[0])

@@ -1,0 +1,258 @@
+"""Gives the objects of one host to others: the server process of a ``peer://`` store.
+
+There is one on each host that stores or reads objects, started by the first process that
+does (:mod:`daskps.stores.peer_host`). It outlives that process: what a killed client has
+stored is still needed to compute results again. It ends, and deletes everything, when the
+owner of the store says so; and by itself when no process of this host uses the store, and
+it holds no object, or the owner has not been heard of for the time of a lease.
+
+Uses the standard library and BLAKE3 alone, to be small and quick to start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import mmap
+import os
+import re
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from daskps.stores.orphans import unlink_orphans
+from daskps.stores.peer_listener import Listener
+from daskps.stores.peer_protocol import TIMEOUT, Address, Channel, Keys, connect
+from daskps.stores.shared_directory import SharedDirectory
+
+logger = logging.getLogger(__name__)
+
+#: What copies of other hosts' objects are called.
+CACHED = "cached."
+# Creator, and 128 random bits: see SegmentConnector.
+_NAME = re.compile(r"[0-9A-Za-z]*\.[0-9A-Za-z_-]{22}")
+
+# How long (seconds) a reader's connection is kept without a request.
+IDLE = 60.0
+# Seconds between looking whether to end, and between attempts to reach the owner.
+EVERY = 1.0
+# An owner whose host says so many times in a row that it is not there is dead.
+REFUSALS = 3
+SEALS_AT_MOST = 10_000
+
+
+class PeerServer:
+    """Serves until it is done.
+
+    Parameters
+    ----------
+    sock
+        Listening.
+    keys
+        The cluster's.
+    directories
+        This host's.
+    registry
+        Where the store's owner is.
+    lease
+        Seconds after which an owner that is not heard of is dead.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        keys: Keys,
+        directories: list[SharedDirectory],
+        registry: Address,
+        lease: float,
+    ):
+        self._keys = keys
+        self._address: Address = sock.getsockname()[:2]
+        self._directories = directories
+        self._registry = registry
+        self._lease = lease
+        self._heard = time.monotonic()
+        self._refusals = 0
+        self._closed = threading.Event()
+        self._seals: dict[str, bytes] = {}
+        self._listener = Listener(sock, self._keys, self._serve)
+
+    def run(self) -> None:
+        """Serve; returns when all is deleted."""
+        threading.Thread(target=self._take_orders, daemon=True).start()
+        while not self._closed.wait(EVERY) and not self._is_done():
+            pass
+        for directory in self._directories:
+            directory.close()
+
+    def _is_done(self) -> bool:
+        first = self._directories[0]
+        try:
+            if first.has_users():
+                return False
+        except FileNotFoundError:
+            return True  # somebody has deleted the directory
+        silence = time.monotonic() - self._heard
+        owner_is_dead = silence > self._lease or self._refusals >= REFUSALS
+        return owner_is_dead or next(self._objects(), None) is None
+
+    def _objects(self) -> Iterator[str]:
+        for directory in self._directories:
+            for name in os.listdir(directory.path):
+                if _NAME.fullmatch(name.removesuffix(".part")):
+                    yield name
+
+    # Orders of the owner
+
+    def _take_orders(self) -> None:
+        while not self._closed.is_set():
+            try:
+                self._take_orders_once()
+            except ConnectionRefusedError:
+                self._refusals += 1
+            except OSError:
+                pass  # it may come back
+            self._closed.wait(EVERY)
+
+    def _take_orders_once(self) -> None:
+        channel = connect(self._registry, self._keys)
+        self._refusals = 0
+        try:
+            channel.send({"address": self._address})
+            while not self._closed.is_set():
+                order = channel.receive()
+                self._heard = time.monotonic()
+                self._obey(order)
+                channel.send({})
+        finally:
+            channel.close()
+
+    def _obey(self, order: dict[str, Any]) -> None:
+        match order["op"]:
+            case "evict":
+                self._evict(order["names"])
+            case "orphans":
+                paths = [directory.path for directory in self._directories]
+                unlink_orphans(paths, order["creator"], order["keep"])
+            case "close":
+                for directory in self._directories:
+                    directory.remove()
+                self._closed.set()
+
+    def _evict(self, names: Iterable[str]) -> None:
+        for name in filter(_NAME.fullmatch, names):
+            self._seals.pop(name, None)
+            for directory in self._directories:
+                for file in (name, CACHED + name):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(os.path.join(directory.path, file))
+
+    # Requests of readers
+
+    def _serve(self, channel: Channel) -> None:
+        while True:
+            channel.socket.settimeout(IDLE)
+            request = channel.receive()
+            channel.socket.settimeout(TIMEOUT)
+            match request["op"]:
+                case "get":
+                    self._give(channel, request["name"], request["nbytes"])
+                case "has":
+                    fd = self._open(request["name"], request["nbytes"])
+                    channel.send({"found": fd is not None})
+                    if fd is not None:
+                        os.close(fd)
+                case "evict":
+                    self._evict(request["names"])
+                    channel.send({})
+
+    def _open(self, name: str, nbytes: int) -> int | None:
+        if not _NAME.fullmatch(name):
+            return None
+        for directory in self._directories:
+            path = os.path.join(directory.path, name)
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+            if os.fstat(fd).st_size == nbytes:
+                return fd
+            os.close(fd)
+        return None
+
+    def _give(self, channel: Channel, name: str, nbytes: int) -> None:
+        fd = self._open(name, nbytes)
+        channel.send({"found": fd is not None})
+        if fd is None:
+            return
+        with open(fd, "rb") as file:
+            seal = _Sealing(self._keys, self._seals, name, file.fileno(), nbytes)
+            if nbytes:
+                channel.socket.sendfile(file, 0, nbytes)
+            channel.socket.sendall(seal.result())
+
+
+class _Sealing:
+    """Hashes an object while it is being sent, unless its seal is known."""
+
+    def __init__(
+        self, keys: Keys, seals: dict[str, bytes], name: str, fd: int, nbytes: int
+    ):
+        self._seal = seals.get(name)
+        self._hash = keys.seal(name, nbytes)
+        self._seals, self._name = seals, name
+        self._fd, self._nbytes = fd, nbytes
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        if self._seal is None:
+            self._thread.start()
+
+    def _run(self) -> None:
+        if self._nbytes:
+            with mmap.mmap(self._fd, self._nbytes, prot=mmap.PROT_READ) as data:
+                self._hash.update(data)
+        self._seal = self._hash.digest()
+        if len(self._seals) > SEALS_AT_MOST:
+            self._seals.clear()
+        self._seals[self._name] = self._seal
+
+    def result(self) -> bytes:
+        """The seal."""
+        if self._thread.ident is not None:
+            self._thread.join()
+        if self._seal is None:
+            raise ConnectionAbortedError("the object could not be read")
+        return self._seal
+
+
+def main(listener: int, config: dict[str, Any]) -> None:
+    """Serve on an inherited socket.
+
+    Parameters
+    ----------
+    listener
+        Its file descriptor.
+    config
+        The store's key, token, registry and lease, and this host's parent directories.
+    """
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s"
+    )
+    try:
+        directories = [
+            SharedDirectory(parent, config["token"], is_user=False)
+            for parent in config["parents"]
+        ]
+    except FileNotFoundError:
+        os._exit(0)  # the store was closed meanwhile
+    PeerServer(
+        socket.socket(fileno=listener),
+        Keys(bytes.fromhex(config["key"])),
+        directories,
+        tuple(config["registry"]),
+        config["lease"],
+    ).run()
+    sys.stdout.flush()
+    os._exit(0)  # without waiting for readers

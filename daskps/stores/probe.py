@@ -1,0 +1,61 @@
+"""Which directories several processes share, found by trying. Runs everywhere.
+
+One process makes a private directory with a random name; others say whether they see it.
+What a killed process left is deleted by the next sweep.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from daskps.stores.directory import NEW_PREFIX, check_private
+
+
+class Sight(NamedTuple):
+    """What one process sees of one probe.
+
+    Attributes
+    ----------
+    host
+        Name of its host.
+    room
+        Bytes that it could write beside it; None: it does not see it.
+    """
+
+    host: str
+    room: int | None
+
+
+@contextlib.contextmanager
+def probes(directories: list[str]) -> Iterator[list[str]]:
+    """Make a probe in each of these directories, for a block; their paths."""
+    name = f"{NEW_PREFIX}probe-{secrets.token_urlsafe(12)}"
+    paths = [os.path.join(directory, name) for directory in directories]
+    for path in paths:
+        with contextlib.suppress(OSError):  # then nobody sees it
+            os.mkdir(path, 0o700)
+    try:
+        yield paths
+    finally:
+        for path in paths:
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
+
+
+def look(paths: list[str]) -> list[Sight]:
+    """What this process sees of these probes."""
+    return [Sight(socket.gethostname(), _room(path)) for path in paths]
+
+
+def _room(path: str) -> int | None:
+    try:
+        check_private(path)
+        room = os.statvfs(path)
+    except OSError:
+        return None
+    return room.f_bavail * room.f_frsize if os.access(path, os.W_OK) else None

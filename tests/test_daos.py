@@ -1,0 +1,406 @@
+"""``daos://`` over the double of pydaos, or a real pool."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import multiprocessing
+import os
+import pickle
+import threading
+import time
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from daos_pool import CONTAINER, pool, run, start
+from proxystore.connectors.protocols import Connector
+
+import daskps
+from daskps.stores.daos import sweep
+from daskps.stores.daos_connector import DaosConnector
+from daskps.stores.daos_namespace import CHUNK, Namespace
+
+__all__ = ["pool"]
+
+CLUSTER = "0123456789abcdef"
+
+
+@pytest.fixture
+def connector(pool):
+    connector = DaosConnector("pool", "kvstore", "ns", CLUSTER, lease=60)
+    yield connector
+    connector.close()
+
+
+@pytest.fixture
+def pydaos(pool):
+    import pydaos
+
+    return pydaos
+
+
+def keys_in(pool, name="ns"):
+    """The keys of a dictionary of the double."""
+    try:
+        return sorted(n for n in os.listdir(os.path.join(pool, name)) if n[0] == "=")
+    except FileNotFoundError:
+        return []
+
+
+def objects_in(pool):
+    return [key for key in keys_in(pool, "ns.daskps") if not key.startswith("=lease")]
+
+
+class TestAUrl:
+    def test_names_three_things(self, pool):
+        for url in [
+            "daos://",
+            "daos://pool",
+            "daos://pool/kvstore",
+            "daos://pool/kvstore/",
+            "daos://pool/kvstore/ns/more",
+            "daos://po ol/kvstore/ns",
+            "daos://user:password@pool/kvstore/ns",
+        ]:
+            with pytest.raises(daskps.ConfigError, match="daos://pool/container/name"):
+                daskps.open_store(url)
+
+    def test_opens_a_store(self, pool):
+        with daskps.open_store(f"{CONTAINER}/ns") as store:
+            key = store.put(np.arange(5))
+            np.testing.assert_array_equal(store.get(key), np.arange(5))
+            assert isinstance(store.connector, Connector)
+            assert repr(store.connector) == f"{CONTAINER}/ns"
+        assert keys_in(pool) == keys_in(pool, "ns.daskps") == []
+
+    def test_of_a_container_that_is_not_there(self, pool):
+        with pytest.raises(
+            daskps.StoreError, match=r"DER_NONEXIST.*daos cont create pool other"
+        ):
+            daskps.open_store("daos://pool/other/ns")
+
+    def test_without_pydaos(self):
+        code = """
+            import daskps
+            try:
+                daskps.open_store("daos://pool/container/namespace")
+            except daskps.ConfigError as e:
+                print(e)
+            """
+        status, message = run(code)
+        assert status == 0
+        assert "comes with DAOS and is not on PyPI" in message
+
+    def test_without_the_extra(self, monkeypatch):
+        for name in ("proxystore_ex", "proxystore_ex.connectors.daos"):
+            monkeypatch.setitem(__import__("sys").modules, name, None)
+        with pytest.raises(daskps.ConfigError, match=r"pip install 'daskps\[daos\]'"):
+            daskps.open_store("daos://pool/container/namespace")
+
+
+class TestEachFaultOfTheBindings:
+    """In the order in which they are known."""
+
+    @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+    def test_values_that_are_not_bytes(self, connector, kind):
+        data = kind(b"abc")
+        keys = [connector.put(data), *connector.put_batch([data, data])]
+        assert [bytes(x) for x in connector.get_batch(keys)] == [b"abc"] * 3
+
+    def test_empty_values(self, connector):
+        key = connector.put(b"")
+        assert connector.exists(key)
+        assert bytes(connector.get(key)) == b""
+        connector.evict(key)
+        assert not connector.exists(key)
+        assert connector.get(key) is None
+
+    def test_processes_that_open_at_once(self, pool, tmp_path):
+        code = """
+            import os, sys, time
+            from daskps.stores.daos_dictionary import Dictionary
+            Dictionary("pool", "kvstore", "warm").close()
+            open(os.path.join(sys.argv[1], str(os.getpid())), "w").close()
+            while len(os.listdir(sys.argv[1])) < 4:
+                time.sleep(0.001)
+            for i in range(50):
+                Dictionary("pool", "kvstore", f"raced-{i}").close()
+            """
+        started = tmp_path / "started"
+        started.mkdir()
+        processes = [start(code, str(started)) for _ in range(4)]
+        errors = [process.communicate(timeout=60)[1] for process in processes]
+        assert errors == [""] * 4
+
+    @pytest.mark.parametrize("end", ["connector.close()", "del connector", "pass"])
+    def test_handles_are_dropped_before_the_interpreter_ends(self, pool, end):
+        code = f"""
+            from daskps.stores.daos_connector import DaosConnector
+            connector = DaosConnector("pool", "kvstore", "ns", "{CLUSTER}")
+            connector.put(b"abc")
+            {end}
+            """
+        assert run(code) == (0, "")
+
+    def test_many_small_objects_are_read_at_once(self, connector, pydaos, monkeypatch):
+        keys = connector.put_batch([b"%d" % i for i in range(500)])
+        calls = []
+        bget = pydaos.DDict.bget
+
+        def counting(self, values, *args):
+            calls.append(len(values))
+            bget(self, values, *args)
+
+        monkeypatch.setattr(pydaos.DDict, "bget", counting)
+        assert [int(bytes(x)) for x in connector.get_batch(keys)] == list(range(500))
+        assert calls == [256, 244]
+
+    def test_to_ask_whether_an_object_is_there_reads_it_not(
+        self, connector, pydaos, monkeypatch
+    ):
+        key = connector.put(bytes(10 * CHUNK))
+        read = []
+        monkeypatch.setattr(pydaos, "_transfer", read.append)
+        assert connector.exists(key)
+        assert sum(read) < 100
+
+    def test_objects_of_others(self, connector, pool):
+        """They are not there for this cluster, which can delete none of them."""
+        other = DaosConnector("pool", "kvstore", "ns", CLUSTER[::-1], lease=60)
+        key = other.put(b"abc")
+        assert connector.get(key) is None
+        assert connector.get_batch([key, key]) == [None, None]
+        assert not connector.exists(key)
+        connector.evict(key)
+        connector.evict_orphans("", set())
+        connector.close()
+        assert bytes(other.get(key)) == b"abc"
+        other.close()
+        assert objects_in(pool) == []
+
+    def test_what_was_made_from_the_config_deletes_nothing(self, connector):
+        key = connector.put(b"abc")
+        assert "clear" not in connector.config()
+        DaosConnector.from_config(connector.config()).close()
+        assert bytes(connector.get(key)) == b"abc"
+
+    def test_handles_are_not_pickled(self, connector, tmp_path):
+        key = connector.put(b"abc")
+        path = tmp_path / "pickled"
+        path.write_bytes(pickle.dumps((connector, key)))
+        code = """
+            import pickle, sys
+            connector, key = pickle.load(open(sys.argv[1], "rb"))
+            print(bytes(connector.get(key)))
+            """
+        assert run(code, str(path)) == (0, "b'abc'")
+
+
+class TestLargeObjects:
+    @pytest.mark.parametrize("nbytes", [CHUNK - 1, CHUNK, CHUNK + 1, 5 * CHUNK + 7])
+    def test_in_chunks(self, connector, pool, nbytes):
+        data = np.random.default_rng(nbytes).bytes(nbytes)
+        key = connector.put_frames([data[:1000], data[1000:]])
+        assert bytes(connector.get(key)) == data
+        assert len(keys_in(pool)) == -(-nbytes // CHUNK)
+        connector.evict(key)
+        assert keys_in(pool) == objects_in(pool) == []
+
+    def test_a_part_is_missing(self, connector, pool):
+        key = connector.put(bytes(3 * CHUNK))
+        os.unlink(os.path.join(pool, "ns", keys_in(pool)[1]))
+        assert connector.get(key) is None
+        connector.evict(key)
+        assert keys_in(pool) == []
+
+    def test_a_part_is_cut_short(self, connector, pool):
+        key = connector.put(bytes(3 * CHUNK))
+        os.truncate(os.path.join(pool, "ns", keys_in(pool)[1]), 10)
+        assert connector.get(key) is None
+
+    def test_arrays_that_are_not_contiguous(self, connector):
+        whole = np.arange(300 * 200 * 10).reshape(300, 200, 10)
+        for array in (whole[::2], whole.T, whole[:, ::-1, 3]):
+            key = connector.put_frames([b"head", array])
+            assert bytes(connector.get(key)) == b"head" + array.tobytes()
+
+    @pytest.mark.slow
+    def test_more_than_one_value_of_daos_can_hold(self, connector):
+        data = np.random.default_rng(0).integers(0, 256, 2**31 + 5, "u1")
+        key = connector.put_frames([data])
+        assert (np.frombuffer(connector.get(key), "u1") == data).all()
+
+    def test_other_threads_run_meanwhile(self, connector, monkeypatch):
+        """DAOS keeps the interpreter's lock during a transfer."""
+        key = connector.put(bytes(16 * CHUNK))
+        monkeypatch.setenv("PYDAOS_DOUBLE_BANDWIDTH", str(64 * CHUNK))
+        ticks = []
+        reading = threading.Thread(target=connector.get, args=[key])
+        reading.start()
+        while reading.is_alive():
+            ticks.append(time.monotonic())
+            time.sleep(0.001)
+        assert len(ticks) > 5, "with one transfer, there would be one"
+
+
+class TestFailures:
+    def test_the_agent_starts_again(self, connector, pydaos):
+        key = connector.put(bytes(3 * CHUNK))
+        for use in (
+            lambda: connector.get(key),
+            lambda: connector.exists(key),
+            lambda: connector.evict(connector.put(b"x")),
+            lambda: connector.evict_orphans("nobody", set()),
+        ):
+            pydaos.restart_agent()
+            use()
+        assert bytes(connector.get(key)) == bytes(3 * CHUNK)
+
+    def test_sixteen_threads_while_the_agent_starts_again(self, connector, pydaos):
+        keys = [connector.put(bytes([i]) * 1000) for i in range(16)]
+
+        def read(i):
+            if i == 7:
+                pydaos.restart_agent()
+            return bytes(connector.get(keys[i % 16])) == bytes([i % 16]) * 1000
+
+        with concurrent.futures.ThreadPoolExecutor(16) as threads:
+            assert all(threads.map(read, range(64)))
+
+    def test_the_pool_is_full(self, connector, pool, pydaos, monkeypatch):
+        put, puts = pydaos.DDict.put, []
+
+        def full(self, key, value):
+            puts.append(key)
+            if len(puts) == 4:
+                raise pydaos.PyDError("failed to store KV value", "DER_NOSPACE")
+            put(self, key, value)
+
+        monkeypatch.setattr(pydaos.DDict, "put", full)
+        with pytest.raises(
+            daskps.StoreFullError, match=r"DER_NOSPACE.*after some 40 s"
+        ):
+            connector.put(bytes(5 * CHUNK))
+        assert keys_in(pool) == objects_in(pool) == [], "what was written is deleted"
+
+    def test_no_error_refers_to_one_that_follows_itself(
+        self, pool, pydaos, monkeypatch
+    ):
+        def no_room(self, name, v=None):
+            raise pydaos.PyDError("failed to create DDict object", "DER_NOSPACE")
+
+        monkeypatch.setattr(pydaos.DCont, "dict", no_room)
+        with pytest.raises(daskps.StoreFullError) as caught:
+            Namespace("pool", "kvstore", "new")
+        error = caught.value
+        assert error.__cause__ is error.__context__ is None
+        assert repr(pickle.loads(pickle.dumps(error))) == repr(error)
+
+    def test_a_forked_process(self, connector):
+        connector.put(b"abc")
+        read, write = os.pipe()
+        if not os.fork():
+            try:
+                connector.put(b"abc")
+            except daskps.StoreError as e:
+                os.write(write, str(e).encode())
+            connector.close()
+            os._exit(0)
+        os.wait()
+        assert b"forked" in os.read(read, 1000)
+        connector.put(b"abc")
+
+    def test_closed(self, connector):
+        key = connector.put(b"abc")
+        connector.close()
+        connector.close()
+        with pytest.raises(daskps.StoreError, match="is closed"):
+            connector.get(key)
+
+
+class TestWhatIsLeft:
+    def test_by_a_process_that_died(self, connector, pool):
+        """It is known by who stored it; also if it was not all there yet."""
+        code = f"""
+            import os, signal
+            from daskps.stores import daos_dictionary
+            from daskps.stores.daos_connector import DaosConnector
+            connector = DaosConnector("pool", "kvstore", "ns", "{CLUSTER}")
+            print(connector.put_frames([b"needed"], "dead").name, flush=True)
+            connector.put_frames([bytes(3000000)], "dead")
+            put, puts = daos_dictionary.Dictionary.put, []
+            def die(self, key, value):
+                puts.append(key)
+                if len(puts) == 3:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                put(self, key, value)
+            daos_dictionary.Dictionary.put = die
+            connector.put_frames([bytes(3000000)], "dead")
+            """
+        process = start(code)
+        name = process.communicate(timeout=60)[0].strip()
+        assert process.returncode == -9
+        mine = connector.put_frames([b"mine"], "alive")
+        assert len(objects_in(pool)) == 4
+        needed = mine._replace(name=name, nbytes=6)
+        connector.evict_orphans("dead", {needed})
+        assert len(objects_in(pool)) == len(keys_in(pool)) == 2
+        assert bytes(connector.get(needed)) == b"needed"
+        assert bytes(connector.get(mine)) == b"mine"
+
+    def test_by_a_cluster_that_died(self, pool):
+        code = f"""
+            import os, daskps
+            store = daskps.open_store("{CONTAINER}/ns")
+            store.put(bytes(3000000))
+            os.kill(os.getpid(), 9)
+            """
+        assert run(code)[0] == -9
+        left = len(keys_in(pool))
+        assert left >= 3
+        (lease,) = set(keys_in(pool, "ns.daskps")) - set(objects_in(pool))
+        with daskps.open_store(f"{CONTAINER}/ns") as store:
+            key = store.put(b"abc")
+            assert len(keys_in(pool)) == left + 1, "its lease has not run out"
+            with open(os.path.join(pool, "ns.daskps", lease), "w") as f:
+                f.write(str(time.time() - 1))
+            (dead,) = sweep(urlsplit(f"{CONTAINER}/ns"), dry_run=True)
+            assert dead.startswith(f"{CONTAINER}/ns ")
+            assert len(keys_in(pool)) == left + 1, "it is only shown"
+            daskps.open_store(f"{CONTAINER}/ns").close()
+            assert sweep(urlsplit(f"{CONTAINER}/ns"), dry_run=False) == []
+            assert len(objects_in(pool)) == 1
+            assert store.get(key) == b"abc"
+        assert keys_in(pool) == keys_in(pool, "ns.daskps") == []
+
+    def test_its_lease_is_renewed(self, pool, monkeypatch):
+        monkeypatch.setattr("daskps.stores.leases.HEARTBEAT", 0.1)
+        connector = DaosConnector("pool", "kvstore", "ns", CLUSTER, lease=60)
+        deadline = time.monotonic() + 10
+        others = Namespace("pool", "kvstore", "ns")
+        until = others._index.get("lease." + CLUSTER)
+        while others._index.get("lease." + CLUSTER) == until:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        others.close()
+        connector.close()
+
+    def test_what_is_not_ours_is_never_swept(self, pool, pydaos):
+        container = pydaos.DCont("pool", "kvstore")
+        index = container.dict("ns.daskps", {"report.2024": b"mine", "lease.x": b"y"})
+        daskps.open_store(f"{CONTAINER}/ns").close()
+        assert index.dump() == {"report.2024": b"mine", "lease.x": b"y"}
+
+
+def test_processes_that_are_spawned(connector):
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as processes:
+        keys = list(processes.map(put_number, [connector.config()] * 20, range(20)))
+    assert [int(bytes(connector.get(key))) for key in keys] == list(range(20))
+
+
+def put_number(config, number):
+    connector = DaosConnector.from_config(config)
+    key = connector.put(str(number).encode())
+    connector.close()
+    return key

@@ -1,0 +1,112 @@
+"""Directories that live as long as any process uses them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from daskps.stores.directory import sweep
+from daskps.stores.shared_directory import SharedDirectory
+
+HOLD = """
+import sys
+from daskps.stores.shared_directory import SharedDirectory
+directory = SharedDirectory(sys.argv[1], "x")
+print("open", flush=True)
+input()
+"""
+
+
+def holder(parent):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(parent)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "open\n"
+    return process
+
+
+def test_the_last_one_deletes_it(tmp_path):
+    one, two = SharedDirectory(str(tmp_path), "x"), SharedDirectory(str(tmp_path), "x")
+    assert one.path == two.path
+    assert os.stat(one.path).st_mode & 0o777 == 0o700
+    one.close()
+    one.close()
+    assert os.path.isdir(two.path)
+    two.close()
+    assert not os.listdir(tmp_path)
+
+
+def test_it_is_swept_when_all_were_killed(tmp_path):
+    processes = [holder(tmp_path), holder(tmp_path)]
+    for process in processes:
+        assert sweep(str(tmp_path)) == []
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert len(sweep(str(tmp_path))) == 1
+    assert not os.listdir(tmp_path)
+
+
+def test_a_process_that_ends_gives_it_up(tmp_path):
+    process = holder(tmp_path)
+    process.communicate("\n")
+    assert not os.listdir(tmp_path)
+
+
+def test_who_keeps_it_for_others_does_not_use_it(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        SharedDirectory(str(tmp_path), "x", is_user=False)
+    user = SharedDirectory(str(tmp_path), "x")
+    keeper = SharedDirectory(str(tmp_path), "x", is_user=False)
+    assert keeper.has_users()
+    user.close()
+    assert not keeper.has_users()
+    assert sweep(str(tmp_path)) == []
+    keeper.close()
+    assert not os.listdir(tmp_path)
+
+
+def test_a_forked_process_gives_nothing_up(tmp_path):
+    directory = SharedDirectory(str(tmp_path), "x")
+    pid = os.fork()
+    if not pid:
+        directory.close()
+        directory.remove()
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert os.path.isdir(directory.path)
+    directory.close()
+    assert not os.listdir(tmp_path)
+
+
+def test_coming_and_going_at_once(tmp_path):
+    """Nobody has a directory that somebody else deletes."""
+    failures = []
+
+    def come_and_go(number):
+        for _ in range(100):
+            directory = SharedDirectory(str(tmp_path), "x")
+            path = os.path.join(directory.path, str(number))
+            try:
+                with open(path, "w"):
+                    pass
+                if not os.path.exists(path):
+                    failures.append(path)
+            except OSError as e:
+                failures.append(e)
+            directory.close()
+
+    threads = [threading.Thread(target=come_and_go, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert not os.listdir(tmp_path)
