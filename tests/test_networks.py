@@ -13,6 +13,7 @@ from processes import ProcessCluster, eventually, objects_in
 from remote_store import RemoteStore
 
 import daskps
+from daskps.stores.records import sweep_records
 
 X = np.arange(1 << 18, dtype="f8")  # 2 MiB
 
@@ -113,12 +114,14 @@ def test_while_the_cluster_closes(remote):
             assert client.submit(np.sum, X).result() == X.sum()
             remote.cut("silent")
             client.close()
-        cluster.workers[0].terminate()
-        cluster.scheduler.terminate()
-        cluster.scheduler.wait(30)
-        cluster.workers[0].wait(30)
-    # The scheduler has asked for it to be deleted, and hung up. Nobody is left to ask.
-    remote.objects.clear()
+        # One after the other: a worker that closes while its scheduler does may hang.
+        for process in (*cluster.workers, cluster.scheduler):
+            process.terminate()
+            process.wait(30)
+    # It has left a record of what it could not delete.
+    assert len(remote.objects) == 1
+    remote.mend()
+    assert len(sweep_records()) == 1
 
 
 def test_other_stores_do_not_wait(cluster, client, remote):
