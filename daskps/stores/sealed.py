@@ -21,7 +21,7 @@ from blake3 import blake3
 from proxystore.store.config import ConnectorConfig, StoreConfig
 from proxystore.utils.imports import get_object_path
 
-from daskps.exceptions import ClusterError, ConfigError
+from daskps.exceptions import ClusterError
 from daskps.stores.frames import Frame, contiguous_parts, frame_nbytes
 from daskps.stores.secret import Secret, new_key
 
@@ -192,7 +192,7 @@ def _make(config: ConnectorConfig) -> Any:
     except (ImportError, ValueError) as e:
         # ProxyStore gives a ValueError for a class that cannot be imported.
         missing = e if isinstance(e, ImportError) else e.__cause__
-        if isinstance(e, ConfigError) or not isinstance(missing, ImportError):
+        if not isinstance(missing, ImportError):
             raise
         raise ClusterError(
             f"The store's connector, {config.kind}, cannot be made on host "
