@@ -167,7 +167,8 @@ class proxy_graph:  # noqa: N801 - used like a function, as contextlib.suppress 
     store
         Where values are kept: a URL such as ``"shm://"`` or ``"file:///directory"``, a
         ProxyStore ``Store``, or a ``Connector``. Default: ``daskps.store`` in Dask's
-        configuration; if that is null, shared memory.
+        configuration; if that is null, daskps chooses one that
+        suits the cluster, and the session says which and why.
     threshold
         Values of at least this size leave the graph: bytes, or a string such as
         ``"1 MiB"``. Default: ``daskps.threshold``.

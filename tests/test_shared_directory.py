@@ -91,7 +91,7 @@ def test_coming_and_going_at_once(tmp_path):
     failures = []
 
     def come_and_go(number):
-        for _ in range(100):
+        for _ in range(25):
             directory = SharedDirectory(str(tmp_path), "x")
             path = os.path.join(directory.path, str(number))
             try:

@@ -98,9 +98,10 @@ def _remove(path: str, lock: int, owner: int) -> None:
 
 def delete(path: str) -> None:
     """Delete a directory and all in it. Not there: does nothing."""
-    # Under another name first, so that nobody can add a file meanwhile.
+    # Under another name first, so that nobody can add a file meanwhile. One that nobody
+    # else uses: a shared directory may be made again, and deleted again, by then.
     parent, name = os.path.split(path)
-    gone = os.path.join(parent, f"{NEW_PREFIX}{name}")
+    gone = os.path.join(parent, f"{NEW_PREFIX}{name}-{secrets.token_urlsafe(6)}")
     try:
         os.rename(path, gone)
     except FileNotFoundError:

@@ -155,8 +155,10 @@ def _close(path: str, owners: int, users: int | None, process: int) -> None:
         # Not only by closing: a process forked meanwhile has the descriptor, too.
         fcntl.flock(users, fcntl.LOCK_UN)
         os.close(users)
-    # Gives up the shared lock in any case.
-    if try_lock(owners, fcntl.LOCK_EX):
-        delete(path)
-    fcntl.flock(owners, fcntl.LOCK_UN)
-    os.close(owners)
+    try:
+        # Gives up the shared lock in any case.
+        if try_lock(owners, fcntl.LOCK_EX):
+            delete(path)
+    finally:
+        fcntl.flock(owners, fcntl.LOCK_UN)
+        os.close(owners)
