@@ -22,8 +22,20 @@ from daskps.stores.sealed import SealedKey
 X = np.arange(1 << 18, dtype="f8")  # 2 MiB
 
 
+OTHERS: set[str] = set()
+
+
+@pytest.fixture(autouse=True)
+def records_of_others():
+    """Those of the cluster that all tests share."""
+    OTHERS.clear()
+    OTHERS.update(records())
+
+
 def records():
-    return glob.glob(os.path.join(PLACES[0], "daskps.record-*"))
+    """The records that there are now, but those that were there before the test."""
+    found = set(glob.glob(os.path.join(PLACES[0], "daskps.record-*")))
+    return found - OTHERS
 
 
 def left(directory):
