@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import pickle
 import stat
@@ -16,6 +17,7 @@ from processes import PLACES, ProcessCluster, eventually
 from proxystore.store.config import ConnectorConfig, StoreConfig
 
 import daskps
+from daskps.stores.directory import sweep
 from daskps.stores.records import ENTRIES, Record, _read, sweep_records
 from daskps.stores.sealed import SealedKey
 
@@ -26,10 +28,15 @@ OTHERS: set[str] = set()
 
 
 @pytest.fixture(autouse=True)
-def records_of_others():
+def records_of_others(monkeypatch):
     """Those of the cluster that all tests share."""
+    # What is logged keeps its frames, and the client in them its copies on the host.
+    monkeypatch.setattr(logging.getLogger("distributed.client"), "disabled", True)
     OTHERS.clear()
     OTHERS.update(records())
+    yield
+    for place in PLACES:  # copies on the host, of workers that were killed
+        sweep(place)
 
 
 def records():
