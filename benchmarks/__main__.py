@@ -82,7 +82,7 @@ def _arguments() -> argparse.Namespace:
     )
     add("--ray-python", type=Path, help="the Python of an environment that has Ray")
     args = parser.parse_args()
-    if not chosen(args.only):
+    if not chosen(args.only, args.scale):
         parser.error("no scenario and no group has such a name; see --list")
     return args
 

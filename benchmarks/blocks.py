@@ -179,7 +179,7 @@ def in_one_piece(nbytes: int) -> list[Scenario]:
 
     def frame(client: Client) -> Any:
         x = dd.from_pandas(_frame(nbytes), npartitions=1)
-        return None, x.map_partitions(len, meta=int)
+        return None, x.map_partitions(tasks.first_row)
 
     def bag(client: Client) -> Any:
         x = db.from_sequence([fresh(nbytes).tobytes()], npartitions=1)

@@ -33,6 +33,11 @@ def first_of_block(array: np.ndarray) -> np.ndarray:
     return array[:1].copy()
 
 
+def first_row(frame: pd.DataFrame) -> pd.DataFrame:
+    """The beginning of a data frame, as a frame of its own."""
+    return frame.iloc[:1].copy()
+
+
 def make(nbytes: int) -> np.ndarray:
     """An array of this size."""
     return np.ones(max(1, nbytes // 8))

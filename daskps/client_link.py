@@ -214,7 +214,7 @@ class ClusterLink:
                 raise ClusterError(unreachable("This client", e)) from e
             evictions.start()
             weakref.finalize(client, _release, config.name)
-            plugin = WorkerStorePlugin(config, request, settings, __version__)
+            plugin = WorkerStorePlugin(config.name, settings, __version__)
             try:
                 await _register(client, plugin, "a worker")
             except BaseException:

@@ -147,6 +147,7 @@ class LifetimePlugin(SchedulerPlugin):
         for worker in scheduler.workers:
             self.add_worker(scheduler, worker)
         scheduler.handlers["daskps_open"] = self.open
+        scheduler.handlers["daskps_store"] = self.store
         scheduler.handlers["daskps_usage"] = self.usage
         scheduler.stream_handlers.update(self._handlers())
 
@@ -187,6 +188,12 @@ class LifetimePlugin(SchedulerPlugin):
         # In a dictionary: alone, a cluster within one process would not unwrap it.
         return {"config": ToPickle(store.config())}
 
+    async def store(self, name: str) -> dict[str, Any]:
+        """How to open a store of the cluster, and what was asked for, by its name."""
+        (found,) = (pair for pair in self._stores.items() if pair[1].name == name)
+        request, store = found
+        return {"config": ToPickle(store.config()), "request": ToPickle(request)}
+
     def _needed(self, store: str) -> list[Any]:
         """Keys of the objects of a store that somebody needs. For another thread."""
         # Copying the names is one step for the interpreter.
@@ -214,7 +221,7 @@ class LifetimePlugin(SchedulerPlugin):
 
     async def close(self) -> None:
         """With the cluster, everything in its stores goes."""
-        for name in ("daskps_open", "daskps_usage"):
+        for name in ("daskps_open", "daskps_store", "daskps_usage"):
             self._scheduler.handlers.pop(name, None)
         for name in self._handlers():
             self._scheduler.stream_handlers.pop(name, None)

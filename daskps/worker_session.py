@@ -40,5 +40,5 @@ def task_session(client: Client) -> Session | None:
         return None  # on the worker, but not in a task
     if key not in plugin.sessions:
         plugin.sessions[key] = Session(plugin.settings, request=plugin.request)
-    ClusterLink.of(client).adopt(plugin.request, plugin.config.name)
+    ClusterLink.of(client).adopt(plugin.request, plugin.store)
     return plugin.sessions[key]

@@ -6,7 +6,6 @@ import weakref
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from distributed.diagnostics.plugin import WorkerPlugin
-from proxystore.store.config import StoreConfig
 
 from daskps.config import Settings
 from daskps.exceptions import ClusterError
@@ -34,18 +33,28 @@ class WorkerStorePlugin(WorkerPlugin):
 
     Parameters
     ----------
-    config
-        How to open it.
-    request, settings
-        What the session asked for, for the graphs that tasks submit.
+    store
+        Its name.
+    settings
+        Those of the session, for the graphs that tasks submit.
     version
         The client's version of daskps.
+
+    Attributes
+    ----------
+    request
+        As which the scheduler opened the store.
+
+    Notes
+    -----
+    How to open the store, credentials included, each worker asks the scheduler. It is not
+    part of the plugin, since a scheduler at log level ``DEBUG`` logs the plugin's bytes.
     """
 
     idempotent = True
 
     name: str
-    config: StoreConfig
+    store: str
     request: StoreRequest
     settings: Settings
     version: str
@@ -57,40 +66,33 @@ class WorkerStorePlugin(WorkerPlugin):
     latest: ClassVar[weakref.WeakKeyDictionary[Worker, WorkerStorePlugin]]
     latest = weakref.WeakKeyDictionary()
 
-    def __init__(
-        self,
-        config: StoreConfig,
-        request: StoreRequest,
-        settings: Settings,
-        version: str,
-    ):
-        self.name = f"daskps-store-{config.name}"
-        self.config = config
-        self.request = request
+    def __init__(self, store: str, settings: Settings, version: str):
+        self.name = f"daskps-store-{store}"
+        self.store = store
         self.settings = settings.portable()
         self.version = version
         self.sessions = {}
         self._writer = None
 
-    def setup(self, worker: Worker) -> None:
+    async def setup(self, worker: Worker) -> None:
         # A client may ask for references even where the rest of this fails.
-        register_reader(self.config.name)
+        register_reader(self.store)
         check_version(self.version, f"worker {worker.address}")
+        reply = await worker.scheduler.daskps_store(name=self.store)
+        self.request = reply["request"]
         try:
-            store = opened.acquire(self.config, self.settings.read_timeout)
+            store = opened.acquire(reply["config"], self.settings.read_timeout)
         except (ImportError, OSError) as e:
             # A worker that joins later joins all the same, and only logs this.
             why = unreachable(f"Worker {worker.address}", e)
-            opened.refuse(self.config.name, why)
+            opened.refuse(self.store, why)
             raise ClusterError(why) from e
         limit = worker.memory_manager.memory_limit
         if limit and hasattr(store.connector, "map_at_most"):
             # What is mapped looks like memory of the worker, which watches that.
             store.connector.map_at_most(int(limit * MAPPED_SHARE))
         self.latest[worker] = self
-        self._writer = register_writer(
-            self.config.name, self.settings.threshold, worker
-        )
+        self._writer = register_writer(self.store, self.settings.threshold, worker)
 
     def transition(
         self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any
@@ -103,7 +105,7 @@ class WorkerStorePlugin(WorkerPlugin):
     def teardown(self, worker: Worker) -> None:
         if self._writer is not None:
             self._writer.close()
-        opened.release(self.config.name)
+        opened.release(self.store)
 
 
 class WorkerDependenciesPlugin(WorkerPlugin):

@@ -8,6 +8,7 @@ import os
 import pickle
 import threading
 import time
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from daos_pool import CONTAINER, pool, run, start
 from proxystore.connectors.protocols import Connector
 
 import daskps
+from daskps.stores.daos import sweep
 from daskps.stores.daos_connector import DaosConnector
 from daskps.stores.daos_namespace import CHUNK, Namespace
 
@@ -151,7 +153,7 @@ class TestEachFaultOfTheBindings:
 
         monkeypatch.setattr(pydaos.DDict, "bget", counting)
         assert [int(bytes(x)) for x in connector.get_batch(keys)] == list(range(500))
-        assert calls == [500]
+        assert calls == [256, 244]
 
     def test_to_ask_whether_an_object_is_there_reads_it_not(
         self, connector, pydaos, monkeypatch
@@ -362,7 +364,11 @@ class TestWhatIsLeft:
             assert len(keys_in(pool)) == left + 1, "its lease has not run out"
             with open(os.path.join(pool, "ns.daskps", lease), "w") as f:
                 f.write(str(time.time() - 1))
+            (dead,) = sweep(urlsplit(f"{CONTAINER}/ns"), dry_run=True)
+            assert dead.startswith(f"{CONTAINER}/ns ")
+            assert len(keys_in(pool)) == left + 1, "it is only shown"
             daskps.open_store(f"{CONTAINER}/ns").close()
+            assert sweep(urlsplit(f"{CONTAINER}/ns"), dry_run=False) == []
             assert len(objects_in(pool)) == 1
             assert store.get(key) == b"abc"
         assert keys_in(pool) == keys_in(pool, "ns.daskps") == []

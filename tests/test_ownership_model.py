@@ -401,14 +401,17 @@ class Machine(RuleBasedStateMachine):
 
 @pytest.mark.timeout(max(600, 3 * STEPS))
 def test_ownership():
-    run_state_machine_as_test(
-        Machine,
-        settings=settings(
-            max_examples=max(1, STEPS // STEPS_IN_A_RUN),
-            stateful_step_count=STEPS_IN_A_RUN,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    while TAKEN.total() < STEPS:
+        left = STEPS - TAKEN.total()
+        run_state_machine_as_test(
+            Machine,
+            settings=settings(
+                # Some runs end early.
+                max_examples=max(1, left // STEPS_IN_A_RUN),
+                stateful_step_count=STEPS_IN_A_RUN,
+                deadline=None,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
     print(f"\n{TAKEN.total()} steps: {dict(TAKEN.most_common())}")

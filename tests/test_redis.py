@@ -184,29 +184,32 @@ class TestLeases:
         assert released(client)
         assert eventually(lambda: not objects(server))
 
-    def test_after_kill_of_everything_objects_go_by_themselves(self, settings, server):
+    def test_after_kill_of_everything_objects_go_by_themselves(self, server):
         with ProcessCluster(workers=1) as cluster:
+            pids = [str(p.pid) for p in (cluster.scheduler, *cluster.workers)]
             subprocess.run(
-                [sys.executable, "-c", SUBMIT_AND_DIE, cluster.address, server.url],
-                env={**os.environ, "DASK_DASKPS__LEASE": "2s"},
+                [
+                    *(sys.executable, "-c", SUBMIT_AND_KILL),
+                    *(cluster.address, server.url, *pids),
+                ],
+                env={**os.environ, "DASK_DASKPS__LEASE": "5s"},
                 check=False,
             )
             assert objects(server)
-            for process in (cluster.scheduler, *cluster.workers):
-                process.kill()
-        assert eventually(lambda: not objects(server), 5)
+        assert eventually(lambda: not objects(server), 8)
 
 
-SUBMIT_AND_DIE = """
-import os, signal, sys, time
+SUBMIT_AND_KILL = """
+import os, signal, sys
 import numpy as np
-from distributed import Client, fire_and_forget
+from distributed import Client
 import daskps
 client = Client(sys.argv[1])
 with daskps.proxy_graph(sys.argv[2]):
     x = np.arange(1 << 18)
     client.submit(np.sum, x).result()
-    os.kill(os.getpid(), signal.SIGKILL)
+    for pid in [*map(int, sys.argv[3:]), os.getpid()]:
+        os.kill(pid, signal.SIGKILL)
 """
 
 

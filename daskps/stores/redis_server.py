@@ -108,10 +108,17 @@ class RedisServer:
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[Any]:
-        """A connection of redis-py that nobody else uses, for one block."""
+        """A connection of redis-py that nobody else uses, for one block.
+
+        It is closed after an error: more may be on its way, and a server that has no room
+        keeps what it has received until then.
+        """
         connection = self._pool.get_connection()
         try:
             yield connection
+        except BaseException:
+            connection.disconnect()
+            raise
         finally:
             self._pool.release(connection)
 

@@ -13,6 +13,7 @@ HMAC-SHA256 and BLAKE2 about one.
 from __future__ import annotations
 
 import hmac
+import socket
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from blake3 import blake3
 from proxystore.store.config import ConnectorConfig, StoreConfig
 from proxystore.utils.imports import get_object_path
 
+from daskps.exceptions import ClusterError
 from daskps.stores.frames import Frame, contiguous_parts, frame_nbytes
 from daskps.stores.secret import Secret, new_key
 
@@ -76,10 +78,7 @@ class SealedConnector:
         secret: Secret[bytes] | None = None,
     ):
         if isinstance(connector, ConnectorConfig):
-            # Not get_connector(), which fails where from_config() is more than a call of
-            # the class with these options: ProxyStore's MultiConnector (1.1).
-            kind = connector.get_connector_type()
-            connector = kind.from_config(connector.options)
+            connector = _make(connector)
         self._connector: Any = connector
         self._secret = secret or new_key()
         for name in ("capacity", "closed", "heartbeat", "lease"):
@@ -182,6 +181,24 @@ class SealedConnector:
 
 def _parts(frames: Sequence[Frame]) -> Iterable[memoryview]:
     return (part for frame in frames for part in contiguous_parts(frame))
+
+
+def _make(config: ConnectorConfig) -> Any:
+    """A connector, in a process where it may not be installed."""
+    try:
+        # Not get_connector(), which fails where from_config() is more than a call of the
+        # class with these options: ProxyStore's MultiConnector (1.1).
+        return config.get_connector_type().from_config(config.options)
+    except (ImportError, ValueError) as e:
+        # ProxyStore gives a ValueError for a class that cannot be imported.
+        missing = e if isinstance(e, ImportError) else e.__cause__
+        if not isinstance(missing, ImportError):
+            raise
+        raise ClusterError(
+            f"The store's connector, {config.kind}, cannot be made on host "
+            f"{socket.gethostname()}: {missing}. Install what it needs there; the client, "
+            "the scheduler and every worker need it."
+        ) from e
 
 
 def sealed(config: StoreConfig) -> StoreConfig:

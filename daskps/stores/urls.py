@@ -236,7 +236,7 @@ def describe(store: Any) -> str:
     if "@" not in rest or scheme == "file":
         return store
     # Not urlsplit: a password with a character that is not quoted may be in any part.
-    return f"{scheme}://***@{rest.rpartition('@')[2]}"
+    return f"{scheme}://***@{rest.rpartition('@')[2].partition('?')[0]}"
 
 
 def _without_credentials(parts: SplitResult) -> str:
