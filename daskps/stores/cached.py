@@ -155,7 +155,7 @@ class CachedConnector:
     def _here(self) -> HostCache:
         with self._lock:
             if self._cache is None:
-                parents, reserve = HostPlaces.find()
+                parents, reserve = HostPlaces.swept()
                 self._directories = [SharedDirectory(p, self._token) for p in parents]
                 paths = [directory.path for directory in self._directories]
                 self._cache = HostCache(paths, self._limit, reserve)

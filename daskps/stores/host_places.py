@@ -26,13 +26,19 @@ class HostPlaces(NamedTuple):
     reserve: int
 
     @classmethod
-    def find(cls) -> HostPlaces:
-        """From Dask's configuration; deletes there what dead processes left."""
+    def swept(cls) -> HostPlaces:
+        """As configured; deletes there what dead processes left."""
+        places = cls.configured()
+        for parent in places.parents:
+            sweep(parent)
+        return places
+
+    @classmethod
+    def configured(cls) -> HostPlaces:
+        """From Dask's configuration."""
         parents = [
             dask.config.get("daskps.shm.directory"),
             dask.config.get("temporary-directory") or tempfile.gettempdir(),
         ]
-        for parent in parents:
-            sweep(parent)
         reserve = size("daskps.shm.reserve", dask.config.get("daskps.shm.reserve"))
         return cls(parents, reserve)

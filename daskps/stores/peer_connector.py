@@ -11,6 +11,7 @@ that the owner of the store makes, and that reaches other processes over Dask's 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import threading
@@ -206,12 +207,14 @@ class PeerConnector:
 
     def evict(self, key: PeerKey) -> None:
         """Delete the object, wherever it is. Not there: does nothing."""
-        if self._owner is None or self._is_on_this_host():
+        if self._owner is None or self._host is not None:
             here = self._here()
             here.segments.evict(key.segment)
             here.cache.evict(key.name)
             if self._owner is None and key.origin != here.address():
                 self._channels.evict(key)
+        else:
+            self._unlink_here(key.name)
         if self._owner is not None:
             self._owner.evict(key.name, key.origin)
 
@@ -236,12 +239,12 @@ class PeerConnector:
             mine = [key.name for key in keep if key.name.startswith(f"{creator}.")]
             self._owner.evict_orphans(creator, mine)
 
-    def _is_on_this_host(self) -> bool:
-        """Whether there are directories of the store here."""
-        if self._host is not None:
-            return True
-        parent = dask.config.get("daskps.shm.directory")
-        return os.path.isdir(SharedDirectory.path_of(parent, self._settings.token))
+    def _unlink_here(self, name: str) -> None:
+        """Delete an object of this host, of whose part of the store we are no user."""
+        for parent in HostPlaces.configured().parents:
+            directory = SharedDirectory.path_of(parent, self._settings.token)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(directory, name))
 
     def _here(self) -> PeerHost:
         """What this process shares with others of its host."""
@@ -254,5 +257,5 @@ class PeerConnector:
 
     def _open(self) -> PeerHost:
         # Both are of this host, and may differ from those of others.
-        places, host = HostPlaces.find(), dask.config.get("daskps.peer.host")
+        places, host = HostPlaces.swept(), dask.config.get("daskps.peer.host")
         return PeerHost(self._settings, places, host)

@@ -66,9 +66,12 @@ class PeerRegistry:
         with self._changed:
             self._forget_dead()
             self._hosts.setdefault(origin, _Host())
+            # Threads that have orders to give come back for more by themselves.
+            waiting = any(not host.orders for host in self._hosts.values())
             for host in self._hosts.values():
                 host.evict(name)
-            self._changed.notify_all()
+            if waiting:
+                self._changed.notify_all()
 
     def evict_orphans(self, creator: str, keep: Iterable[str]) -> None:
         """Have all hosts delete what one process stored, except what is needed."""
