@@ -350,7 +350,7 @@ class TestFull:
         return {"daskps.shm.directory": tiny, "daskps.shm.reserve": 0}
 
     def test_the_rest_goes_to_files(self, cluster, client, tiny, settings):
-        with dask.config.set(settings), daskps.proxy_graph():
+        with dask.config.set(settings), daskps.proxy_graph("shm://"):
             with pytest.warns(UserWarning, match="has no room"):
                 futures = client.map(np.add, [X + i for i in range(10)], [1] * 10)
             for i, future in enumerate(futures):
