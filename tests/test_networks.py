@@ -23,8 +23,9 @@ def remote():
     remote = RemoteStore()
     yield remote
     remote.mend()
-    assert eventually(lambda: not remote.objects, 15), "objects are left"
+    left = eventually(lambda: not remote.objects, 15) or list(remote.objects)
     remote.close()
+    assert left is True, "objects are left"
 
 
 def after(gate, x):
