@@ -78,9 +78,10 @@ class WorkerStorePlugin(WorkerPlugin):
         # A client may ask for references even where the rest of this fails.
         register_reader(self.store)
         check_version(self.version, f"worker {worker.address}")
-        reply = await worker.scheduler.daskps_store(name=self.store)
-        self.request = reply["request"]
         try:
+            # Unpickling the reply may need what is not installed here.
+            reply = await worker.scheduler.daskps_store(name=self.store)
+            self.request = reply["request"]
             store = opened.acquire(reply["config"], self.settings.read_timeout)
         except (ImportError, OSError) as e:
             # A worker that joins later joins all the same, and only logs this.

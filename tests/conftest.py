@@ -68,7 +68,7 @@ def no_leaks() -> Iterator[None]:
         new = store_directories() - directories
         if new:
             gc.collect()
-            new -= {d for cluster in live for d in cluster.directories}
+            new -= {d for cluster in live for d in cluster.owned}
         return new
 
     yield

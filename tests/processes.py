@@ -122,6 +122,11 @@ class ProcessCluster:
     @property
     def directories(self) -> set[str]:
         """The directories of stores that the scheduler owns, and that workers share."""
+        return {d for d in self.owned if os.path.basename(d).startswith("daskps-")}
+
+    @property
+    def owned(self) -> set[str]:
+        """These, and those of its records of other stores."""
         owned = set()
         for process in [self.scheduler, *self.workers]:
             for link in glob.glob(f"/proc/{process.pid}/fd/*"):

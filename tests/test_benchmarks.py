@@ -99,7 +99,7 @@ def test_counts_of_a_model_in_many_submits(cluster):
 def test_a_second_compute_stores_nothing(cluster):
     c = measure(cluster, blocks.second_compute(4 * MB))
     assert (one(c).puts, one(c).stored) == (0, 0)
-    assert one(c).traffic < one(c, "limit").traffic + 100_000
+    assert one(c).traffic < 2 * one(c, "limit").traffic + 100_000
     assert one(c, "dask").traffic >= 8 * MB
 
 
@@ -197,7 +197,7 @@ def test_names_choose():
 def test_the_command_writes_everything(tmp_path):
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "benchmarks", "from_array 2.56 MB", "nothing"),
+            *(sys.executable, "-m", "benchmarks", "small tasks"),
             *(
                 "--scale",
                 str(SCALE),
@@ -216,10 +216,9 @@ def test_the_command_writes_everything(tmp_path):
         timeout=280,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "from_array 2.56 MB, sum" in done.stdout
+    assert "20 small tasks, computed" in done.stdout
     results = json.loads((tmp_path / "benchmarks.json").read_text())
     assert len(results["comparisons"][0]["peers"]["daskps"]["runs"]) == 2
     assert results["goals"] == [], "they are for the full size"
     images = {path.name for path in tmp_path.iterdir()} - {"benchmarks.json"}
-    groups = ("collections", "nothing-large")
-    assert images == {f"{group}.{kind}" for group in groups for kind in ("png", "svg")}
+    assert images == {"nothing-large.png", "nothing-large.svg"}

@@ -50,7 +50,7 @@ def no_leaks():
 
     def left():
         gc.collect()
-        owned = {d for cluster in live for d in cluster.directories}
+        owned = {d for cluster in live for d in cluster.owned}
         return store_directories() - directories - owned
 
     yield

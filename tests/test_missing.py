@@ -9,6 +9,7 @@ import dask
 import numpy as np
 import pytest
 from processes import ProcessCluster, graph_nbytes, messages_sent
+from redis_server import redis_server
 
 import daskps
 
@@ -25,6 +26,7 @@ BLOCKED = """
 
     sys.meta_path.insert(0, Blocker())
 """
+WITHOUT_REDIS = BLOCKED.replace('"daskps"', '"redis"')
 OTHER_VERSION = """
     import importlib.metadata
 
@@ -143,3 +145,18 @@ def test_a_cluster_that_has_all_it_needs(start):
     with daskps.proxy_graph(), messages_sent(client) as messages:
         assert client.submit(np.sum, np.ones(1 << 18)).result() == 1 << 18
     assert graph_nbytes(messages) < 10_000
+
+
+@pytest.mark.parametrize(
+    ("who", "error"),
+    [("scheduler", daskps.ConfigError), ("worker", daskps.ClusterError)],
+)
+def test_a_package_that_a_store_needs(start, who, error):
+    client = start(**{who: WITHOUT_REDIS})
+    with (
+        redis_server() as server,
+        pytest.raises(error, match=r"redis.*pip install 'daskps\[redis\]'"),
+        daskps.proxy_graph(server.url),
+    ):
+        pass
+    check_plain_dask_still_works(client)

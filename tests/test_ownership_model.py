@@ -377,7 +377,7 @@ class Machine(RuleBasedStateMachine):
         for session in self.sessions:
             session.close()
         plugin = self.scheduler.plugins["daskps"]
-        for _ in range(100 * PATIENCE):
+        for _ in range(50):
             left = [
                 name
                 for store in plugin._stores.values()
@@ -387,8 +387,10 @@ class Machine(RuleBasedStateMachine):
             ]
             if not plugin._objects and not self.scheduler.tasks and not left:
                 return
-            gc.collect(0)
-            await asyncio.sleep(0.01)
+            # Both workers are in this process, and store each other's results: what a
+            # lost one had stays until that worker is collected.
+            gc.collect()
+            await asyncio.sleep(0.1)
         raise AssertionError(f"left: {plugin._objects}, {self.scheduler.tasks}, {left}")
 
     async def _close(self):

@@ -197,6 +197,9 @@ class TestLeases:
             )
             assert objects(server)
         assert eventually(lambda: not objects(server), 8)
+        # The host's copies do not expire: the next store that is opened here deletes them.
+        with daskps.open_store(server.url) as store:
+            assert store.connector.get(store.connector.put(bytes(1 << 20))) is not None
 
 
 SUBMIT_AND_KILL = """

@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import pickle
 import signal
+import socketserver
+import threading
 import time
 
 import dask.array as da
@@ -56,7 +58,7 @@ def dial(connector):
     def dial(client=None, server=None, kind=zmq.REQ):
         socket = context.socket(kind)
         socket.linger = 0
-        socket.rcvtimeo = 500
+        socket.rcvtimeo = socket.sndtimeo = 500
         if server:
             socket.curve_serverkey = server
             socket.curve_publickey, socket.curve_secretkey = client
@@ -80,6 +82,18 @@ class Bomb:
 
     def __reduce__(self):
         return print, ("unpickled",)
+
+
+class Web(socketserver.BaseRequestHandler):
+    """Another server."""
+
+    def handle(self):
+        self.request.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" + bytes(100))
+
+
+def ask(socket, message):
+    socket.send(message)
+    return socket.recv()
 
 
 class TestWhoIsLetIn:
@@ -115,10 +129,8 @@ class TestWhoIsLetIn:
             pickle.dumps(Bomb()),
             b"ping",
         ):
-            socket = dial(mine, server)
-            socket.send(message)
             with pytest.raises(zmq.Again):
-                socket.recv()
+                ask(dial(mine, server), message)
         assert bytes(other.get(key)) == b"secret"
         assert "unpickled" not in capfd.readouterr().out
 
@@ -137,7 +149,7 @@ class TestWhoIsLetIn:
             [pack_request(RPC("put", forged))],
         ):
             socket = dial(keys.client, keys.server.public)
-            socket.rcvtimeo = 20_000
+            socket.rcvtimeo = socket.sndtimeo = 20_000
             socket.send_multipart(parts)
             assert b'"error": "' in socket.recv()
         assert "forged" not in objects(connector)
@@ -159,6 +171,17 @@ class TestWhoIsLetIn:
         with pytest.raises(zmq.Again):
             fake.recv()
         context.destroy(linger=0)
+
+    def test_something_else_has_the_port(self, connector, monkeypatch):
+        monkeypatch.setattr(zmq_connector, "TIMEOUT", 0.5)
+        key = connector.put(b"abc")
+        with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Web) as server:
+            threading.Thread(target=server.serve_forever).start()
+            key = key._replace(peer_port=server.server_address[1])
+            for _ in range(3):
+                with pytest.raises(TimeoutError):
+                    connector.get(key)
+            server.shutdown()
 
     def test_the_key_does_not_show(self, connector, secret):
         shown = repr(connector) + repr(connector.config()) + repr(connector._keys)

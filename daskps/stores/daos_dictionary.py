@@ -188,11 +188,11 @@ def _connector_type() -> Any:
                 "daos:// needs pydaos, which comes with DAOS and is not on PyPI: install "
                 "DAOS's client package (daos-client) on the client, the scheduler and "
                 "every worker, and make its Python package importable there"
-            ) from e
+            ) from None
         raise ConfigError(
             "daos:// needs ProxyStore's extensions: pip install 'daskps[daos]', on the "
             "client, the scheduler and every worker"
-        ) from e
+        ) from None
     return DAOSConnector
 
 

@@ -168,6 +168,9 @@ class _Process:
                 return unpack_answer(rpc, connection.recv_multipart(copy=False))
         except ConnectionRefusedError:
             return _nothing(rpc)
+        except zmq.Again:
+            # Something else has the port, and ZeroMQ has given up on it.
+            raise _no_answer(peer) from None
 
     @contextlib.contextmanager
     def _socket(self, peer: tuple[str, int]) -> Iterator[zmq.Socket[bytes]]:
@@ -195,6 +198,7 @@ class _Process:
         _look(peer)
         connection = self._context.socket(zmq.REQ)
         connection.linger = 0
+        connection.sndtimeo = round(1000 * TIMEOUT)
         connection.ipv6 = ":" in peer[0]
         connection.curve_publickey, connection.curve_secretkey = self._keys.client
         connection.curve_serverkey = self._keys.server.public
@@ -212,7 +216,7 @@ class _Process:
             if self._closed:
                 raise ConnectionError("this zmq:// store is closed")
             if now > deadline:
-                raise TimeoutError(f"{peer[0]}:{peer[1]} did not answer")
+                raise _no_answer(peer)
             if now > look:
                 _look(peer)
                 look = now + LOOK_EVERY
@@ -235,6 +239,10 @@ class _Process:
 def _nothing(rpc: RPC) -> RPCResponse:
     """What is answered for an object that is not there."""
     return RPCResponse(rpc.operation, rpc.key, exists=False)
+
+
+def _no_answer(peer: tuple[str, int]) -> TimeoutError:
+    return TimeoutError(f"{peer[0]}:{peer[1]} did not answer")
 
 
 def _look(peer: tuple[str, int]) -> None:
