@@ -111,7 +111,7 @@ def _line(row: Row) -> str:
     sent = [row.nbytes[name] / len(row.seconds[name]) for name in ("dask", "daskps")]
     return (
         f"{row.name:34}{dask:7.2f} s {sent[0] / MB:6.0f} MB{daskps:9.2f} s "
-        f"{sent[1] / MB:5.2f} MB   {median:5.2f} ({low:.2f} to {high:.2f})".ljust(97)
+        f"{sent[1] / MB:5.2f} MB   {median:5.2f} ({low:.2f} to {high:.2f})".ljust(98)
         + f"{sent[1] / sent[0]:.2%}   {row.store}"
     )
 
