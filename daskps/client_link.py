@@ -213,7 +213,11 @@ class ClusterLink:
             except (ImportError, OSError) as e:
                 raise ClusterError(unreachable("This client", e)) from e
             evictions.start()
-            weakref.finalize(client, _release, config.name)
+            # Stores that are open when the process ends are closed by themselves.
+            released = weakref.finalize(
+                client, evictions.call_later, _release, config.name
+            )
+            released.atexit = False
             plugin = WorkerStorePlugin(config.name, settings, __version__)
             try:
                 await _register(client, plugin, "a worker")

@@ -1,7 +1,7 @@
-"""Evictions that the garbage collector asks for.
+"""What the garbage collector asks for: evictions, and stores to be closed.
 
 A finalizer runs at any point of any thread, perhaps inside the very connector that it would
-have to call, which then waits for a lock that its own thread holds. So what is to be evicted
+have to call, which then waits for a lock that its own thread holds. So what is to be done
 goes to a thread of its own. A forked process has no such thread, and so deletes nothing that
 its parent still needs.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from daskps.stores import opened
@@ -18,7 +19,8 @@ from daskps.stores import opened
 logger = logging.getLogger(__name__)
 
 # Of all queues, this one may be used in a finalizer.
-_waiting: queue.SimpleQueue[tuple[str, Any] | None] = queue.SimpleQueue()
+_waiting: queue.SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]] | None]
+_waiting = queue.SimpleQueue()
 _lock = threading.Lock()
 _thread: threading.Thread | None = None
 _users = 0
@@ -45,14 +47,23 @@ def stop() -> None:
 
 def evict_later(store: str, key: Any) -> None:
     """Evict an object soon; does not block."""
-    _waiting.put((store, key))
+    call_later(evict_now, store, key)
+
+
+def call_later(function: Callable[..., Any], *args: Any) -> None:
+    """Call a function soon; does not block."""
+    _waiting.put((function, args))
 
 
 def _run() -> None:
     while True:
         waiting = _waiting.get()
         if waiting is not None:
-            evict_now(*waiting)
+            function, args = waiting
+            try:
+                function(*args)
+            except Exception:
+                logger.exception("%s failed", function)
         elif _ends():
             return
 

@@ -6,6 +6,8 @@ process over Dask's own connections, when the store is opened there.
 
 from __future__ import annotations
 
+import atexit
+import os
 import threading
 import time
 from typing import Any
@@ -17,7 +19,8 @@ from proxystore.store.config import StoreConfig
 from daskps.exceptions import ObjectMissingError
 from daskps.stores.sealed import DamagedError
 
-_lock = threading.Lock()
+# The garbage collector may close a store at any point, in the thread that opens another.
+_lock = threading.RLock()
 _stores: dict[str, tuple[Store[Any], int]] = {}
 # Why a store could not be opened in this process, by store.
 _refusals: dict[str, str] = {}
@@ -165,6 +168,15 @@ def close(name: str) -> None:
         store, _ = _stores.pop(name, (None, 0))
     if store is not None:
         store.close()
+
+
+def _close_all(process: int) -> None:
+    if os.getpid() == process:  # not a forked one
+        for name in list(_stores):
+            close(name)
+
+
+atexit.register(_close_all, os.getpid())
 
 
 def evict(name: str, key: Any) -> None:
