@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import dask
 from processes import PLACES, eventually
 
-from daskps.stores.peer_connector import PeerConnector
+from daskps.stores.peer.connector import PeerConnector
 
 ADDRESSES = ("127.0.0.1", "127.0.0.2")
 

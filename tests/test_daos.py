@@ -16,9 +16,9 @@ from daos_pool import CONTAINER, pool, run, start
 from proxystore.connectors.protocols import Connector
 
 import daskps
-from daskps.stores.daos import sweep
-from daskps.stores.daos_connector import DaosConnector
-from daskps.stores.daos_namespace import CHUNK, Namespace
+from daskps.stores.daos.connector import DaosConnector
+from daskps.stores.daos.namespace import CHUNK, Namespace
+from daskps.stores.daos.scheme import sweep
 
 __all__ = ["pool"]
 
@@ -118,7 +118,7 @@ class TestEachFaultOfTheBindings:
     def test_processes_that_open_at_once(self, pool, tmp_path):
         code = """
             import os, sys, time
-            from daskps.stores.daos_dictionary import Dictionary
+            from daskps.stores.daos.dictionary import Dictionary
             Dictionary("pool", "kvstore", "warm").close()
             open(os.path.join(sys.argv[1], str(os.getpid())), "w").close()
             while len(os.listdir(sys.argv[1])) < 4:
@@ -135,7 +135,7 @@ class TestEachFaultOfTheBindings:
     @pytest.mark.parametrize("end", ["connector.close()", "del connector", "pass"])
     def test_handles_are_dropped_before_the_interpreter_ends(self, pool, end):
         code = f"""
-            from daskps.stores.daos_connector import DaosConnector
+            from daskps.stores.daos.connector import DaosConnector
             connector = DaosConnector("pool", "kvstore", "ns", "{CLUSTER}")
             connector.put(b"abc")
             {end}
@@ -323,8 +323,8 @@ class TestWhatIsLeft:
         """It is known by who stored it; also if it was not all there yet."""
         code = f"""
             import os, signal
-            from daskps.stores import daos_dictionary
-            from daskps.stores.daos_connector import DaosConnector
+            from daskps.stores.daos import dictionary as daos_dictionary
+            from daskps.stores.daos.connector import DaosConnector
             connector = DaosConnector("pool", "kvstore", "ns", "{CLUSTER}")
             print(connector.put_frames([b"needed"], "dead").name, flush=True)
             connector.put_frames([bytes(3000000)], "dead")

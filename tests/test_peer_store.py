@@ -23,9 +23,10 @@ from proxystore.connectors.protocols import Connector
 
 import daskps
 from daskps.exceptions import ConfigError
-from daskps.stores import peer, peer_protocol
-from daskps.stores.peer_connector import PeerConnector
-from daskps.stores.peer_protocol import Keys, RefusedError, connect, listen
+from daskps.stores.peer import protocol as peer_protocol
+from daskps.stores.peer import scheme as peer
+from daskps.stores.peer.connector import PeerConnector
+from daskps.stores.peer.protocol import Keys, RefusedError, connect, listen
 from daskps.stores.sealed import DamagedError
 from daskps.stores.secret import new_key
 from daskps.stores.shared_directory import SharedDirectory

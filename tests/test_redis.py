@@ -20,9 +20,9 @@ from redis_server import redis_server
 import daskps
 from daskps.cli import sweep_command
 from daskps.stores import leases
-from daskps.stores.redis_connector import OWNER, RedisConnector
-from daskps.stores.redis_server import RedisAddress
-from daskps.stores.redis_wire import WINDOW_NBYTES
+from daskps.stores.redis.connector import OWNER, RedisConnector
+from daskps.stores.redis.server import RedisAddress
+from daskps.stores.redis.wire import WINDOW_NBYTES
 from daskps.stores.secret import Secret
 
 MIB = 1 << 20
@@ -349,6 +349,6 @@ def test_local_schedulers(server):
 
 
 def test_heartbeats_are_more_frequent_than_leases():
-    from daskps.stores.redis_connector import OWNER_LEASE
+    from daskps.stores.redis.connector import OWNER_LEASE
 
     assert leases.HEARTBEAT * 3 < OWNER_LEASE

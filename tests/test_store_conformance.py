@@ -25,7 +25,7 @@ from store_kinds import KINDS, SEALED, SERVERS, SHARED, SPAWN_ONLY
 
 import daskps
 from daskps.stores import opened
-from daskps.stores.peer_protocol import RefusedError
+from daskps.stores.peer.protocol import RefusedError
 from daskps.stores.sealed import DamagedError
 
 MIB = 1 << 20

@@ -22,10 +22,10 @@ from proxystore_ex.connectors.dim.models import RPC, DIMKey
 
 import daskps
 from daskps.client_link import ClusterLink
-from daskps.stores import zmq_connector
 from daskps.stores.secret import new_key
-from daskps.stores.zmq_connector import ZmqConnector, local_address
-from daskps.stores.zmq_wire import Keys, pack_request
+from daskps.stores.zmq import connector as zmq_connector
+from daskps.stores.zmq.connector import ZmqConnector, local_address
+from daskps.stores.zmq.wire import Keys, pack_request
 
 X = np.arange(1 << 18, dtype="f8").reshape(512, 512)  # 2 MiB
 
@@ -266,7 +266,7 @@ def test_a_program():
             future = client.submit(np.add, X, 1)
             np.testing.assert_array_equal(future.result(), X + 1)
             (catalog,) = ClusterLink.of(client)._catalogs.values()
-            stored = objects(catalog.store.connector._connector)
+            stored = objects(catalog.store.connector._connector._connector)
             assert stored, "the data stays with its producer"
 
             kept = client.persist(x + 1)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from daskps.stores.locks import is_at, try_lock
 from daskps.stores.mapping import map_private
 from daskps.stores.orphans import unlink_unless_written
-from daskps.stores.peer_server import CACHED
+from daskps.stores.peer.server import CACHED
 
 # How long (seconds) a reader waits for another one whose copy does not grow. It may be
 # stopped, or have forked a process that keeps its lock.

@@ -42,11 +42,11 @@ class Scheme(NamedTuple):
 SCHEMES = {
     "shm": Scheme("daskps.stores.shm"),
     "file": Scheme("daskps.stores.file"),
-    "peer": Scheme("daskps.stores.peer"),
-    "redis": Scheme("daskps.stores.redis", "redis"),
-    "rediss": Scheme("daskps.stores.redis", "redis"),
-    "daos": Scheme("daskps.stores.daos", "daos"),
-    "zmq": Scheme("daskps.stores.zmq", "zmq"),
+    "peer": Scheme("daskps.stores.peer.scheme"),
+    "redis": Scheme("daskps.stores.redis.scheme", "redis"),
+    "rediss": Scheme("daskps.stores.redis.scheme", "redis"),
+    "daos": Scheme("daskps.stores.daos.scheme", "daos"),
+    "zmq": Scheme("daskps.stores.zmq.scheme", "zmq"),
 }
 
 

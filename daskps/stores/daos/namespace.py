@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 from toolz import partition_all
 
-from daskps.stores.daos_dictionary import Dictionary
+from daskps.stores.daos.dictionary import Dictionary
 from daskps.stores.segments import Frame, contiguous_parts
 
 CHUNK = 1 << 20

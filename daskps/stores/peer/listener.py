@@ -10,7 +10,7 @@ import socket
 import threading
 from collections.abc import Callable
 
-from daskps.stores.peer_protocol import Channel, Keys, RefusedError, accept
+from daskps.stores.peer.protocol import Channel, Keys, RefusedError, accept
 
 logger = logging.getLogger(__name__)
 

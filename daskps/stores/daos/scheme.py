@@ -12,9 +12,9 @@ import dask
 
 from daskps.config import seconds
 from daskps.exceptions import ConfigError
-from daskps.stores.daos_connector import DaosConnector
-from daskps.stores.daos_dictionary import check_installed
-from daskps.stores.daos_namespace import Namespace
+from daskps.stores.daos.connector import DaosConnector
+from daskps.stores.daos.dictionary import check_installed
+from daskps.stores.daos.namespace import Namespace
 from daskps.stores.sealed import SealedConnector
 
 logger = logging.getLogger(__name__)

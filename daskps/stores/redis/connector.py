@@ -21,8 +21,8 @@ import numpy as np
 from dask.utils import format_bytes
 
 from daskps.stores.frames import Frame, contiguous_parts, frame_nbytes
-from daskps.stores.redis_server import RedisAddress, RedisServer
-from daskps.stores.redis_wire import read_value, set_command
+from daskps.stores.redis.server import RedisAddress, RedisServer
+from daskps.stores.redis.wire import read_value, set_command
 
 logger = logging.getLogger(__name__)
 

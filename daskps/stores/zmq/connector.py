@@ -23,8 +23,8 @@ from proxystore_ex.connectors.dim.zmq import ZeroMQConnector
 
 from daskps.stores.secret import Secret
 from daskps.stores.segments import Frame, contiguous_parts
-from daskps.stores.zmq_server import ObjectServer, bracketed
-from daskps.stores.zmq_wire import Keys, pack_request, unpack_answer
+from daskps.stores.zmq.server import ObjectServer, bracketed
+from daskps.stores.zmq.wire import Keys, pack_request, unpack_answer
 
 # Seconds: to reach a server; between two looks whether it is still there, and whether the
 # store is closed; and for an answer, besides the time for its bytes at SLOWEST (bytes for

@@ -12,7 +12,7 @@ from typing import Any
 
 from daskps.exceptions import StoreError
 from daskps.stores import leases
-from daskps.stores.daos_namespace import DaosKey, Namespace
+from daskps.stores.daos.namespace import DaosKey, Namespace
 from daskps.stores.segments import Frame, frame_nbytes
 
 logger = logging.getLogger(__name__)

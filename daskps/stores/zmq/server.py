@@ -15,7 +15,7 @@ from proxystore_ex.connectors.dim.models import RPC, RPCResponse
 from proxystore_ex.connectors.dim.zmq import ZeroMQServer
 from zmq.auth.thread import ThreadAuthenticator
 
-from daskps.stores.zmq_wire import Keys, pack_answer, unpack_request
+from daskps.stores.zmq.wire import Keys, pack_answer, unpack_request
 
 # Names our sockets for the authenticator.
 DOMAIN = "daskps"

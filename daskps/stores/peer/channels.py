@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from daskps.stores.host_cache import write_all
-from daskps.stores.peer_protocol import (
+from daskps.stores.peer.protocol import (
     SEAL_NBYTES,
     Address,
     Channel,
@@ -19,7 +19,7 @@ from daskps.stores.peer_protocol import (
 from daskps.stores.sealed import DamagedError
 
 if TYPE_CHECKING:
-    from daskps.stores.peer_connector import PeerKey
+    from daskps.stores.peer.connector import PeerKey
 
 # Small enough to stay in the processor's cache between the network, the hash and the file.
 SLAB = 1 << 20

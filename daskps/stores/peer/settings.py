@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from daskps.stores.peer_protocol import Address
+from daskps.stores.peer.protocol import Address
 from daskps.stores.secret import Secret
 
 

@@ -9,7 +9,7 @@ import dask
 
 from daskps.config import seconds
 from daskps.exceptions import ConfigError
-from daskps.stores.peer_connector import PeerConnector
+from daskps.stores.peer.connector import PeerConnector
 
 
 def check(key: str, parts: SplitResult) -> None:

@@ -10,9 +10,9 @@ import dask
 
 from daskps.config import seconds
 from daskps.exceptions import ConfigError
-from daskps.stores import redis_connector
-from daskps.stores.redis_connector import RedisConnector
-from daskps.stores.redis_server import RedisAddress
+from daskps.stores.redis import connector as redis_connector
+from daskps.stores.redis.connector import RedisConnector
+from daskps.stores.redis.server import RedisAddress
 from daskps.stores.sealed import SealedConnector
 from daskps.stores.secret import Secret
 

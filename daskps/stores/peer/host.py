@@ -1,7 +1,7 @@
 """This host's part of a ``peer://`` store. Runs in every process that uses the store.
 
 The processes of a host share directories, and a server that gives what is in them to other
-hosts (:mod:`daskps.stores.peer_server`). Whoever needs the server and finds none starts
+hosts (:mod:`daskps.stores.peer.server`). Whoever needs the server and finds none starts
 one. It holds a lock for as long as it lives, which it inherits from whoever started it, so
 that there is one at a time, and that its death is seen.
 """
@@ -23,8 +23,8 @@ import daskps
 from daskps.stores.host_cache import HostCache
 from daskps.stores.host_places import HostPlaces
 from daskps.stores.locks import try_lock
-from daskps.stores.peer_protocol import Address, listen, local_host
-from daskps.stores.peer_settings import PeerSettings
+from daskps.stores.peer.protocol import Address, listen, local_host
+from daskps.stores.peer.settings import PeerSettings
 from daskps.stores.segments import SegmentConnector
 from daskps.stores.shared_directory import SharedDirectory
 
@@ -52,7 +52,7 @@ sys.path[:] = config.pop("sys_path")
 package = types.ModuleType("daskps")
 package.__path__ = config.pop("package_path")
 sys.modules["daskps"] = package
-from daskps.stores.peer_server import main
+from daskps.stores.peer.server import main
 main(int(sys.argv[3]), config)
 """
 

@@ -15,8 +15,8 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from daskps.stores.peer_listener import Listener
-from daskps.stores.peer_protocol import Address, Channel, Keys, listen
+from daskps.stores.peer.listener import Listener
+from daskps.stores.peer.protocol import Address, Channel, Keys, listen
 
 # Seconds between orders to a server. Less than peer_protocol.TIMEOUT.
 EVERY = 3.0

@@ -10,7 +10,7 @@ import zmq
 from daskps.exceptions import ConfigError
 from daskps.stores.sealed import SealedConnector
 from daskps.stores.secret import new_key
-from daskps.stores.zmq_connector import ZmqConnector
+from daskps.stores.zmq.connector import ZmqConnector
 
 
 def check(key: str, parts: SplitResult) -> None:

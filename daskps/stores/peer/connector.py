@@ -6,7 +6,7 @@ it straight from there, once for each host, and map their host's copy.
 
 Nothing has to be started for it. Who may read, delete or give orders is decided by a key
 that the owner of the store makes, and that reaches other processes over Dask's connections
-(:mod:`daskps.stores.peer_protocol`).
+(:mod:`daskps.stores.peer.protocol`).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import dask
 
 from daskps.stores.frames import Frame, frame_nbytes
 from daskps.stores.host_places import HostPlaces
-from daskps.stores.peer_channels import PeerChannels
-from daskps.stores.peer_host import PeerHost
-from daskps.stores.peer_protocol import Address, Keys
-from daskps.stores.peer_registry import PeerRegistry
-from daskps.stores.peer_settings import PeerSettings
+from daskps.stores.peer.channels import PeerChannels
+from daskps.stores.peer.host import PeerHost
+from daskps.stores.peer.protocol import Address, Keys
+from daskps.stores.peer.registry import PeerRegistry
+from daskps.stores.peer.settings import PeerSettings
 from daskps.stores.secret import new_key
 from daskps.stores.segments import SegmentKey
 from daskps.stores.shared_directory import SharedDirectory

@@ -1,7 +1,7 @@
 """Gives the objects of one host to others: the server process of a ``peer://`` store.
 
 There is one on each host that stores or reads objects, started by the first process that
-does (:mod:`daskps.stores.peer_host`). It outlives that process: what a killed client has
+does (:mod:`daskps.stores.peer.host`). It outlives that process: what a killed client has
 stored is still needed to compute results again. It ends, and deletes everything, when the
 owner of the store says so; and by itself when no process of this host uses the store, and
 it holds no object, or the owner has not been heard of for the time of a lease.
@@ -24,8 +24,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from daskps.stores.orphans import unlink_orphans
-from daskps.stores.peer_listener import Listener
-from daskps.stores.peer_protocol import TIMEOUT, Address, Channel, Keys, connect
+from daskps.stores.peer.listener import Listener
+from daskps.stores.peer.protocol import TIMEOUT, Address, Channel, Keys, connect
 from daskps.stores.shared_directory import SharedDirectory
 
 logger = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""``daos://``: objects in a container of DAOS."""

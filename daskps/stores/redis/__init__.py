@@ -1,0 +1,1 @@
+"""``redis://`` and ``rediss://``: objects in a Redis server."""

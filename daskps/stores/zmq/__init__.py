@@ -1,0 +1,1 @@
+"""``zmq://``: objects stay in the process that stored them."""
