@@ -135,7 +135,7 @@ def daos(place: Path) -> Iterator[Kind]:
     """Over the double of pydaos."""
 
     def overwrite(connector: Any, key: Any, data: bytes) -> None:
-        chunks = connector._connector._objects._data
+        chunks = connector._connector._connector._objects._data
         for name, start, stop in key.key.chunks():
             last = stop == key.nbytes
             chunk = data[start:] if last else data[start:stop]
@@ -159,7 +159,7 @@ def daos(place: Path) -> Iterator[Kind]:
 @contextlib.contextmanager
 def zmq(place: Path) -> Iterator[Kind]:
     def overwrite(connector: Any, key: Any, data: bytes) -> None:
-        connector._connector._here.server._objects.data[key.key.obj_id] = data
+        connector._connector._connector._here.server._objects.data[key.key.obj_id] = data
 
     yield Kind("zmq://", overwrite=overwrite)
 
