@@ -295,7 +295,8 @@ class InterruptsOnceStored:
         self.cluster = cluster
 
     def __reduce__(self):
-        if objects_in(self.cluster):
+        # It is pickled several times. At last, another thread stores the other value.
+        if eventually(lambda: objects_in(self.cluster), 0.5):
             raise KeyboardInterrupt
         return np.copy, (self.data,)
 

@@ -18,7 +18,7 @@ from proxystore.store.config import ConnectorConfig, StoreConfig
 
 import daskps
 from daskps.stores.directory import sweep
-from daskps.stores.records import ENTRIES, Record, _read, sweep_records
+from daskps.stores.records import ENTRIES, OBJECTS, Record, _read, sweep_records
 from daskps.stores.sealed import SealedKey
 
 X = np.arange(1 << 18, dtype="f8")  # 2 MiB
@@ -65,6 +65,9 @@ def kill_a_scheduler(connector):
     ):
         future = client.submit(np.add, X, 1)
         np.testing.assert_array_equal(future.result(), X + 1)
+        # What the scheduler has not heard of yet, nobody can write down.
+        (record,) = records()
+        assert eventually(lambda: len(_read(os.path.join(record, OBJECTS))) == 2)
         # The worker too: it would delete its results.
         for process in (*cluster.workers, cluster.scheduler):
             process.kill()
