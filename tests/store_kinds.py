@@ -159,7 +159,9 @@ def daos(place: Path) -> Iterator[Kind]:
 @contextlib.contextmanager
 def zmq(place: Path) -> Iterator[Kind]:
     def overwrite(connector: Any, key: Any, data: bytes) -> None:
-        connector._connector._connector._here.server._objects.data[key.key.obj_id] = data
+        connector._connector._connector._here.server._objects.data[key.key.obj_id] = (
+            data
+        )
 
     yield Kind("zmq://", overwrite=overwrite)
 
@@ -221,5 +223,7 @@ SHARED = [name for name in KINDS if name != "proxystore-local"]
 SEALED = [name for name in KINDS if name not in ("shm", "file", "peer")]
 #: These have a server, which may go away and come back.
 SERVERS = ["redis", "rediss", "daos"]
+#: ProxyStore puts an object into one value of Redis, which has room for 512 MB.
+LARGE = [name for name in KINDS if name != "proxystore-redis"]
 #: With these, a forked process cannot use what its parent has opened.
 SPAWN_ONLY = ["daos"]

@@ -21,7 +21,7 @@ import pytest
 from daos_pool import DOUBLES
 from proxystore.connectors.protocols import Connector
 from proxystore.store import Store
-from store_kinds import KINDS, SEALED, SERVERS, SHARED, SPAWN_ONLY
+from store_kinds import KINDS, LARGE, SEALED, SERVERS, SHARED, SPAWN_ONLY
 
 import daskps
 from daskps.stores import opened
@@ -99,6 +99,7 @@ class TestObjects:
         connector.evict(key)
 
     @pytest.mark.slow
+    @kinds(LARGE)
     @pytest.mark.parametrize("nbytes", [513 * MIB, 10**9])
     def test_it_takes_large_objects(self, connector, nbytes):
         data = np.random.default_rng(0).integers(0, 256, nbytes, "u1")
