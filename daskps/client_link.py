@@ -212,10 +212,10 @@ class ClusterLink:
                 store = opened.acquire(config)
             except (ImportError, OSError) as e:
                 raise ClusterError(unreachable("This client", e)) from e
-            evictions.start()
+            evictions.start(client)
             # Stores that are open when the process ends are closed by themselves.
             released = weakref.finalize(
-                client, evictions.call_later, _release, config.name
+                client, evictions.call_later, opened.release, config.name
             )
             released.atexit = False
             plugin = WorkerStorePlugin(config.name, settings, __version__)
@@ -261,11 +261,6 @@ async def _register(client: Client, plugin: Any, where: str) -> None:
 
 def _catalog(store: Store[Any], client: Client) -> Catalog:
     return Catalog(store, _ClientKeeper(client), creator_name(client.id))
-
-
-def _release(store: str) -> None:
-    evictions.stop()
-    opened.release(store)
 
 
 def _lost(meanwhile: str) -> ClusterError:

@@ -8,9 +8,11 @@ its parent still needs.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -18,19 +20,33 @@ from daskps.stores import opened
 
 logger = logging.getLogger(__name__)
 
+# How often (seconds) the thread looks whether it is still needed.
+LOOK = 0.5
+
 # Of all queues, this one may be used in a finalizer.
 _waiting: queue.SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]] | None]
 _waiting = queue.SimpleQueue()
 _lock = threading.Lock()
 _thread: threading.Thread | None = None
 _users = 0
+_clients: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-def start() -> None:
-    """Count one more user of the thread, and start it if it does not run."""
+def start(client: Any = None) -> None:
+    """Start the thread, if it does not run.
+
+    Parameters
+    ----------
+    client
+        The client that needs it, until it is closed. None: somebody who calls
+        :func:`stop`.
+    """
     global _thread, _users
     with _lock:
-        _users += 1
+        if client is None:
+            _users += 1
+        else:
+            _clients.add(client)
         if _thread is None or not _thread.is_alive():
             _thread = threading.Thread(target=_run, name="daskps-evict", daemon=True)
             _thread.start()
@@ -51,30 +67,42 @@ def evict_later(store: str, key: Any) -> None:
 
 
 def call_later(function: Callable[..., Any], *args: Any) -> None:
-    """Call a function soon; does not block."""
-    _waiting.put((function, args))
+    """Call a function soon, and do not wait; if there is no thread any more, at once."""
+    if _thread is None:
+        function(*args)
+    else:
+        _waiting.put((function, args))
 
 
 def _run() -> None:
     while True:
-        waiting = _waiting.get()
-        if waiting is not None:
-            function, args = waiting
-            try:
-                function(*args)
-            except Exception:
-                logger.exception("%s failed", function)
-        elif _ends():
+        with contextlib.suppress(queue.Empty):
+            waiting = _waiting.get(timeout=LOOK)
+            if waiting is not None:
+                _call(*waiting)
+                continue
+        if _ends():
             return
+
+
+def _call(function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    try:
+        function(*args)
+    except Exception:
+        logger.exception("%s failed", function)
 
 
 def _ends() -> bool:
     global _thread
     with _lock:
-        if _users:
-            return False  # somebody came meanwhile
+        if _users or any(client.status != "closed" for client in _clients):
+            return False
         _thread = None
-        return True
+    # What was put there before others could see that the thread ends.
+    while not _waiting.empty():
+        if (waiting := _waiting.get()) is not None:
+            _call(*waiting)
+    return True
 
 
 def evict_now(store: str, key: Any) -> bool:
