@@ -22,9 +22,10 @@ from proxystore_ex.connectors.dim.models import RPC, DIMKey
 
 import daskps
 from daskps.client_link import ClusterLink
+from daskps.stores.interfaces import local_host
 from daskps.stores.secret import new_key
 from daskps.stores.zmq import connector as zmq_connector
-from daskps.stores.zmq.connector import ZmqConnector, local_address
+from daskps.stores.zmq.connector import ZmqConnector
 from daskps.stores.zmq.wire import Keys, pack_request
 
 X = np.arange(1 << 18, dtype="f8").reshape(512, 512)  # 2 MiB
@@ -106,8 +107,8 @@ class TestWhoIsLetIn:
         assert [a.ip for a in listening if a.port == port(connector)] == ["127.0.0.1"]
 
     def test_the_interface_is_the_one_that_leads_there(self):
-        assert local_address("127.0.0.5").startswith("127.")
-        assert local_address("::1") == "::1"
+        assert local_host(("127.0.0.5", 1)).startswith("127.")
+        assert local_host(("::1", 1)) == "::1"
 
     def test_each_has_a_port_of_its_own(self, connector, other):
         assert port(connector) != port(other)

@@ -22,8 +22,9 @@ import weakref
 import daskps
 from daskps.stores.host_cache import HostCache
 from daskps.stores.host_places import HostPlaces
+from daskps.stores.interfaces import local_host
 from daskps.stores.locks import try_lock
-from daskps.stores.peer.protocol import Address, listen, local_host
+from daskps.stores.peer.protocol import Address, listen
 from daskps.stores.peer.settings import PeerSettings
 from daskps.stores.segments import SegmentConnector
 from daskps.stores.shared_directory import SharedDirectory

@@ -229,14 +229,3 @@ def listen(host: str, port: int = 0) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-def local_host(towards: Address) -> str:
-    """The address of the interface that leads to another host."""
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        *towards, type=socket.SOCK_DGRAM
-    )[0]
-    # To connect a datagram socket sends nothing.
-    with socket.socket(family, kind, protocol) as sock:
-        sock.connect(address)
-        return str(sock.getsockname()[0])

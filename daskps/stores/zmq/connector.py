@@ -21,6 +21,7 @@ import zmq
 from proxystore_ex.connectors.dim.models import RPC, DIMKey, RPCResponse
 from proxystore_ex.connectors.dim.zmq import ZeroMQConnector
 
+from daskps.stores.interfaces import local_host
 from daskps.stores.secret import Secret
 from daskps.stores.segments import Frame, contiguous_parts
 from daskps.stores.zmq.server import ObjectServer, bracketed
@@ -108,7 +109,7 @@ class ZmqConnector(ZeroMQConnector):
         ]
 
     def _open(self) -> _Process:
-        here = _Process(local_address(self._towards), self._keys)
+        here = _Process(local_host((self._towards, 1)), self._keys)
         # Also when the process ends: ZeroMQ waits for what is open then.
         weakref.finalize(self, here.close)
         return here
@@ -256,14 +257,3 @@ def _look(peer: tuple[str, int]) -> None:
         If its host cannot be reached.
     """
     socket.create_connection(peer, CONNECT_TIMEOUT).close()
-
-
-def local_address(towards: str) -> str:
-    """The address of this host's interface that leads to another host."""
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        towards, 1, type=socket.SOCK_DGRAM
-    )[0]
-    # To connect a datagram socket sends nothing.
-    with socket.socket(family, kind, protocol) as probe:
-        probe.connect(address)
-        return str(probe.getsockname()[0])
