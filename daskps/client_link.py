@@ -8,7 +8,7 @@ import contextlib
 import logging
 import time
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dask.utils import typename
 from distributed.protocol.serialize import ToPickle
@@ -40,6 +40,13 @@ logger = logging.getLogger(__name__)
 PLAIN_AFTER_FAILURE = 10.0
 
 
+class Reader(Protocol):
+    """Wants large results of a client to come back through stores."""
+
+    def client_closed(self) -> None:
+        """The client is closed: what was kept for it is of no more use."""
+
+
 class ClusterLink:
     """Opens the cluster's stores for one client.
 
@@ -62,7 +69,7 @@ class ClusterLink:
     #: What was chosen where no store was named.
     _choices: dict[StoreRequest, Choice]
     _connection: Any
-    _readers: weakref.WeakSet[Any]
+    _readers: weakref.WeakSet[Reader]
     _deserializers: list[str] | None
     #: Until when (``time.monotonic``) results are not read from stores.
     _plain_until: float
@@ -106,7 +113,14 @@ class ClusterLink:
             self._connection = connection(client)
             self._set_families()
 
-    def read_references(self, reader: object) -> None:
+    def _client_closed(self) -> None:
+        """Let go of the stores; they are closed when what is under way has ended."""
+        self._catalogs = {}
+        self._choices = {}
+        for reader in list(self._readers):
+            reader.client_closed()
+
+    def read_references(self, reader: Reader) -> None:
         """Have large results come back through the stores that are open.
 
         Parameters
@@ -117,7 +131,7 @@ class ClusterLink:
         self._readers.add(reader)
         self._set_families()
 
-    def stop_reading(self, reader: object) -> None:
+    def stop_reading(self, reader: Reader) -> None:
         """Have results come back as ever, unless others want references."""
         self._readers.discard(reader)
         self._set_families()
@@ -168,7 +182,8 @@ class ClusterLink:
         store = opened.get(name)
         self._forget_if_disconnected()
         if client is not None and store is not None and request not in self._catalogs:
-            self._catalogs[request] = _catalog(store, client)
+            keeper = _ClientKeeper(client)
+            self._catalogs[request] = _catalog(store, client, keeper)
 
     async def open(self, request: StoreRequest, settings: Settings) -> Catalog:
         """Open a store on the scheduler, on all workers, and here.
@@ -212,12 +227,9 @@ class ClusterLink:
                 store = opened.acquire(config)
             except (ImportError, OSError) as e:
                 raise ClusterError(unreachable("This client", e)) from e
-            evictions.start(client)
-            # Stores that are open when the process ends are closed by themselves.
-            released = weakref.finalize(
-                client, evictions.call_later, opened.release, config.name
-            )
-            released.atexit = False
+            evictions.start(client, self._client_closed)
+            keeper = _ClientKeeper(client)
+            keeper.closes(config.name)
             plugin = WorkerStorePlugin(config.name, settings, __version__)
             try:
                 await _register(client, plugin, "a worker")
@@ -233,7 +245,7 @@ class ClusterLink:
             register_reader(config.name)
             if connection(client) is not over:
                 raise _lost("a store was opened")
-            self._catalogs[request] = _catalog(store, client)
+            self._catalogs[request] = _catalog(store, client, keeper)
             self._set_families()
         return self._catalogs[request]
 
@@ -259,8 +271,8 @@ async def _register(client: Client, plugin: Any, where: str) -> None:
         raise missing(where) from e
 
 
-def _catalog(store: Store[Any], client: Client) -> Catalog:
-    return Catalog(store, _ClientKeeper(client), creator_name(client.id))
+def _catalog(store: Store[Any], client: Client, keeper: _ClientKeeper) -> Catalog:
+    return Catalog(store, keeper, creator_name(client.id))
 
 
 def _lost(meanwhile: str) -> ClusterError:
@@ -285,7 +297,9 @@ class _ClientKeeper:
     """Tells the scheduler what this client holds, over one connection.
 
     What the scheduler was not told of, since the graph was never sent, is evicted here:
-    the scheduler does not know of it, and may have forgotten this client by then.
+    the scheduler does not know of it, and may have forgotten this client by then. So the
+    store stays open in this process for as long as there is a keeper, which catalog and
+    handles keep alive.
     """
 
     def __init__(self, client: Client):
@@ -295,6 +309,12 @@ class _ClientKeeper:
         self._announced: set[ObjectId] = set()
         self._queued: set[ObjectId] = set()
         self._released: collections.deque[ObjectId] = collections.deque()
+
+    def closes(self, store: str) -> None:
+        """Close this store, which was opened in this process, after the last use."""
+        # Stores that are open when the process ends are closed by themselves.
+        release = weakref.finalize(self, evictions.call_later, opened.release, store)
+        release.atexit = False
 
     def stored(self, objects: list[tuple[ObjectId, int]]) -> None:
         self._announce(STORED, objects)

@@ -104,6 +104,10 @@ class Session:
         """Whether results come back to this client in the way that the session wants."""
         return self.settings.results is False or client in self._reading
 
+    def client_closed(self) -> None:
+        """Hold nothing any more for graphs that could follow from a client."""
+        self.cache.clear()
+
     def close(self) -> None:
         """Hold nothing any more for graphs that could follow."""
         self.cache.clear()

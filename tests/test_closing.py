@@ -5,6 +5,7 @@ What that thread stores no scheduler knows of, and the client is not there to sa
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import threading
@@ -18,6 +19,7 @@ from flaky_store import FlakyConnector
 from processes import catch_storing, eventually, objects_in
 
 import daskps
+from daskps.stores import opened
 
 X = np.arange(1 << 18, dtype="f8")  # 2 MiB
 HUGE = 64 << 20  # elements: 512 MiB, long enough to be caught while it is stored
@@ -178,3 +180,26 @@ def test_a_client_that_loses_its_connection_while_a_value_is_stored(cluster, cli
     assert eventually(lambda: not objects_in(cluster), 5), "the client lives on"
     with daskps.proxy_graph():
         assert client.submit(np.sum, X).result(timeout=20) == X.sum()
+
+
+def test_a_closed_client_keeps_no_copies(cluster, tmp_path):
+    """Though it is not collected, nor the block left in which it was used."""
+    with daskps.proxy_graph(FlakyConnector(str(tmp_path))):
+        own = cluster.client(set_as_default=False)
+        before = set(opened._stores)
+        assert own.submit(np.add, X, 1).result()[1] == 2
+        assert len(caches_used()) == 2, "in memory, and on disk"
+        own.close()
+        assert eventually(lambda: not caches_used(), 3)
+        assert eventually(lambda: set(opened._stores) <= before, 3)
+
+
+def caches_used():
+    """Directories of copies that this process keeps from being deleted."""
+    used = set()
+    for link in glob.glob("/proc/self/fd/*"):
+        with contextlib.suppress(FileNotFoundError):
+            directory = os.path.dirname(os.readlink(link))
+            if os.path.basename(directory).startswith("daskps-cache-"):
+                used.add(directory)
+    return used

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import logging
 import os
 import pickle
 import stat
@@ -28,10 +27,8 @@ OTHERS: set[str] = set()
 
 
 @pytest.fixture(autouse=True)
-def records_of_others(monkeypatch):
+def records_of_others():
     """Those of the cluster that all tests share."""
-    # What is logged keeps its frames, and the client in them its copies on the host.
-    monkeypatch.setattr(logging.getLogger("distributed.client"), "disabled", True)
     OTHERS.clear()
     OTHERS.update(records())
     yield

@@ -29,10 +29,12 @@ _waiting = queue.SimpleQueue()
 _lock = threading.Lock()
 _thread: threading.Thread | None = None
 _users = 0
-_clients: weakref.WeakSet[Any] = weakref.WeakSet()
+#: What to call when a client is closed.
+_clients: weakref.WeakKeyDictionary[Any, Callable[[], None]]
+_clients = weakref.WeakKeyDictionary()
 
 
-def start(client: Any = None) -> None:
+def start(client: Any = None, closed: Callable[[], None] = lambda: None) -> None:
     """Start the thread, if it does not run.
 
     Parameters
@@ -40,13 +42,15 @@ def start(client: Any = None) -> None:
     client
         The client that needs it, until it is closed. None: somebody who calls
         :func:`stop`.
+    closed
+        Called in the thread, soon after the client is closed.
     """
     global _thread, _users
     with _lock:
         if client is None:
             _users += 1
         else:
-            _clients.add(client)
+            _clients[client] = closed
         if _thread is None or not _thread.is_alive():
             _thread = threading.Thread(target=_run, name="daskps-evict", daemon=True)
             _thread.start()
@@ -80,7 +84,7 @@ def _run() -> None:
             waiting = _waiting.get(timeout=LOOK)
             if waiting is not None:
                 _call(*waiting)
-                continue
+        _look_for_closed_clients()
         if _ends():
             return
 
@@ -92,10 +96,18 @@ def _call(function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         logger.exception("%s failed", function)
 
 
+def _look_for_closed_clients() -> None:
+    with _lock:
+        closed = [client for client in list(_clients) if client.status == "closed"]
+        functions = [_clients.pop(client) for client in closed]
+    for function in functions:
+        _call(function, ())
+
+
 def _ends() -> bool:
     global _thread
     with _lock:
-        if _users or any(client.status != "closed" for client in _clients):
+        if _users or _clients:
             return False
         _thread = None
     # What was put there before others could see that the thread ends.
