@@ -185,11 +185,10 @@ class SegmentConnector:
         self, frames: Sequence[Frame], creator: str, hashed: bool
     ) -> tuple[SegmentKey, bytes]:
         nbytes = sum(map(frame_nbytes, frames))
-        token = secrets.token_urlsafe(16)
-        key = SegmentKey(f"{creator}.{token}", nbytes, 0)
+        key = SegmentKey(f"{creator}.{secrets.token_urlsafe(16)}", nbytes, 0)
         for place in range(len(self.directories)):
             key = key._replace(place=place)
-            digest = self._put_at(key, token, frames, hashed)
+            digest = self._put_at(key, frames, hashed)
             if digest is not None:
                 return key, digest
             self._warn_once(key)
@@ -263,13 +262,13 @@ class SegmentConnector:
         return os.path.join(self.directories[key.place], key.name)
 
     def _put_at(
-        self, key: SegmentKey, token: str, frames: Sequence[Frame], hashed: bool
+        self, key: SegmentKey, frames: Sequence[Frame], hashed: bool
     ) -> bytes | None:
         """Write an object to its place; None if there is no room."""
         path = self._path(key)
         segment = None
         if key.place == 0:
-            segment = self._warm.take(key.nbytes, path + ".part", token)
+            segment = self._warm.take(key.nbytes, path + ".part")
         if segment is None:
             if not self._has_room(key):
                 return None

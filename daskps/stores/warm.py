@@ -55,11 +55,11 @@ class WarmSegment(NamedTuple):
     mapping: memoryview | None
 
 
-class _Mapped(NamedTuple):
-    """A segment that this process has mapped; the mapping keeps the inode its own."""
+class _Free(NamedTuple):
+    """An evicted segment."""
 
+    name: str
     inode: int
-    data: memoryview
 
 
 class WarmSegments:
@@ -86,13 +86,14 @@ class WarmSegments:
     keep: int
     map_at_most: int
     _lock: threading.Lock
-    #: Names by size: what this process has mapped, and others.
-    _listed: dict[int, tuple[list[str], list[str]]]
+    #: By size: what this process has mapped, and others.
+    _listed: dict[int, tuple[list[_Free], list[_Free]]]
     _n_listed: int
     _listed_nbytes: int
     _listed_until: float
-    #: By the last part of the name that the segment has now; the one used last at the end.
-    _mapped: collections.OrderedDict[str, _Mapped]
+    #: By inode, which a mapping keeps the segment's own; the one used last at the end.
+    #: Several processes may have mapped a segment: they write it in turn.
+    _mapped: collections.OrderedDict[int, memoryview]
 
     def __init__(self, directory: str, keep: int):
         self.directory = directory
@@ -123,12 +124,12 @@ class WarmSegments:
             full = self._n_listed >= KEEP_AT_MOST
             if full or self._listed_nbytes + nbytes > self.keep:
                 return False
-            free = f"{FREE}{nbytes}.{token}"
-            os.rename(path, os.path.join(self.directory, free))
+            free = _Free(f"{FREE}{nbytes}.{token}", os.stat(path).st_ino)
+            os.rename(path, os.path.join(self.directory, free.name))
             self._add_to_list(free)
             return True
 
-    def take(self, nbytes: int, path: str, token: str) -> WarmSegment | None:
+    def take(self, nbytes: int, path: str) -> WarmSegment | None:
         """An evicted segment of about this size that nobody reads, under another name.
 
         Parameters
@@ -137,23 +138,21 @@ class WarmSegments:
             What is to be written.
         path
             The segment's new name, until it is whole.
-        token
-            The random part of the name that it will have then.
         """
         if not self.keep or nbytes < KEEP_AT_LEAST:
             return None
         for _ in range(ATTEMPTS):
-            name = self._one_that_fits(nbytes)
-            if name is None:
+            fits = self._one_that_fits(nbytes)
+            if fits is None:
                 return None
-            free = os.path.join(self.directory, name)
+            free = os.path.join(self.directory, fits.name)
             try:
                 fd = os.open(free, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
             except FileNotFoundError:
                 continue  # somebody else was faster
             if _claim(fd, free, path):
                 os.ftruncate(fd, nbytes)
-                return WarmSegment(fd, self._mapping(fd, name, token, nbytes))
+                return WarmSegment(fd, self._mapping(fd, nbytes))
             os.close(fd)
         return None
 
@@ -162,8 +161,8 @@ class WarmSegments:
         with self._lock:
             self._listed_until = 0.0
             self._list()
-            for name in chain(*chain.from_iterable(self._listed.values())):
-                delete(os.path.join(self.directory, name))
+            for free in chain(*chain.from_iterable(self._listed.values())):
+                delete(os.path.join(self.directory, free.name))
             self._listed.clear()
             self._mapped.clear()
 
@@ -173,21 +172,26 @@ class WarmSegments:
             return
         self._listed = {}
         self._n_listed = self._listed_nbytes = 0
+        deleted = set(self._mapped)
         with os.scandir(self.directory) as entries:
             for entry in entries:
+                inode = entry.inode()
+                deleted.discard(inode)
                 if entry.name.startswith(FREE):
-                    self._add_to_list(entry.name)
+                    self._add_to_list(_Free(entry.name, inode))
+        for inode in deleted:
+            del self._mapped[inode]
         self._listed_until = now + LISTED_FOR
 
-    def _add_to_list(self, name: str) -> None:
-        nbytes = int(name.split(".")[1])
+    def _add_to_list(self, free: _Free) -> None:
+        nbytes = int(free.name.split(".")[1])
         mapped, others = self._listed.setdefault(nbytes, ([], []))
-        (mapped if _token(name) in self._mapped else others).append(name)
+        (mapped if free.inode in self._mapped else others).append(free)
         self._n_listed += 1
         self._listed_nbytes += nbytes
 
-    def _one_that_fits(self, nbytes: int) -> str | None:
-        """The name of a segment to try: of the smallest, one that is mapped here.
+    def _one_that_fits(self, nbytes: int) -> _Free | None:
+        """A segment to try: of the smallest, one that is mapped here.
 
         Not given again until the directory is read anew.
         """
@@ -206,30 +210,24 @@ class WarmSegments:
             self._listed_nbytes -= size
             return (mapped or others).pop()
 
-    def _mapping(
-        self, fd: int, name: str, token: str, nbytes: int
-    ) -> memoryview | None:
+    def _mapping(self, fd: int, nbytes: int) -> memoryview | None:
         """The segment's bytes, mapped now if they were not.
 
         Its pages are all there, since it was an object of at least this size.
         """
         inode = os.fstat(fd).st_ino
         with self._lock:
-            mapped = self._mapped.pop(_token(name), None)
-        if mapped is None or mapped.inode != inode:
+            mapped = self._mapped.pop(inode, None)
+        if mapped is None:
             if nbytes > self.map_at_most:
                 return None
-            mapped = _Mapped(inode, map_shared(fd, nbytes))
+            mapped = map_shared(fd, nbytes)
         with self._lock:
-            self._mapped[token] = mapped
-            total = sum(m.data.nbytes for m in self._mapped.values())
+            self._mapped[inode] = mapped
+            total = sum(m.nbytes for m in self._mapped.values())
             while total > self.map_at_most:
-                total -= self._mapped.popitem(last=False)[1].data.nbytes
-        return mapped.data
-
-
-def _token(name: str) -> str:
-    return name.rpartition(".")[2]
+                total -= self._mapped.popitem(last=False)[1].nbytes
+        return mapped
 
 
 def _claim(fd: int, free: str, path: str) -> bool:
