@@ -146,6 +146,8 @@ def fingerprint(frames: Sequence[Frame]) -> bytes | None:
                 digest.update(frame.flat[i : i + items].tobytes())
             continue
         for part in contiguous_parts(frame):
-            for i in range(0, nbytes, step):
-                digest.update(part[i : i + SPOT])
+            rest = nbytes % step
+            steps = np.frombuffer(part, np.uint8)[: nbytes - rest].reshape(-1, step)
+            digest.update(steps[:, :SPOT].tobytes())
+            digest.update(part[nbytes - rest :][:SPOT])
     return digest.digest()

@@ -33,8 +33,7 @@ KEEP_AT_LEAST = 1 << 18
 KEEP_AT_MOST = 1024
 # So many are tried that turn out to be read still, or taken.
 ATTEMPTS = 16
-# A directory is read anew after this time (seconds): a segment that somebody else evicted
-# is found a little later.
+# For how long (seconds) a directory is not read again, unless it proves to have changed.
 LISTED_FOR = 0.01
 # Bytes of segments that one process keeps mapped.
 MAPPED_AT_MOST = 256 << 20
@@ -94,6 +93,7 @@ class WarmSegments:
     #: By inode, which a mapping keeps the segment's own; the one used last at the end.
     #: Several processes may have mapped a segment: they write it in turn.
     _mapped: collections.OrderedDict[int, memoryview]
+    _mapped_nbytes: int
 
     def __init__(self, directory: str, keep: int):
         self.directory = directory
@@ -104,6 +104,7 @@ class WarmSegments:
         self._n_listed = self._listed_nbytes = 0
         self._listed_until = 0.0
         self._mapped = collections.OrderedDict()
+        self._mapped_nbytes = 0
 
     def add(self, path: str, token: str, nbytes: int) -> bool:
         """Keep an evicted segment; False if it is to be deleted.
@@ -149,7 +150,8 @@ class WarmSegments:
             try:
                 fd = os.open(free, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
             except FileNotFoundError:
-                continue  # somebody else was faster
+                self._forget_list()  # somebody else was faster
+                continue
             if _claim(fd, free, path):
                 os.ftruncate(fd, nbytes)
                 return WarmSegment(fd, self._mapping(fd, nbytes))
@@ -165,6 +167,12 @@ class WarmSegments:
                 delete(os.path.join(self.directory, free.name))
             self._listed.clear()
             self._mapped.clear()
+            self._mapped_nbytes = 0
+
+    def _forget_list(self) -> None:
+        with self._lock:
+            self._listed = {}
+            self._listed_until = 0.0
 
     def _list(self) -> None:
         now = time.monotonic()
@@ -180,7 +188,7 @@ class WarmSegments:
                 if entry.name.startswith(FREE):
                     self._add_to_list(_Free(entry.name, inode))
         for inode in deleted:
-            del self._mapped[inode]
+            self._mapped_nbytes -= self._mapped.pop(inode).nbytes
         self._listed_until = now + LISTED_FOR
 
     def _add_to_list(self, free: _Free) -> None:
@@ -196,19 +204,24 @@ class WarmSegments:
         Not given again until the directory is read anew.
         """
         with self._lock:
-            self._list()
-            fits = (
-                n
-                for n, names in self._listed.items()
-                if nbytes <= n <= 2 * nbytes and any(names)
-            )
-            size = min(fits, default=None)
+            size = self._size_that_fits(nbytes)
+            if size is None:
+                self._list()
+                size = self._size_that_fits(nbytes)
             if size is None:
                 return None
             mapped, others = self._listed[size]
             self._n_listed -= 1
             self._listed_nbytes -= size
             return (mapped or others).pop()
+
+    def _size_that_fits(self, nbytes: int) -> int | None:
+        fits = (
+            n
+            for n, segments in self._listed.items()
+            if nbytes <= n <= 2 * nbytes and any(segments)
+        )
+        return min(fits, default=None)
 
     def _mapping(self, fd: int, nbytes: int) -> memoryview | None:
         """The segment's bytes, mapped now if they were not.
@@ -217,16 +230,17 @@ class WarmSegments:
         """
         inode = os.fstat(fd).st_ino
         with self._lock:
-            mapped = self._mapped.pop(inode, None)
-        if mapped is None:
-            if nbytes > self.map_at_most:
-                return None
-            mapped = map_shared(fd, nbytes)
+            if inode in self._mapped:
+                self._mapped.move_to_end(inode)
+                return self._mapped[inode]
+        if nbytes > self.map_at_most:
+            return None
+        mapped = map_shared(fd, nbytes)
         with self._lock:
             self._mapped[inode] = mapped
-            total = sum(m.nbytes for m in self._mapped.values())
-            while total > self.map_at_most:
-                total -= self._mapped.popitem(last=False)[1].nbytes
+            self._mapped_nbytes += nbytes
+            while self._mapped_nbytes > self.map_at_most:
+                self._mapped_nbytes -= self._mapped.popitem(last=False)[1].nbytes
         return mapped
 
 
