@@ -54,7 +54,9 @@ class Peers:
             os.path.basename(p) for p in glob.glob(f"{self.directories[host]}/*/.*")
         }
         return sorted(
-            n for n in names if not n.startswith(("server.", "users.", "owner."))
+            n
+            for n in names
+            if not n.startswith(("server.", "users.", "owner.", "free."))
         )
 
     def servers(self, host: int) -> list[int]:

@@ -30,6 +30,7 @@ from daskps.stores.peer.protocol import Keys, RefusedError, connect, listen
 from daskps.stores.sealed import DamagedError
 from daskps.stores.secret import new_key
 from daskps.stores.shared_directory import SharedDirectory
+from daskps.stores.warm import LISTED_FOR
 
 MIB = 1 << 20
 
@@ -51,6 +52,10 @@ def here(peers):
 def there(peers):
     """On the second one."""
     return peers.connect(1)
+
+
+def inode_of(connector, key):
+    return os.stat(connector._here().segments._path(key.segment)).st_ino
 
 
 class TestTwoHosts:
@@ -101,6 +106,36 @@ class TestTwoHosts:
         peers.owner.evict(key)
         assert eventually(lambda: not peers.files(0) + peers.files(1))
         assert there.get(key) is None
+
+    @pytest.mark.parametrize("by", ["here", "there", "owner"])
+    def test_its_memory_is_used_again(self, peers, here, there, by):
+        key = here.put(bytes(MIB))
+        inode = inode_of(here, key)
+        {"here": here, "there": there, "owner": peers.owner}[by].evict(key)
+        assert eventually(lambda: not here.exists(key))
+        time.sleep(2 * LISTED_FOR)  # whoever evicted it
+        data = secrets.token_bytes(MIB)
+        key = here.put(data)
+        assert inode_of(here, key) == inode
+        assert bytes(there.get(key)) == bytes(here.get(key)) == data
+
+    def test_its_memory_is_not_used_while_it_is_sent(self, here, there):
+        data = secrets.token_bytes(32 * MIB)
+        key = here.put(data)
+        inode = inode_of(here, key)
+        message = {"op": "get", "name": key.name, "nbytes": key.nbytes}
+        channel, answer = there._channels._request(key.origin, message)
+        assert answer["found"]
+        here.evict(key)
+        other = here.put(bytes(len(data)))
+        assert inode_of(here, other) != inode
+        assert peer_protocol.receive_exactly(channel.socket, len(data)) == data
+        channel.close()
+        here.evict(other)
+        # Both are free.
+        assert eventually(
+            lambda: {inode_of(here, here.put(data)) for _ in range(2)} >= {inode}
+        )
 
     def test_what_a_dead_process_left_is_deleted_on_all_hosts(self, peers, here, there):
         keys = [

@@ -155,8 +155,10 @@ class CachedConnector:
     def _here(self) -> HostCache:
         with self._lock:
             if self._cache is None:
-                parents, reserve = HostPlaces.swept()
-                self._directories = [SharedDirectory(p, self._token) for p in parents]
+                places = HostPlaces.swept()
+                self._directories = [
+                    SharedDirectory(parent, self._token) for parent in places.parents
+                ]
                 paths = [directory.path for directory in self._directories]
-                self._cache = HostCache(paths, self._limit, reserve)
+                self._cache = HostCache(paths, self._limit, places.reserve)
             return self._cache

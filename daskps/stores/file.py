@@ -57,7 +57,4 @@ def in_directories(
             f"cannot keep objects in {parent}: {e}. Give a directory that exists and "
             "may be written to, or another store."
         ) from e
-    paths = [made.path for made in owned]
-    # Never more than an eighth of the file system: others use it too.
-    keep = min(keep, SegmentConnector(paths[:1]).capacity() // 8)
-    return SegmentConnector(paths, reserve, keep, owned)
+    return SegmentConnector([made.path for made in owned], reserve, keep, owned)

@@ -20,10 +20,13 @@ class HostPlaces(NamedTuple):
         The one in memory, and the one on disk for what has no room there.
     reserve
         Bytes to leave free in the one in memory.
+    keep
+        Bytes of evicted segments to keep in the one in memory, to be written anew.
     """
 
     parents: list[str]
     reserve: int
+    keep: int
 
     @classmethod
     def swept(cls) -> HostPlaces:
@@ -40,5 +43,8 @@ class HostPlaces(NamedTuple):
             dask.config.get("daskps.shm.directory"),
             dask.config.get("temporary-directory") or tempfile.gettempdir(),
         ]
-        reserve = size("daskps.shm.reserve", dask.config.get("daskps.shm.reserve"))
-        return cls(parents, reserve)
+        return cls(parents, _size("daskps.shm.reserve"), _size("daskps.shm.keep-warm"))
+
+
+def _size(key: str) -> int:
+    return size(key, dask.config.get(key))

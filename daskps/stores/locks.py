@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
+
+# A writer that came too late for an evicted segment holds the lock of what became of it
+# for a moment. For how long (seconds) a reader tries to lock an object that is there.
+READER_PATIENCE = 5.0
 
 
 def try_lock(fd: int, kind: int) -> bool:
@@ -29,3 +34,15 @@ def is_at(fd: int, path: str) -> bool:
         return os.path.samestat(os.fstat(fd), os.stat(path))
     except FileNotFoundError:
         return False
+
+
+def lock_for_reading(fd: int, path: str) -> bool:
+    """Keep writers away from an open segment; False if it is evicted already."""
+    deadline = time.monotonic() + READER_PATIENCE
+    while True:
+        locked = try_lock(fd, fcntl.LOCK_SH)
+        if not is_at(fd, path):
+            return False  # evicted, and perhaps written anew, since it was opened
+        if locked or time.monotonic() > deadline:
+            return locked
+        time.sleep(0.001)

@@ -15,7 +15,6 @@ import fcntl
 import os
 import secrets
 import threading
-import time
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -28,14 +27,10 @@ from daskps.exceptions import StoreFullError
 from daskps.stores.content import Write, write_hashed
 from daskps.stores.directory import OwnedDirectory, check_private, sweep
 from daskps.stores.frames import Frame, contiguous_parts, frame_nbytes
-from daskps.stores.locks import is_at, try_lock
+from daskps.stores.locks import is_at, lock_for_reading, try_lock
 from daskps.stores.mapping import map_private
 from daskps.stores.orphans import unlink_orphans
-from daskps.stores.warm import WarmSegment, WarmSegments, delete
-
-# A writer that came too late for an evicted segment holds the lock of what became of it
-# for a moment. For how long (seconds) a reader tries to lock an object that is there.
-LOCK_PATIENCE = 5.0
+from daskps.stores.warm import WarmSegment, WarmSegments
 
 
 class SegmentKey(NamedTuple):
@@ -67,7 +62,8 @@ class SegmentConnector:
     reserve
         Bytes to leave free in the first directory, if there is another.
     keep
-        Bytes of evicted segments to keep in the first directory, to be written anew.
+        Bytes of evicted segments to keep in the first directory, to be written anew; at
+        most an eighth of its file system.
     owned
         The directories, if they are to be deleted with this connector. Connectors made
         from this one's :meth:`config` do not own them.
@@ -96,10 +92,10 @@ class SegmentConnector:
             check_private(path)
         self.directories = list(directories)
         self.reserve = reserve
-        self.keep = keep
         self.closed = threading.Event()
         self._owned = owned
         self._warm = WarmSegments(self.directories[0], keep)
+        self.keep = self._warm.keep
         self._warned = False
 
     def __repr__(self) -> str:
@@ -214,7 +210,7 @@ class SegmentConnector:
         try:
             if os.fstat(fd).st_size != key.nbytes:
                 return None
-            if self.keep and not _lock_for_reading(fd, path):
+            if self.keep and not lock_for_reading(fd, path):
                 return None
             return map_private(fd, key.nbytes) if key.nbytes else memoryview(b"")
         finally:
@@ -234,13 +230,10 @@ class SegmentConnector:
     def evict(self, key: SegmentKey) -> None:
         """Delete the object. Not there: does nothing."""
         path = self._path(key)
-        with contextlib.suppress(FileNotFoundError):
-            if key.place == 0 and self.keep:
-                token = key.name.partition(".")[2]
-                if not self._warm.add(path, token, key.nbytes):
-                    delete(path)
-            else:
-                # No reader holds a lock there, so the file must not be cut short.
+        if key.place == 0:
+            self._warm.evict(path, key.nbytes)
+        else:
+            with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
 
     def evict_orphans(self, creator: str, keep: set[SegmentKey]) -> None:
@@ -353,18 +346,6 @@ def _writer(segment: WarmSegment) -> Write:
         to[offset : offset + data.nbytes] = np.frombuffer(data, np.uint8)
 
     return copy
-
-
-def _lock_for_reading(fd: int, path: str) -> bool:
-    """Keep writers away from an open segment; False if it is evicted already."""
-    deadline = time.monotonic() + LOCK_PATIENCE
-    while True:
-        locked = try_lock(fd, fcntl.LOCK_SH)
-        if not is_at(fd, path):
-            return False  # evicted, and perhaps written anew, since it was opened
-        if locked or time.monotonic() > deadline:
-            return locked
-        time.sleep(0.001)
 
 
 def _write_all(fd: int, offset: int, data: memoryview) -> None:

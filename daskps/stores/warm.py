@@ -10,6 +10,8 @@ before it maps; the lock belongs to the open file, which the mapping keeps open 
 descriptor is closed, so the kernel releases the lock with the last mapping, even after
 ``kill -9``. A writer needs the exclusive lock, and the segment's name: whoever renames it
 has it.
+
+Uses the standard library alone: the server of a ``peer://`` store imports it.
 """
 
 from __future__ import annotations
@@ -69,7 +71,7 @@ class WarmSegments:
     directory
         Where the segments are.
     keep
-        Bytes to keep.
+        Bytes to keep. Never more than an eighth of the file system: others use it too.
 
     Attributes
     ----------
@@ -97,7 +99,8 @@ class WarmSegments:
 
     def __init__(self, directory: str, keep: int):
         self.directory = directory
-        self.keep = keep
+        room = os.statvfs(directory)
+        self.keep = min(keep, room.f_blocks * room.f_frsize // 8)
         self.map_at_most = MAPPED_AT_MOST
         self._lock = threading.Lock()
         self._listed = {}
@@ -106,25 +109,32 @@ class WarmSegments:
         self._mapped = collections.OrderedDict()
         self._mapped_nbytes = 0
 
-    def add(self, path: str, token: str, nbytes: int) -> bool:
-        """Keep an evicted segment; False if it is to be deleted.
+    def evict(self, path: str, nbytes: int) -> None:
+        """Keep an evicted segment, or delete it. Not there: does nothing.
 
         Parameters
         ----------
         path
             The object, which loses its name.
-        token
-            The random part of its name.
         nbytes
             Its size.
         """
-        if not self.keep or nbytes < KEEP_AT_LEAST:
+        with contextlib.suppress(FileNotFoundError):
+            if not self.keep:
+                # No reader holds a lock, so the file must not be cut short.
+                os.unlink(path)
+            elif not self._add(path, nbytes):
+                _delete(path)
+
+    def _add(self, path: str, nbytes: int) -> bool:
+        if nbytes < KEEP_AT_LEAST:
             return False
         with self._lock:
             self._list()
             full = self._n_listed >= KEEP_AT_MOST
             if full or self._listed_nbytes + nbytes > self.keep:
                 return False
+            token = path.rpartition(".")[2]
             free = _Free(f"{FREE}{nbytes}.{token}", os.stat(path).st_ino)
             os.rename(path, os.path.join(self.directory, free.name))
             self._add_to_list(free)
@@ -164,7 +174,7 @@ class WarmSegments:
             self._listed_until = 0.0
             self._list()
             for free in chain(*chain.from_iterable(self._listed.values())):
-                delete(os.path.join(self.directory, free.name))
+                _delete(os.path.join(self.directory, free.name))
             self._listed.clear()
             self._mapped.clear()
             self._mapped_nbytes = 0
@@ -257,7 +267,7 @@ def _claim(fd: int, free: str, path: str) -> bool:
     return False
 
 
-def delete(path: str) -> None:
+def _delete(path: str) -> None:
     """Delete a segment, and free its memory although a writer may keep it mapped."""
     with contextlib.suppress(FileNotFoundError):
         fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -30,6 +30,7 @@ from daskps.stores.peer.settings import PeerSettings
 from daskps.stores.secret import new_key
 from daskps.stores.segments import SegmentKey
 from daskps.stores.shared_directory import SharedDirectory
+from daskps.stores.warm import WarmSegments
 
 
 class PeerKey(NamedTuple):
@@ -88,6 +89,8 @@ class PeerConnector:
         self._host: PeerHost | None = None
         self._closed = False
         self._channels = PeerChannels(Keys(settings.secret.value))
+        # Of this host's directory, while this process does not use it.
+        self._warm: WarmSegments | None = None
 
     @classmethod
     def new(cls, host: str, lease: float, cache: int | None) -> PeerConnector:
@@ -214,7 +217,7 @@ class PeerConnector:
             if self._owner is None and key.origin != here.address():
                 self._channels.evict(key)
         else:
-            self._unlink_here(key.name)
+            self._evict_here(key)
         if self._owner is not None:
             self._owner.evict(key.name, key.origin)
 
@@ -239,12 +242,20 @@ class PeerConnector:
             mine = [key.name for key in keep if key.name.startswith(f"{creator}.")]
             self._owner.evict_orphans(creator, mine)
 
-    def _unlink_here(self, name: str) -> None:
+    def _evict_here(self, key: PeerKey) -> None:
         """Delete an object of this host, of whose part of the store we are no user."""
-        for parent in HostPlaces.configured().parents:
-            directory = SharedDirectory.path_of(parent, self._settings.token)
+        places = HostPlaces.configured()
+        directory, *others = (
+            SharedDirectory.path_of(parent, self._settings.token)
+            for parent in places.parents
+        )
+        with contextlib.suppress(FileNotFoundError):
+            if self._warm is None:
+                self._warm = WarmSegments(directory, places.keep)
+            self._warm.evict(os.path.join(directory, key.name), key.nbytes)
+        for other in others:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.join(directory, name))
+                os.unlink(os.path.join(other, key.name))
 
     def _here(self) -> PeerHost:
         """What this process shares with others of its host."""

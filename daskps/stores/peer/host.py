@@ -95,7 +95,7 @@ class PeerHost:
             SharedDirectory(parent, settings.token) for parent in places.parents
         ]
         paths = [directory.path for directory in self._directories]
-        self.segments = SegmentConnector(paths, places.reserve)
+        self.segments = SegmentConnector(paths, places.reserve, places.keep)
         self.cache = HostCache(paths, settings.cache, places.reserve)
         self._closed = threading.Event()
         thread = threading.Thread(
@@ -191,6 +191,7 @@ class PeerHost:
             "parents": self._places.parents,
             "registry": self._settings.registry,
             "lease": self._settings.lease,
+            "keep": self._places.keep,
             "sys_path": sys.path,
             "package_path": list(daskps.__path__),
         }

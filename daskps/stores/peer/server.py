@@ -21,12 +21,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
+from daskps.stores.locks import lock_for_reading
 from daskps.stores.orphans import unlink_orphans
 from daskps.stores.peer.listener import Listener
 from daskps.stores.peer.protocol import TIMEOUT, Address, Channel, Keys, connect
 from daskps.stores.shared_directory import SharedDirectory
+from daskps.stores.warm import WarmSegments
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,21 @@ REFUSALS = 3
 SEALS_AT_MOST = 10_000
 
 
+class Owner(NamedTuple):
+    """Of a store.
+
+    Attributes
+    ----------
+    registry
+        Where it is.
+    lease
+        Seconds after which an owner that is not heard of is dead.
+    """
+
+    registry: Address
+    lease: float
+
+
 class PeerServer:
     """Serves until it is done.
 
@@ -55,10 +72,10 @@ class PeerServer:
         The cluster's.
     directories
         This host's.
-    registry
-        Where the store's owner is.
-    lease
-        Seconds after which an owner that is not heard of is dead.
+    owner
+        Of the store.
+    keep
+        Bytes of evicted segments to keep in the first directory.
     """
 
     def __init__(
@@ -66,14 +83,14 @@ class PeerServer:
         sock: socket.socket,
         keys: Keys,
         directories: list[SharedDirectory],
-        registry: Address,
-        lease: float,
+        owner: Owner,
+        keep: int,
     ):
         self._keys = keys
         self._address: Address = sock.getsockname()[:2]
         self._directories = directories
-        self._registry = registry
-        self._lease = lease
+        self._warm = WarmSegments(directories[0].path, keep)
+        self._owner = owner
         self._heard = time.monotonic()
         self._refusals = 0
         self._closed = threading.Event()
@@ -96,7 +113,7 @@ class PeerServer:
         except FileNotFoundError:
             return True  # somebody has deleted the directory
         silence = time.monotonic() - self._heard
-        owner_is_dead = silence > self._lease or self._refusals >= REFUSALS
+        owner_is_dead = silence > self._owner.lease or self._refusals >= REFUSALS
         return owner_is_dead or next(self._objects(), None) is None
 
     def _objects(self) -> Iterator[str]:
@@ -118,7 +135,7 @@ class PeerServer:
             self._closed.wait(EVERY)
 
     def _take_orders_once(self) -> None:
-        channel = connect(self._registry, self._keys)
+        channel = connect(self._owner.registry, self._keys)
         self._refusals = 0
         try:
             channel.send({"address": self._address})
@@ -146,9 +163,14 @@ class PeerServer:
         for name in filter(_NAME.fullmatch, names):
             self._seals.pop(name, None)
             for directory in self._directories:
-                for file in (name, CACHED + name):
-                    with contextlib.suppress(FileNotFoundError):
-                        os.unlink(os.path.join(directory.path, file))
+                path = os.path.join(directory.path, name)
+                with contextlib.suppress(FileNotFoundError):
+                    if directory is self._directories[0]:
+                        self._warm.evict(path, os.stat(path).st_size)
+                    else:
+                        os.unlink(path)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(directory.path, CACHED + name))
 
     # Requests of readers
 
@@ -178,7 +200,8 @@ class PeerServer:
                 fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             except FileNotFoundError:
                 continue
-            if os.fstat(fd).st_size == nbytes:
+            # Until it is closed and unmapped nobody writes it anew.
+            if os.fstat(fd).st_size == nbytes and lock_for_reading(fd, path):
                 return fd
             os.close(fd)
         return None
@@ -235,7 +258,8 @@ def main(listener: int, config: dict[str, Any]) -> None:
     listener
         Its file descriptor.
     config
-        The store's key, token, registry and lease, and this host's parent directories.
+        The store's key, token, registry and lease, this host's parent directories, and
+        how much of evicted objects it keeps.
     """
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s"
@@ -251,8 +275,8 @@ def main(listener: int, config: dict[str, Any]) -> None:
         socket.socket(fileno=listener),
         Keys(bytes.fromhex(config["key"])),
         directories,
-        tuple(config["registry"]),
-        config["lease"],
+        Owner(tuple(config["registry"]), config["lease"]),
+        config["keep"],
     ).run()
     sys.stdout.flush()
     os._exit(0)  # without waiting for readers
