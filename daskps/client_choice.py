@@ -7,13 +7,14 @@ not, since containers on one host may have memory of their own, and hosts may sh
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from dask.utils import format_bytes
 
 from daskps.exceptions import ClusterError
-from daskps.stores.probe import Sight, look, probes
+from daskps.stores.probe import Sight, can_encrypt, look, probes
 from daskps.stores.urls import StoreRequest
 
 if TYPE_CHECKING:
@@ -50,14 +51,14 @@ async def choose(client: Client, candidates: tuple[StoreRequest, ...]) -> Choice
         Connected.
     candidates
         Stores to choose from: in memory, in a shared directory if there may be one, and
-        peer to peer.
+        two between hosts, of which the second one encrypts what it sends.
 
     Raises
     ------
     ClusterError
         If there is none.
     """
-    *in_directories, peer = candidates
+    *in_directories, peer, encrypted = candidates
     with probes([_directory(request) for request in in_directories]) as paths:
         here = look(paths)
         scheduler = await client.run_on_scheduler(look, paths)
@@ -75,15 +76,22 @@ async def choose(client: Client, candidates: tuple[StoreRequest, ...]) -> Choice
             if one.by_all:
                 return Choice(one.request, one.reason)
     why = seen[0].reason_against if workers else "there is no worker yet"
-    if client.scheduler.address.startswith("tls://"):
-        raise ClusterError(
-            f"No store suits this cluster by itself: {why}, and peer:// does not encrypt "
-            "what it sends, as this cluster does. Name a store: "
-            'daskps.proxy_graph(store="peer://") if the network can be trusted, which '
-            "still keeps others from reading and changing anything without the cluster's "
-            'key, or store="file:///shared/directory".'
-        )
-    return Choice(peer, why)
+    if not client.scheduler.address.startswith("tls://"):
+        return Choice(peer, why)
+    if await _everywhere(client, can_encrypt):
+        return Choice(encrypted, f"{why}, and this cluster encrypts what it sends")
+    raise ClusterError(
+        f"No store suits this cluster by itself: {why}, and peer:// does not encrypt "
+        "what it sends, as this cluster does. zmq:// does, and is chosen if it is "
+        "installed on the client, the scheduler and all workers: pip install "
+        "'daskps[zmq]'. Or name a store: daskps.proxy_graph(store=\"peer://\") if the "
+        'network can be trusted, or store="file:///shared/directory".'
+    )
+
+
+async def _everywhere(client: Client, function: Callable[[], bool]) -> bool:
+    workers = await client.run(function, on_error="ignore")
+    return all([function(), await client.run_on_scheduler(function), *workers.values()])
 
 
 class _Seen(NamedTuple):

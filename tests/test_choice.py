@@ -20,14 +20,19 @@ from daskps.stores.urls import StoreRequest
 PLENTY = 2 * ROOM_AT_LEAST
 
 
-def cluster_that_sees(scheduler, *workers, address="tcp://192.0.2.1:8786"):
+def cluster_that_sees(
+    scheduler, *workers, address="tcp://192.0.2.1:8786", encrypts=True
+):
     """A client whose scheduler and workers see the probes as told."""
 
-    async def on_scheduler(function, paths):
-        return scheduler[: len(paths)]
+    async def on_scheduler(function, paths=None):
+        return scheduler[: len(paths)] if function is look else True
 
-    async def on_workers(function, paths, on_error):
-        return {i: sights[: len(paths)] for i, sights in enumerate(workers)}
+    async def on_workers(function, paths=None, on_error="raise"):
+        return {
+            i: sights[: len(paths)] if function is look else encrypts
+            for i, sights in enumerate(workers)
+        }
 
     return SimpleNamespace(
         run_on_scheduler=on_scheduler,
@@ -97,13 +102,19 @@ def test_workers_that_are_not_there_yet():
     assert "no worker yet" in choice.reason
 
 
-def test_encryption_is_not_given_up():
-    client = cluster_that_sees(sights(None), sights(None), address="tls://192.0.2.1:1")
-    with (
-        dask.config.set({"temporary-directory": None}),
-        pytest.raises(ClusterError, match="does not encrypt"),
-    ):
-        chosen(client)
+@pytest.mark.parametrize("installed", [True, False])
+def test_encryption_is_not_given_up(installed):
+    client = cluster_that_sees(
+        sights(None), sights(None), address="tls://192.0.2.1:1", encrypts=installed
+    )
+    with dask.config.set({"temporary-directory": None}):
+        if installed:
+            choice = chosen(client)
+            assert choice.request == StoreRequest.of("zmq://")
+            assert "encrypts" in choice.reason
+        else:
+            with pytest.raises(ClusterError, match=r"daskps\[zmq\]"):
+                chosen(client)
 
 
 def test_probes_are_private_and_go(tmp_path):

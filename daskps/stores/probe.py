@@ -1,12 +1,14 @@
-"""Which directories several processes share, found by trying. Runs everywhere.
+"""What several processes have in common, found by trying. Runs everywhere.
 
-One process makes a private directory with a random name; others say whether they see it.
-What a killed process left is deleted by the next sweep.
+To find the directories that they share, one process makes a private directory with a random
+name, and others say whether they see it. What a killed process left is deleted by the next
+sweep.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import secrets
 import socket
@@ -59,3 +61,8 @@ def _room(path: str) -> int | None:
     except OSError:
         return None
     return room.f_bavail * room.f_frsize if os.access(path, os.W_OK) else None
+
+
+def can_encrypt() -> bool:
+    """Whether this process has what ``zmq://`` needs."""
+    return importlib.util.find_spec("zmq") is not None

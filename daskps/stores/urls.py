@@ -139,7 +139,9 @@ class StoreRequest:
         if store is None:
             shared = dask.config.get("temporary-directory")
             urls = ["shm://", *[f"file://{shared}"] * bool(shared), "peer://"]
-            return cls(url=None, candidates=tuple(map(cls.of, urls)))
+            # Of a store that may not be installed: nothing is imported for it.
+            encrypted = cls(url="zmq://", host_cache=_host_cache())
+            return cls(url=None, candidates=(*map(cls.of, urls), encrypted))
         if isinstance(store, str):
             parts = urlsplit(store)
             options = scheme_module("store", parts.scheme).options(parts)
