@@ -9,7 +9,7 @@ import dask.bag as db
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
-from distributed import Client
+from distributed import Client, wait
 
 from benchmarks import tasks
 from benchmarks.peers import BOTH
@@ -144,11 +144,17 @@ def cholesky(n: int, block: int) -> Scenario:
 
 
 def large_result(nbytes: int) -> Scenario:
-    """An array that is made on the workers comes back."""
+    """An array that is made on the workers comes back.
+
+    The limit makes the same array, in one piece on one worker, and leaves it there.
+    """
 
     def check(x: Any, result: np.ndarray) -> None:
         assert result.shape == x.shape, "a wrong shape"
         assert result.min() == result.max() == 1, "a wrong value"
+
+    def leave(client: Client, x: Any, ship: Ship) -> None:
+        wait(client.compute(x))
 
     return Scenario(
         f"{size(nbytes)} result of compute()",
@@ -159,7 +165,7 @@ def large_result(nbytes: int) -> Scenario:
         ),
         Work(
             lambda client: da.ones(nbytes // 8, chunks=_chunk(nbytes)),
-            lambda client, x, ship: on_workers(x),
+            leave,
         ),
         BOTH,
         "collections",

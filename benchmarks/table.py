@@ -72,7 +72,7 @@ def goals(outcomes: list[Outcome]) -> str:
         lines.append(scenario)
         for outcome in its:
             mark = {True: "reached", False: "NOT REACHED", None: ""}[outcome.reached]
-            line = f"  {outcome.goal!s:52}{outcome.text:28}{mark}"
+            line = f"  {outcome.goal!s:53}{outcome.text:28}{mark}"
             lines.append(line.rstrip())
     reached = [o.reached for o in outcomes if o.reached is not None]
     lines.append(
