@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
 import logging
 import time
@@ -16,11 +15,11 @@ from proxystore.store import Store
 
 from daskps.client_catalog import Catalog, creator_name
 from daskps.client_choice import Choice, choose
+from daskps.client_keeper import ClientKeeper, connection_lost
 from daskps.config import Settings
-from daskps.dask_private import connection, gather_with, send_to_scheduler
+from daskps.dask_private import connection, gather_with
 from daskps.exceptions import ClusterError, ObjectMissingError
-from daskps.proxy_node import ObjectId
-from daskps.scheduler_lifetimes import HOLD, RELEASE, STORED, LifetimePlugin
+from daskps.scheduler_lifetimes import LifetimePlugin
 from daskps.stores import evictions, opened
 from daskps.stores.urls import StoreRequest
 from daskps.versions import __version__, missing
@@ -182,7 +181,7 @@ class ClusterLink:
         store = opened.get(name)
         self._forget_if_disconnected()
         if client is not None and store is not None and request not in self._catalogs:
-            keeper = _ClientKeeper(client)
+            keeper = ClientKeeper(client)
             self._catalogs[request] = _catalog(store, client, keeper)
 
     async def open(self, request: StoreRequest, settings: Settings) -> Catalog:
@@ -208,46 +207,52 @@ class ClusterLink:
         while client.status == "connecting":
             await asyncio.sleep(0.02)  # Dask gives up at some time, and closes it
         if self.catalog(request) is None:
-            over = connection(client)
             await install_plugin(client)
             if request.candidates:
                 choice = await choose(client, request.candidates)
                 catalog = await self.open(choice.request, settings)
                 logger.info("Store: %s", choice)
                 self._choices[request] = choice
-                self._catalogs[request] = catalog
-                return catalog
-            reply = await client.scheduler.daskps_open(
-                request=ToPickle(request), version=__version__
-            )
-            config = reply["config"]
-            try:
-                # Without patience: a result that cannot be read is fetched otherwise,
-                # and trying again would hold up the event loop.
-                store = opened.acquire(config)
-            except (ImportError, OSError) as e:
-                raise ClusterError(unreachable("This client", e)) from e
-            evictions.start(client, self._client_closed)
-            keeper = _ClientKeeper(client)
-            keeper.closes(config.name)
-            plugin = WorkerStorePlugin(config.name, settings, __version__)
-            try:
-                await _register(client, plugin, "a worker")
-            except BaseException:
-                # The scheduler keeps what some worker refused, and would take the next
-                # attempt for done.
-                with contextlib.suppress(Exception):
-                    await client.unregister_worker_plugin(plugin.name)
-                raise
-            warm = getattr(store.connector, "keep", 0) > 0
-            if warm and settings.results is not False:
-                await client.register_plugin(WorkerDependenciesPlugin(config.name))
-            register_reader(config.name)
-            if connection(client) is not over:
-                raise _lost("a store was opened")
-            self._catalogs[request] = _catalog(store, client, keeper)
+            else:
+                evictions.start(client, self._client_closed)
+                catalog = await _open_everywhere(client, request, settings)
+            self._catalogs[request] = catalog
             self._set_families()
         return self._catalogs[request]
+
+
+async def _open_everywhere(
+    client: Client, request: StoreRequest, settings: Settings
+) -> Catalog:
+    over = connection(client)
+    reply = await client.scheduler.daskps_open(
+        request=ToPickle(request), version=__version__
+    )
+    config = reply["config"]
+    try:
+        # Without patience: a result that cannot be read is fetched otherwise, and trying
+        # again would hold up the event loop.
+        store = opened.acquire(config)
+    except (ImportError, OSError) as e:
+        raise ClusterError(unreachable("This client", e)) from e
+    keeper = ClientKeeper(client)
+    keeper.closes(config.name)
+    plugin = WorkerStorePlugin(config.name, settings, __version__)
+    try:
+        await _register(client, plugin, "a worker")
+    except BaseException:
+        # The scheduler keeps what some worker refused, and would take the next attempt
+        # for done.
+        with contextlib.suppress(Exception):
+            await client.unregister_worker_plugin(plugin.name)
+        raise
+    warm = getattr(store.connector, "keep", 0) > 0
+    if warm and settings.results is not False:
+        await client.register_plugin(WorkerDependenciesPlugin(config.name))
+    register_reader(config.name)
+    if connection(client) is not over:
+        raise connection_lost("a store was opened")
+    return _catalog(store, client, keeper)
 
 
 async def install_plugin(client: Client) -> None:
@@ -271,113 +276,8 @@ async def _register(client: Client, plugin: Any, where: str) -> None:
         raise missing(where) from e
 
 
-def _catalog(store: Store[Any], client: Client, keeper: _ClientKeeper) -> Catalog:
+def _catalog(store: Store[Any], client: Client, keeper: ClientKeeper) -> Catalog:
     return Catalog(store, keeper, creator_name(client.id))
-
-
-def _lost(meanwhile: str) -> ClusterError:
-    return ClusterError(
-        f"The connection to the scheduler was lost while {meanwhile}. Submit the "
-        "computation again."
-    )
-
-
-def _gone() -> ClusterError:
-    return ClusterError(
-        "The client was closed while values were stored. The graph was not sent. Submit "
-        "the computation again, with another client."
-    )
-
-
-def _is_closed(client: Client) -> bool:
-    return client.status in ("closing", "closed")
-
-
-class _ClientKeeper:
-    """Tells the scheduler what this client holds, over one connection.
-
-    What the scheduler was not told of, since the graph was never sent, is evicted here:
-    the scheduler does not know of it, and may have forgotten this client by then. So the
-    store stays open in this process for as long as there is a keeper, which catalog and
-    handles keep alive.
-    """
-
-    def __init__(self, client: Client):
-        self._client = weakref.ref(client)
-        self._connection = connection(client)
-        #: What the scheduler was told of, and what it is about to be told of.
-        self._announced: set[ObjectId] = set()
-        self._queued: set[ObjectId] = set()
-        self._released: collections.deque[ObjectId] = collections.deque()
-
-    def closes(self, store: str) -> None:
-        """Close this store, which was opened in this process, after the last use."""
-        # Stores that are open when the process ends are closed by themselves.
-        release = weakref.finalize(self, evictions.call_later, opened.release, store)
-        release.atexit = False
-
-    def stored(self, objects: list[tuple[ObjectId, int]]) -> None:
-        self._announce(STORED, objects)
-
-    def hold(self, objects: list[tuple[ObjectId, int]]) -> None:
-        self._announce(HOLD, objects, with_next=True)
-
-    def _announce(
-        self, op: str, objects: list[tuple[ObjectId, int]], with_next: bool = False
-    ) -> None:
-        client = self._client()
-        if client is None or _is_closed(client):
-            raise _gone()
-        if connection(client) is not self._connection:
-            raise _lost("values were stored")
-
-        ids = [id for id, _ in objects]
-        self._queued.update(ids)
-
-        def done(sent: bool) -> None:
-            self._queued.difference_update(ids)
-            # A client that closes may send this after its last word to the scheduler.
-            if sent and not _is_closed(client):
-                self._announced.update(ids)
-
-        message = {"op": op, "objects": ToPickle(objects)}
-        send_to_scheduler(client, self._connection, message, with_next, done)
-
-    def release(self, objects: list[ObjectId]) -> None:
-        # The garbage collector calls this at any point, perhaps while this thread holds
-        # a lock: only note it, and let the event loop send it.
-        self._released.extend(objects)
-        client = self._client()
-        if client is not None:
-            # RuntimeError: the loop is closed, the client with it.
-            with contextlib.suppress(RuntimeError):
-                client.loop.add_callback(self._let_go)
-            # A client is closed before its loop stops. If it is not closed yet, the loop
-            # will come to the callback.
-            if client.status != "closed":
-                return
-        self._let_go()
-
-    def _let_go(self) -> None:
-        client = self._client()
-        closed = client is None or client.status == "closed"
-        announced, queued = [], []
-        while self._released:
-            id = self._released.popleft()
-            if id in self._queued and not closed:
-                queued.append(id)
-            elif id in self._announced:
-                announced.append(id)
-            else:
-                evictions.evict_later(*id)
-        # Released since this callback was put behind earlier ones. Each release has a
-        # callback of its own, behind those that send what it was held for.
-        self._released.extend(queued)
-        self._announced.difference_update(announced)
-        # A scheduler that has lost the client has dropped what it held.
-        if announced and client is not None and client.status == "running":
-            message = {"op": RELEASE, "objects": ToPickle(announced)}
-            send_to_scheduler(client, self._connection, message)
 
 
 def open_now(
