@@ -25,6 +25,8 @@ from collections import Counter
 
 import dask
 import dask.array as da
+import distributed.core
+import distributed.utils
 import numpy as np
 import pytest
 from distributed import Client, Scheduler, Worker
@@ -247,6 +249,10 @@ class Machine(RuleBasedStateMachine):
             worker.address, stimulus_id="test", close=False
         )
         await worker.close(executor_wait=False, nanny=False)
+        # These keep every worker of this process that ever handled a message, with its
+        # results (distributed 2026.8.0).
+        distributed.core._expects_comm.cache_clear()
+        distributed.utils.has_keyword.cache_clear()
         self.workers[which] = await self._worker()
 
     @rule(i=CLIENTS)
