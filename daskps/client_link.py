@@ -28,6 +28,7 @@ from daskps.worker_stores import (
     WorkerDependenciesPlugin,
     WorkerStorePlugin,
     unreachable,
+    when_open,
 )
 
 if TYPE_CHECKING:
@@ -246,6 +247,11 @@ async def _open_everywhere(
         with contextlib.suppress(Exception):
             await client.unregister_worker_plugin(plugin.name)
         raise
+    answers = await client.run(when_open, config.name, on_error="return")
+    for answer in answers.values():
+        # Others are of workers that were lost meanwhile.
+        if isinstance(answer, ClusterError):
+            raise answer
     warm = getattr(store.connector, "keep", 0) > 0
     if warm and settings.results is not False:
         await client.register_plugin(WorkerDependenciesPlugin(config.name))

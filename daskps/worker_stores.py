@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 import weakref
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 # Share of a worker's memory limit that it may keep mapped to write results anew.
 MAPPED_SHARE = 1 / 16
+# A worker that has just joined may be asked for a store before it is told of it. For how
+# long (seconds) it waits for that.
+PATIENCE = 10.0
 
 
 class WorkerStorePlugin(WorkerPlugin):
@@ -61,20 +66,46 @@ class WorkerStorePlugin(WorkerPlugin):
     #: Sessions of the tasks that run on this worker, by key (:mod:`daskps.worker_session`).
     sessions: dict[Any, Session]
     _writer: Writer | None
+    #: Why the store cannot be opened here.
+    _refusal: str | None
 
     #: The plugin that was set up last on each worker in this process.
     latest: ClassVar[weakref.WeakKeyDictionary[Worker, WorkerStorePlugin]]
     latest = weakref.WeakKeyDictionary()
 
     def __init__(self, store: str, settings: Settings, version: str):
-        self.name = f"daskps-store-{store}"
+        self.name = _plugin_name(store)
         self.store = store
         self.settings = settings.portable()
         self.version = version
         self.sessions = {}
         self._writer = None
+        self._refusal = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the worker has opened the store."""
+        return self._writer is not None
+
+    def check(self) -> None:
+        """Raise an error if the store cannot be opened here.
+
+        Raises
+        ------
+        ClusterError
+            Which says why.
+        """
+        if self._refusal is not None:
+            raise ClusterError(self._refusal)
 
     async def setup(self, worker: Worker) -> None:
+        try:
+            await self._setup(worker)
+        except Exception as e:
+            self._refusal = str(e)
+            raise
+
+    async def _setup(self, worker: Worker) -> None:
         # A client may ask for references even where the rest of this fails.
         register_reader(self.store)
         check_version(self.version, f"worker {worker.address}")
@@ -129,8 +160,40 @@ class WorkerDependenciesPlugin(WorkerPlugin):
         self.name = f"daskps-dependencies-{store_name}"
         self.store_name = store_name
 
-    def setup(self, worker: Worker) -> None:
+    async def setup(self, worker: Worker) -> None:
+        # A worker that joins gets all plugins at once.
+        await when_open(self.store_name, worker)
         read_dependencies(worker, self.store_name)
+
+
+async def when_open(store: str, dask_worker: Worker) -> None:
+    """Wait until a worker has opened a store of which the scheduler has told it.
+
+    Of two clients that open a store at the same time, Dask lets the second one go on
+    although workers are still opening it for the first one.
+
+    Raises
+    ------
+    ClusterError
+        If the worker cannot open it.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        plugin = dask_worker.plugins.get(_plugin_name(store))
+        if isinstance(plugin, WorkerStorePlugin):
+            plugin.check()
+            if plugin.is_open:
+                return
+        elif time.monotonic() > deadline:
+            raise ClusterError(
+                f"Store {store!r} was closed while it was opened on worker "
+                f"{dask_worker.address}. Try again."
+            )
+        await asyncio.sleep(0.005)
+
+
+def _plugin_name(store: str) -> str:
+    return f"daskps-store-{store}"
 
 
 def unreachable(who: str, error: Exception) -> str:

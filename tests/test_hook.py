@@ -14,7 +14,7 @@ import dask.base
 import numpy as np
 import pytest
 from dask.highlevelgraph import HighLevelGraph
-from distributed import Client
+from distributed import Client, LocalCluster
 from processes import eventually, graph_nbytes, messages_sent
 
 import daskps
@@ -412,6 +412,27 @@ class TestClient:
                 return graph_nbytes(messages)
 
         assert asyncio.run(main()) < 10_000
+
+    def test_several_that_open_a_store_at_the_same_time(self):
+        async def one(address, i):
+            async with daskps.Client(
+                address, asynchronous=True, set_as_default=False
+            ) as own:
+                return await own.submit(np.sum, VALUE + i)
+
+        async def main():
+            async with LocalCluster(
+                n_workers=2,
+                threads_per_worker=1,
+                processes=False,
+                dashboard_address=None,
+                asynchronous=True,
+            ) as local:
+                address = local.scheduler_address
+                return await asyncio.gather(*(one(address, i) for i in range(3)))
+
+        expected = [(VALUE + i).sum() for i in range(3)]
+        assert asyncio.run(main()) == expected
 
     def test_a_plain_asynchronous_client(self, cluster):
         async def main():
