@@ -429,9 +429,9 @@ class TestClient:
                 asynchronous=True,
             ) as local:
                 address = local.scheduler_address
-                return await asyncio.gather(*(one(address, i) for i in range(3)))
+                return await asyncio.gather(*(one(address, i) for i in range(6)))
 
-        expected = [(VALUE + i).sum() for i in range(3)]
+        expected = [(VALUE + i).sum() for i in range(6)]
         assert asyncio.run(main()) == expected
 
     def test_a_plain_asynchronous_client(self, cluster):
