@@ -150,7 +150,8 @@ def _scatter(
     client: Client, plain: Callable[..., Any], data: Any, **options: Any
 ) -> Any:
     session = current_session(client) or task_session(client)
-    if session is None:
+    allowed = client.rpc.serializers
+    if session is None or (allowed is not None and "pickle" not in allowed):
         return plain(client, data, **options)
     asynchronous = options.pop("asynchronous", None)
     return client.sync(

@@ -168,7 +168,10 @@ class ClusterLink:
         names = dict.fromkeys(catalog.name for catalog in self._catalogs.values())
         families = [family(name) for name in names]
         by_reference = (
-            bool(families and self._readers) and time.monotonic() >= self._plain_until
+            bool(families and self._readers)
+            and time.monotonic() >= self._plain_until
+            # A result by reference is unpickled. The user may not want that.
+            and "pickle" in (self._deserializers or PLAIN)
         )
         wanted = self._deserializers
         if by_reference:

@@ -16,6 +16,8 @@ fails when one of them changes. What is used:
     Whether a task without dependencies waits on the scheduler until a thread is free.
 ``distributed.Client._gather_remote(...)``
     Fetches results. What it returns with status "error" is fetched again.
+``distributed.Client.rpc.serializers``, ``deserializers``
+    Which families the user allows.
 ``distributed.Worker.rpc.deserializers``
     Which families a worker can read, when it fetches what its tasks depend on.
 ``dask.base.get_scheduler``

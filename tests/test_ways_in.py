@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import fractions
 import functools
 import itertools
 import os
@@ -20,6 +21,7 @@ import pandas as pd
 import psutil
 import pytest
 from distributed import (
+    Client,
     Future,
     Queue,
     Variable,
@@ -734,3 +736,19 @@ def test_tasks_that_keep_one_value_share_its_memory(client):
         assert daskps.usage(client).objects == 1
     # Each of eight copies would be 32 MiB.
     assert sum(after.values()) - sum(before.values()) < 32 * MIB
+
+
+def test_a_client_that_allows_no_pickle_gets_none(cluster):
+    """As in plain Dask: such results and such data are errors."""
+    allowed = {"serializers": ["dask", "msgpack"], "set_as_default": False}
+    for kind in (Client, daskps.Client):
+        with kind(cluster.address, **allowed) as own:
+            large = own.submit(np.add, np.ones(MIB), 1)
+            np.testing.assert_array_equal(large.result(), np.full(MIB, 2.0))
+            with pytest.raises(TypeError, match="serialize"):
+                own.submit(fractions.Fraction, 1, 3).result()
+            with pytest.raises(TypeError, match="serialize"):
+                own.submit(pd.Series, range(1 << 17)).result()
+            with pytest.raises(TypeError, match="serialize"):
+                own.scatter(fractions.Fraction(1, 3))
+            del large

@@ -11,6 +11,9 @@ _CONNECTED = "supposes that the scheduler was never connected to a worker"
 # a copy, as it is with scheduler="processes" in plain Dask.
 _IDENTITY = "asks whether the result is the same object, not whether it is equal"
 
+_NOT_IN_GRAPH = "large values are not in the graph, and so there is no warning of them"
+_UNPICKLED = "the task raises the value's own error, where Dask fails the whole graph"
+
 #: Reasons by id; an id without parameters stands for all of them.
 EXPECTED: dict[str, str] = {
     "dask/tests/test_delayed.py::test_traverse_false": _IDENTITY,
@@ -19,6 +22,14 @@ EXPECTED: dict[str, str] = {
     ),
     "test_client.py::test_run_rpc_error": _CONNECTED,
     "test_client.py::test_get_versions_rpc_error": _CONNECTED,
+    "test_client.py::test_warn_when_submitting_large_values": _NOT_IN_GRAPH,
+    "test_client.py::test_warn_when_submitting_large_values_memoryview": _NOT_IN_GRAPH,
+    "test_client.py::test_map_large_kwargs_in_graph": "the keyword is not in the graph",
+    "test_client.py::test_robust_undeserializable": _UNPICKLED,
+    "test_client.py::test_robust_undeserializable_function": _UNPICKLED,
+    "test_client.py::test_count_serialization": (
+        "a value is pickled once more, to find out how large it is"
+    ),
     # Longer than the test allows.
     "test_client.py::test_repr[str]": "the client's repr says what is switched on",
     "test_client.py::test_repr[repr]": "the client's repr says what is switched on",
