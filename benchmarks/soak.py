@@ -38,7 +38,7 @@ from benchmarks.cluster import MIB, Cluster, cluster
 
 # Dask itself logs events, and keeps connections to workers open for a while.
 MAY_GROW_BYTES = 96 * MIB
-# And the scheduler keeps the groups of all tasks for as long as it lives (distributed.spans):
+# And the scheduler keeps the groups of all tasks as long as it lives (distributed.spans):
 # some 20 kB for each computation here, with and without daskps.
 DASK_KEEPS_BYTES = 24 << 10
 MAY_GROW_DESCRIPTORS = 12
