@@ -26,6 +26,7 @@ from dask.utils import format_bytes
 from daskps.exceptions import StoreFullError
 from daskps.stores.content import Write, write_hashed
 from daskps.stores.directory import OwnedDirectory, check_private, sweep
+from daskps.stores.frame_connector import FrameConnector
 from daskps.stores.frames import Frame, contiguous_parts, frame_nbytes
 from daskps.stores.locks import is_at, lock_for_reading, try_lock
 from daskps.stores.mapping import map_private
@@ -51,7 +52,7 @@ class SegmentKey(NamedTuple):
     place: int
 
 
-class SegmentConnector:
+class SegmentConnector(FrameConnector[SegmentKey]):
     """A ProxyStore ``Connector`` over directories on this host.
 
     Parameters
@@ -134,21 +135,6 @@ class SegmentConnector:
         room = os.statvfs(self.directories[0])
         return room.f_blocks * room.f_frsize
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> SegmentConnector:
-        """Make a connector from what :meth:`config` returned."""
-        return cls(**config)
-
-    def put(self, obj: bytes | bytearray | memoryview) -> SegmentKey:
-        """Store the bytes of one object."""
-        return self.put_frames([obj])
-
-    def put_batch(
-        self, objs: Sequence[bytes | bytearray | memoryview]
-    ) -> list[SegmentKey]:
-        """Store several objects."""
-        return [self.put(obj) for obj in objs]
-
     def put_frames(self, frames: Sequence[Frame], creator: str = "") -> SegmentKey:
         """Store one object that is in several pieces, without joining them first.
 
@@ -215,10 +201,6 @@ class SegmentConnector:
             return map_private(fd, key.nbytes) if key.nbytes else memoryview(b"")
         finally:
             os.close(fd)
-
-    def get_batch(self, keys: Sequence[SegmentKey]) -> list[memoryview | None]:
-        """Map several objects."""
-        return [self.get(key) for key in keys]
 
     def exists(self, key: SegmentKey) -> bool:
         """Whether the object is there, and whole."""

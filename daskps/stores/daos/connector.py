@@ -13,12 +13,13 @@ from typing import Any
 from daskps.exceptions import StoreError
 from daskps.stores import leases
 from daskps.stores.daos.namespace import DaosKey, Namespace
+from daskps.stores.frame_connector import FrameConnector
 from daskps.stores.segments import Frame, frame_nbytes
 
 logger = logging.getLogger(__name__)
 
 
-class DaosConnector:
+class DaosConnector(FrameConnector[DaosKey]):
     """A ProxyStore ``Connector`` over a namespace in a DAOS container.
 
     Parameters
@@ -73,21 +74,6 @@ class DaosConnector:
     def config(self) -> dict[str, Any]:
         """Arguments that make an equal connector, which owns nothing."""
         return dict(self._config)
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> DaosConnector:
-        """Make a connector from what :meth:`config` returned."""
-        return cls(**config)
-
-    def put(self, obj: bytes | bytearray | memoryview) -> DaosKey:
-        """Store the bytes of one object."""
-        return self.put_frames([obj])
-
-    def put_batch(
-        self, objs: Sequence[bytes | bytearray | memoryview]
-    ) -> list[DaosKey]:
-        """Store several objects."""
-        return [self.put(obj) for obj in objs]
 
     def put_frames(self, frames: Sequence[Frame], creator: str = "") -> DaosKey:
         """Store one object that is in several pieces, without joining them first.

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import dask
 
+from daskps.stores.frame_connector import FrameConnector
 from daskps.stores.frames import Frame, frame_nbytes
 from daskps.stores.host_places import HostPlaces
 from daskps.stores.peer.channels import PeerChannels
@@ -65,7 +66,7 @@ class PeerKey(NamedTuple):
         return SegmentKey(self.name, self.nbytes, self.place)
 
 
-class PeerConnector:
+class PeerConnector(FrameConnector[PeerKey]):
     """A ProxyStore ``Connector`` for the processes of several hosts.
 
     Parameters
@@ -116,11 +117,6 @@ class PeerConnector:
         """Arguments that make an equal connector on any host."""
         return {"settings": self._settings}
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> PeerConnector:
-        """Make a connector from what :meth:`config` returned."""
-        return cls(**config)
-
     def close(self) -> None:
         """Use the store no longer; if this process owns it, delete it on all hosts."""
         with self._lock:
@@ -136,16 +132,6 @@ class PeerConnector:
     def capacity(self) -> int:
         """Bytes that the directory in memory can hold at most on this host."""
         return self._here().segments.capacity()
-
-    def put(self, obj: bytes | bytearray | memoryview) -> PeerKey:
-        """Store the bytes of one object."""
-        return self.put_frames([obj])
-
-    def put_batch(
-        self, objs: Sequence[bytes | bytearray | memoryview]
-    ) -> list[PeerKey]:
-        """Store several objects."""
-        return [self.put(obj) for obj in objs]
 
     def put_frames(self, frames: Sequence[Frame], creator: str = "") -> PeerKey:
         """Store one object that is in several pieces, on this host.
@@ -196,10 +182,6 @@ class PeerConnector:
         return here.cache.get(
             key.name, key.nbytes, lambda fd: self._channels.fetch(key, fd)
         )
-
-    def get_batch(self, keys: Sequence[PeerKey]) -> list[memoryview | None]:
-        """Map several objects."""
-        return [self.get(key) for key in keys]
 
     def exists(self, key: PeerKey) -> bool:
         """Whether the object is on its host."""

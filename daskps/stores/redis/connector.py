@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from dask.utils import format_bytes
 
+from daskps.stores.frame_connector import FrameConnector
 from daskps.stores.frames import Frame, contiguous_parts, frame_nbytes
 from daskps.stores.redis.server import RedisAddress, RedisServer
 from daskps.stores.redis.wire import read_value, set_command
@@ -53,7 +54,7 @@ class RedisKey(NamedTuple):
         return f"{self.name} ({format_bytes(self.nbytes)})"
 
 
-class RedisConnector:
+class RedisConnector(FrameConnector[RedisKey]):
     """A ProxyStore ``Connector`` over a Redis server.
 
     Parameters
@@ -129,11 +130,6 @@ class RedisConnector:
             "part_nbytes": self._part_nbytes,
         }
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> RedisConnector:
-        """Make a connector from what :meth:`config` returned."""
-        return cls(**config)
-
     def capacity(self) -> int:
         """Bytes that the server can hold at most."""
         return self._capacity
@@ -144,16 +140,6 @@ class RedisConnector:
         return int(info["maxmemory"] or info["total_system_memory"])
 
     # Objects
-
-    def put(self, obj: bytes | bytearray | memoryview) -> RedisKey:
-        """Store the bytes of one object."""
-        return self.put_frames([obj])
-
-    def put_batch(
-        self, objs: Sequence[bytes | bytearray | memoryview]
-    ) -> list[RedisKey]:
-        """Store several objects."""
-        return [self.put(obj) for obj in objs]
 
     def put_frames(self, frames: Sequence[Frame], creator: str = "") -> RedisKey:
         """Store one object that is in several pieces, without joining them first.
@@ -216,10 +202,6 @@ class RedisConnector:
                 return None
             start += nbytes
         return data
-
-    def get_batch(self, keys: Sequence[RedisKey]) -> list[memoryview | None]:
-        """Read several objects."""
-        return [self.get(key) for key in keys]
 
     def exists(self, key: RedisKey) -> bool:
         """Whether the object is there, and whole. Renews its lease."""
