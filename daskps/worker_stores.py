@@ -67,7 +67,7 @@ class WorkerStorePlugin(WorkerPlugin):
     sessions: dict[Any, Session]
     _writer: Writer | None
     #: Why the store cannot be opened here.
-    _refusal: str | None
+    refusal: str | None
 
     #: The plugin that was set up last on each worker in this process.
     latest: ClassVar[weakref.WeakKeyDictionary[Worker, WorkerStorePlugin]]
@@ -80,29 +80,18 @@ class WorkerStorePlugin(WorkerPlugin):
         self.version = version
         self.sessions = {}
         self._writer = None
-        self._refusal = None
+        self.refusal = None
 
     @property
     def is_open(self) -> bool:
         """Whether the worker has opened the store."""
         return self._writer is not None
 
-    def check(self) -> None:
-        """Raise an error if the store cannot be opened here.
-
-        Raises
-        ------
-        ClusterError
-            Which says why.
-        """
-        if self._refusal is not None:
-            raise ClusterError(self._refusal)
-
     async def setup(self, worker: Worker) -> None:
         try:
             await self._setup(worker)
         except Exception as e:
-            self._refusal = str(e)
+            self.refusal = str(e)
             raise
 
     async def _setup(self, worker: Worker) -> None:
@@ -181,7 +170,8 @@ async def when_open(store: str, dask_worker: Worker) -> None:
     while True:
         plugin = dask_worker.plugins.get(_plugin_name(store))
         if isinstance(plugin, WorkerStorePlugin):
-            plugin.check()
+            if plugin.refusal is not None:
+                raise ClusterError(plugin.refusal)
             if plugin.is_open:
                 return
         elif time.monotonic() > deadline:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import subprocess
@@ -67,9 +66,6 @@ def test_values_and_results(cluster):
             assert daskps.usage(client).objects == 1
         del futures, future
         assert released(client)
-    # A client gives up its store when it is collected.
-    del client
-    gc.collect()
     assert eventually(lambda: not here())
 
 

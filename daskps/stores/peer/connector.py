@@ -12,7 +12,6 @@ that the owner of the store makes, and that reaches other processes over Dask's 
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import threading
 from collections.abc import Sequence
@@ -29,9 +28,8 @@ from daskps.stores.peer.protocol import Address, Keys
 from daskps.stores.peer.registry import PeerRegistry
 from daskps.stores.peer.settings import PeerSettings
 from daskps.stores.secret import new_key
-from daskps.stores.segments import SegmentKey
+from daskps.stores.segments import SegmentConnector, SegmentKey
 from daskps.stores.shared_directory import SharedDirectory
-from daskps.stores.warm import WarmSegments
 
 
 class PeerKey(NamedTuple):
@@ -90,8 +88,8 @@ class PeerConnector(FrameConnector[PeerKey]):
         self._host: PeerHost | None = None
         self._closed = False
         self._channels = PeerChannels(Keys(settings.secret.value))
-        # Of this host's directory, while this process does not use it.
-        self._warm: WarmSegments | None = None
+        # This host's objects, for an owner that is no user of them.
+        self._segments: SegmentConnector | None = None
 
     @classmethod
     def new(cls, host: str, lease: float, cache: int | None) -> PeerConnector:
@@ -226,18 +224,15 @@ class PeerConnector(FrameConnector[PeerKey]):
 
     def _evict_here(self, key: PeerKey) -> None:
         """Delete an object of this host, of whose part of the store we are no user."""
-        places = HostPlaces.configured()
-        directory, *others = (
-            SharedDirectory.path_of(parent, self._settings.token)
-            for parent in places.parents
-        )
         with contextlib.suppress(FileNotFoundError):
-            if self._warm is None:
-                self._warm = WarmSegments(directory, places.keep)
-            self._warm.evict(os.path.join(directory, key.name), key.nbytes)
-        for other in others:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.join(other, key.name))
+            if self._segments is None:
+                places = HostPlaces.configured()
+                paths = [
+                    SharedDirectory.path_of(parent, self._settings.token)
+                    for parent in places.parents
+                ]
+                self._segments = SegmentConnector(paths, keep=places.keep)
+            self._segments.evict(key.segment)
 
     def _here(self) -> PeerHost:
         """What this process shares with others of its host."""

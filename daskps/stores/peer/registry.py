@@ -18,7 +18,7 @@ from typing import Any
 from daskps.stores.peer.listener import Listener
 from daskps.stores.peer.protocol import Address, Channel, Keys, listen
 
-# Seconds between orders to a server. Less than peer_protocol.TIMEOUT.
+# Seconds between orders to a server. Less than protocol.TIMEOUT.
 EVERY = 3.0
 # So many names in one order.
 NAMES_AT_MOST = 1000
