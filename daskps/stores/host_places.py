@@ -39,12 +39,14 @@ class HostPlaces(NamedTuple):
     @classmethod
     def configured(cls) -> HostPlaces:
         """From Dask's configuration."""
-        parents = [
-            dask.config.get("daskps.shm.directory"),
-            dask.config.get("temporary-directory") or tempfile.gettempdir(),
-        ]
-        return cls(parents, _size("daskps.shm.reserve"), _size("daskps.shm.keep-warm"))
+        parents = [dask.config.get("daskps.shm.directory"), spill_directory()]
+        reserve, keep = (
+            size(key, dask.config.get(key))
+            for key in ("daskps.shm.reserve", "daskps.shm.keep-warm")
+        )
+        return cls(parents, reserve, keep)
 
 
-def _size(key: str) -> int:
-    return size(key, dask.config.get(key))
+def spill_directory() -> str:
+    """Where to what has no room in memory."""
+    return dask.config.get("temporary-directory") or tempfile.gettempdir()

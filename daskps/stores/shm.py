@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 from typing import Any
 from urllib.parse import SplitResult
 
 import dask
 
-from daskps.config import size
 from daskps.exceptions import ConfigError
 from daskps.stores import directory
 from daskps.stores.file import in_directories
+from daskps.stores.host_places import HostPlaces, spill_directory
 from daskps.stores.segments import SegmentConnector
 
 
@@ -28,30 +27,22 @@ def check(key: str, parts: SplitResult) -> None:
 
 def options(parts: SplitResult) -> dict[str, Any]:
     """The settings ``daskps.shm``."""
+    places = HostPlaces.configured()
     return {
-        "directory": dask.config.get("daskps.shm.directory"),
-        "reserve": _size("daskps.shm.reserve"),
-        "keep": _size("daskps.shm.keep-warm"),
+        "directory": places.parents[0],
+        "reserve": places.reserve,
+        "keep": places.keep,
     }
-
-
-def _size(key: str) -> int:
-    return size(key, dask.config.get(key))
 
 
 def make(parts: SplitResult, options: dict[str, Any]) -> SegmentConnector:
     """A connector over new directories there, and in the temporary directory."""
     return in_directories(
-        [options["directory"], _spill()], options["reserve"], options["keep"]
+        [options["directory"], spill_directory()], options["reserve"], options["keep"]
     )
 
 
 def sweep(parts: SplitResult, dry_run: bool) -> list[str]:
     """Delete the directories in both whose owners are dead."""
-    parents = (dask.config.get("daskps.shm.directory"), _spill())
+    parents = (dask.config.get("daskps.shm.directory"), spill_directory())
     return [p for parent in parents for p in directory.sweep(parent, dry_run=dry_run)]
-
-
-def _spill() -> str:
-    """Where to what has no room."""
-    return dask.config.get("temporary-directory") or tempfile.gettempdir()
