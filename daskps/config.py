@@ -151,3 +151,27 @@ class Settings:
 
         store = "chosen by daskps" if self.store is None else describe(self.store)
         return f"store: {store}, threshold: {format_bytes(self.threshold)}"
+
+
+def lease(at_least: float = 0.0, too_short: str = "") -> float:
+    """The setting ``daskps.lease``, in seconds.
+
+    Parameters
+    ----------
+    at_least
+        Seconds.
+    too_short
+        What the error says after that a lease is too short.
+
+    Raises
+    ------
+    daskps.exceptions.ConfigError
+        If it is shorter than that, or no time.
+    """
+    given = dask.config.get("daskps.lease")
+    found = seconds("daskps.lease", given)
+    if found < at_least:
+        raise ConfigError(
+            f"daskps.lease={given!r} is too short{too_short}: give at least {at_least:g} s"
+        )
+    return found

@@ -8,9 +8,7 @@ import secrets
 from typing import Any
 from urllib.parse import SplitResult
 
-import dask
-
-from daskps.config import seconds
+from daskps.config import lease
 from daskps.exceptions import ConfigError
 from daskps.stores.daos.connector import DaosConnector
 from daskps.stores.daos.dictionary import check_installed
@@ -41,13 +39,8 @@ def check(key: str, parts: SplitResult) -> None:
 
 def options(parts: SplitResult) -> dict[str, Any]:
     """The lease. There are no credentials: DAOS knows its users by their agent."""
-    lease = seconds("daskps.lease", dask.config.get("daskps.lease"))
-    if lease < SHORTEST_LEASE:
-        raise ConfigError(
-            f"daskps.lease={dask.config.get('daskps.lease')!r} is too short for daos://, "
-            f"where clocks of hosts are compared: give at least {SHORTEST_LEASE:g} s"
-        )
-    return {"lease": lease}
+    why = " for daos://, where clocks of hosts are compared"
+    return {"lease": lease(SHORTEST_LEASE, why)}
 
 
 def make(parts: SplitResult, options: dict[str, Any]) -> SealedConnector:

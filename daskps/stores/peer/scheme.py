@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import SplitResult
 
-import dask
-
-from daskps.config import seconds
+from daskps.config import lease
 from daskps.exceptions import ConfigError
 from daskps.stores.peer.connector import PeerConnector
 
@@ -26,7 +24,7 @@ def check(key: str, parts: SplitResult) -> None:
 
 def options(parts: SplitResult) -> dict[str, Any]:
     """The settings of the store as a whole; those of a host are read there."""
-    return {"lease": seconds("daskps.lease", dask.config.get("daskps.lease"))}
+    return {"lease": lease()}
 
 
 def make(parts: SplitResult, options: dict[str, Any]) -> PeerConnector:

@@ -8,7 +8,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote
 
 import dask
 
-from daskps.config import seconds
+from daskps.config import lease
 from daskps.exceptions import ConfigError
 from daskps.stores.redis import connector as redis_connector
 from daskps.stores.redis.connector import RedisConnector
@@ -74,13 +74,7 @@ def _tls(parts: SplitResult) -> dict[str, str] | None:
 
 def options(parts: SplitResult) -> dict[str, Any]:
     """Credentials, of the URL or else of the configuration, and the lease."""
-    lease = seconds("daskps.lease", dask.config.get("daskps.lease"))
-    if lease < SHORTEST_LEASE:
-        raise ConfigError(
-            f"daskps.lease={dask.config.get('daskps.lease')!r} is too short: give at "
-            f"least {SHORTEST_LEASE:g} s"
-        )
-    return {**_credentials(parts), "lease": lease}
+    return {**_credentials(parts), "lease": lease(SHORTEST_LEASE)}
 
 
 def _credentials(parts: SplitResult) -> dict[str, Any]:
