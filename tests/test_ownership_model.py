@@ -46,7 +46,7 @@ from daskps.client_session import Session, activated
 from daskps.config import Settings
 from daskps.stores import opened
 
-STEPS = int(os.environ.get("DASKPS_MODEL_STEPS", "300"))
+STEPS = int(os.environ.get("DASKPS_MODEL_STEPS", "500"))
 LONG = "DASKPS_MODEL_STEPS" in os.environ
 STEPS_IN_A_RUN = 30
 #: Seconds: nothing takes that long unless it hangs, on a busy machine either.
