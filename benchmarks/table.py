@@ -66,16 +66,15 @@ def _time(seconds: float) -> str:
 
 
 def goals(outcomes: list[Outcome]) -> str:
-    """What was asked for, and what was measured."""
+    """What was asked for, and what was measured. What was not measured is left out."""
     lines = []
+    outcomes = [outcome for outcome in outcomes if outcome.reached is not None]
     for scenario, its in itertools.groupby(outcomes, lambda o: o.goal.scenario):
         lines.append(scenario)
         for outcome in its:
-            mark = {True: "reached", False: "NOT REACHED", None: ""}[outcome.reached]
+            mark = "reached" if outcome.reached else "NOT REACHED"
             line = f"  {outcome.goal!s:53}{outcome.text:28}{mark}"
             lines.append(line.rstrip())
-    reached = [o.reached for o in outcomes if o.reached is not None]
-    lines.append(
-        f"{sum(reached)} of {len(reached)} goals that were measured are reached"
-    )
+    reached = sum(bool(outcome.reached) for outcome in outcomes)
+    lines.append(f"{reached} of {len(outcomes)} goals that were measured are reached")
     return "\n".join(lines)

@@ -37,8 +37,6 @@ KEEP_AT_MOST = 1024
 ATTEMPTS = 16
 # For how long (seconds) a directory is not read again, unless it proves to have changed.
 LISTED_FOR = 0.01
-# Bytes of segments that one process keeps mapped.
-MAPPED_AT_MOST = 256 << 20
 
 
 class WarmSegment(NamedTuple):
@@ -76,7 +74,8 @@ class WarmSegments:
     Attributes
     ----------
     map_at_most
-        Bytes of segments that this process keeps mapped.
+        Bytes of segments that this process keeps mapped: as much as is kept, unless it
+        is told to map less.
 
     Notes
     -----
@@ -101,7 +100,7 @@ class WarmSegments:
         self.directory = directory
         room = os.statvfs(directory)
         self.keep = min(keep, room.f_blocks * room.f_frsize // 8)
-        self.map_at_most = MAPPED_AT_MOST
+        self.map_at_most = self.keep
         self._lock = threading.Lock()
         self._listed = {}
         self._n_listed = self._listed_nbytes = 0
