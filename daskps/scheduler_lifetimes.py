@@ -16,23 +16,21 @@ needed has no holder. A client that is gone holds nothing.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from distributed.comm import get_address_host
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.protocol.serialize import ToPickle
-from distributed.threadpoolexecutor import ThreadPoolExecutor
 from distributed.utils import offload
 from proxystore.store import Store
 
 from daskps.client_catalog import creator_name
 from daskps.dask_private import do_not_queue
 from daskps.proxy_node import ObjectId, stored_objects
-from daskps.stores import evictions, leases, opened
-from daskps.stores.records import Record, sweep_soon
+from daskps.scheduler_evictions import Evictor
+from daskps.stores import leases, opened
 from daskps.stores.urls import StoreRequest, make
 from daskps.versions import check_version
 from daskps.worker_results import RESULTS, register_reader
@@ -40,18 +38,11 @@ from daskps.worker_results import RESULTS, register_reader
 if TYPE_CHECKING:
     from distributed import Scheduler
 
-logger = logging.getLogger(__name__)
-
 STORED = "daskps-stored"
 HOLD = "daskps-hold"
 RELEASE = "daskps-release"
 # For how long (seconds) results of a worker that is gone can still be read.
 RESULTS_OF_DEAD_WORKERS = 5.0
-# When (seconds) and how often to try again if a store refuses to delete.
-EVICT_AGAIN = 2.0
-EVICT_ATTEMPTS = 30
-# For how long (seconds) a closing scheduler waits for stores that do not answer.
-EVICT_AT_CLOSE = 5.0
 # Share of the workers' memory that tasks may read which do not wait for a free thread. What
 # they produce is as large, as a rule, and what comes of that again.
 SPREAD_AT_MOST = 0.25
@@ -112,19 +103,11 @@ class LifetimePlugin(SchedulerPlugin):
     _by_client: dict[str, set[ObjectId]]
     #: Held by a client, and not yet found in a graph of that client.
     _expected: dict[str, set[ObjectId]]
-    _evictions: list[ObjectId]
-    #: How often a store has refused to delete an object that is to be deleted.
-    _refused: dict[ObjectId, int]
+    _evictor: Evictor
     #: The ids that workers gave themselves, by address.
     _workers: dict[str, str]
     #: Results in stores that do not know who stored what, by worker's id.
     _results: dict[str, set[ObjectId]]
-    _closed: bool
-    #: What is in stores that outlive the cluster, by name of store.
-    _records: dict[str, Record]
-    #: By name of store, since one may be slow. One that hangs does not keep the process
-    #: from ending: Dask's executors have daemon threads.
-    _threads: dict[str, ThreadPoolExecutor]
 
     def __init__(self, version: str):
         self.version = version
@@ -137,13 +120,9 @@ class LifetimePlugin(SchedulerPlugin):
         self._by_task = {}
         self._by_client = {}
         self._expected = {}
-        self._evictions = []
-        self._refused = {}
-        self._closed = False
+        self._evictor = Evictor(scheduler.loop)
         self._workers = {}
         self._results = {}
-        self._records = {}
-        self._threads = {}
         for worker in scheduler.workers:
             self.add_worker(scheduler, worker)
         scheduler.handlers["daskps_open"] = self.open
@@ -173,12 +152,7 @@ class LifetimePlugin(SchedulerPlugin):
                 store = self._stores[request]
             else:
                 self._stores[request] = store
-                self._threads[store.name] = ThreadPoolExecutor(
-                    1, thread_name_prefix="daskps-evict"
-                )
-                if request.config is not None:
-                    self._records[store.name] = Record(request.config)
-                    sweep_soon()
+                self._evictor.add_store(store, request.config)
                 opened.add(store)
                 leases.say_alive(store.connector)
                 name = store.name
@@ -225,19 +199,9 @@ class LifetimePlugin(SchedulerPlugin):
             self._scheduler.handlers.pop(name, None)
         for name in self._handlers():
             self._scheduler.stream_handlers.pop(name, None)
-        self._evictions += self._objects
+        rest = [*self._objects, *chain(*self._results.values())]
         self._objects.clear()
-        for results in self._results.values():
-            self._evictions += results
-        try:
-            await asyncio.wait_for(self._evict(), EVICT_AT_CLOSE)
-        except TimeoutError:
-            logger.error("Objects may stay in a store that does not answer")
-        self._closed = True
-        for thread in self._threads.values():
-            thread.shutdown(wait=False)
-        for record in self._records.values():
-            record.close()
+        await self._evictor.close(rest)
         for store in self._stores.values():
             opened.close(store.name)
         self._stores.clear()
@@ -251,7 +215,7 @@ class LifetimePlugin(SchedulerPlugin):
             entry = self._objects.setdefault(id, _Object(nbytes))
             entry.clients.add(client)
             held.add(id)
-            self._write_down(id)
+            self._evictor.write_down(id)
 
     def hold(self, client: str, objects: list[tuple[ObjectId, int]]) -> None:
         """A client holds objects; a graph that uses them may follow."""
@@ -279,14 +243,9 @@ class LifetimePlugin(SchedulerPlugin):
         results = self._results.setdefault(self._workers.get(worker, worker), set())
         results.update(stored)
         for id in stored:
-            self._write_down(id)
+            self._evictor.write_down(id)
         results.difference_update(dropped)
-        for id in dropped:
-            self._evict_soon(id)
-
-    def _write_down(self, id: ObjectId) -> None:
-        if id.store in self._records:
-            self._records[id.store].add(id.key)
+        self._evictor.evict(dropped)
 
     def update_graph(
         self, scheduler: Scheduler, *, client: str, tasks: list[Any], **kwargs: Any
@@ -361,17 +320,13 @@ class LifetimePlugin(SchedulerPlugin):
         scheduler.loop.call_later(RESULTS_OF_DEAD_WORKERS, self._evict_results, id)
 
     async def _evict_results(self, worker_id: str) -> None:
-        for id in self._results.pop(worker_id, ()):
-            self._evict_soon(id)
+        self._evictor.evict(self._results.pop(worker_id, ()))
         await self._evict_orphans(creator_name(worker_id))
 
     async def _evict_orphans(self, creator: str) -> None:
         for store in list(self._stores.values()):
-            if hasattr(store.connector, "evict_orphans"):
-                keep = {id.key for id in self._objects if id.store == store.name}
-                await self._in_thread_of(
-                    store.name, store.connector.evict_orphans, creator, keep
-                )
+            keep = {id.key for id in self._objects if id.store == store.name}
+            await self._evictor.evict_orphans(store, creator, keep)
 
     def _forget(self, key: Any) -> None:
         for id in self._by_task.pop(key):
@@ -383,53 +338,4 @@ class LifetimePlugin(SchedulerPlugin):
         if entry.tasks or entry.clients:
             return
         del self._objects[id]
-        self._evict_soon(id)
-
-    def _evict_soon(self, id: ObjectId) -> None:
-        if not self._evictions:
-            self._scheduler.loop.add_callback(self._evict)
-        self._evictions.append(id)
-
-    async def _evict(self) -> None:
-        ids, self._evictions = self._evictions, []
-        if self._closed:
-            return
-        by_store: dict[str, list[ObjectId]] = {}
-        for id in ids:
-            by_store.setdefault(id.store, []).append(id)
-        await asyncio.gather(*(self._evict_from(*item) for item in by_store.items()))
-
-    async def _evict_from(self, store: str, ids: list[ObjectId]) -> None:
-        if store not in self._threads:
-            return  # not the cluster's
-        # In a thread: freeing memory takes the kernel some 0.1 ms for each MiB.
-        refused = await self._in_thread_of(store, _evict_all, ids)
-        record = self._records.get(store)
-        for id in ids:
-            attempts = self._refused.pop(id, 0) + 1
-            if id in refused:
-                self._evict_again(id, attempts)
-            elif record is not None:
-                record.remove(id.key)
-
-    def _evict_again(self, id: ObjectId, attempts: int) -> None:
-        if attempts < EVICT_ATTEMPTS:
-            self._refused[id] = attempts
-            self._scheduler.loop.call_later(EVICT_AGAIN, self._evict_soon, id)
-        else:
-            logger.error("Object %s stays in store %s", id.key, id.store)
-
-    async def _in_thread_of(
-        self, store: str, function: Callable[..., Any], *args: Any
-    ) -> Any:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads[store], function, *args)
-
-
-def _evict_all(ids: list[ObjectId]) -> set[ObjectId]:
-    """Evict objects of one store; those that it refuses to delete now."""
-    for i, id in enumerate(ids):
-        # A store that cannot be reached for one object is not asked for the rest.
-        if not evictions.evict_now(id.store, id.key):
-            return set(ids[i:])
-    return set()
+        self._evictor.evict([id])

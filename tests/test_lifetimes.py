@@ -542,26 +542,26 @@ class TestLifetimePlugin:
         plugin.release("c", [id])
         plugin.transition("a", "released", "forgotten")
         plugin.remove_client(scheduler, "d")
-        assert plugin._evictions == []
+        assert plugin._evictor.waiting == []
         plugin.transition("b", "memory", "released")
-        assert plugin._evictions == []
+        assert plugin._evictor.waiting == []
         plugin.transition("b", "released", "forgotten")
-        assert plugin._evictions == [id]
-        assert plugin._evict in scheduler.loop.callbacks
+        assert plugin._evictor.waiting == [id]
+        assert plugin._evictor._evict in scheduler.loop.callbacks
 
     def test_releasing_twice_or_what_was_never_held_is_no_error(self, plugin):
         id = ObjectId("s", "1")
         plugin.release("c", [id])
         plugin.hold("c", [(id, 10)])
         plugin.hold("d", [(id, 10)])
-        plugin._evictions.clear()
+        plugin._evictor.waiting.clear()
         plugin.release("c", [id])
         plugin.release("c", [id])
         plugin.transition("unknown", "released", "forgotten")
         plugin.remove_client(plugin._scheduler, "unknown")
-        assert plugin._evictions == [], "another client holds it"
+        assert plugin._evictor.waiting == [], "another client holds it"
         plugin.release("d", [id])
-        assert plugin._evictions == [id]
+        assert plugin._evictor.waiting == [id]
 
     def test_travels(self):
         plugin = pickle.loads(pickle.dumps(LifetimePlugin("1.2.3")))

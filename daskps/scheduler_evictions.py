@@ -1,0 +1,159 @@
+"""Delete from the cluster's stores what nothing needs any more. Runs on the scheduler.
+
+Each store has a thread: freeing memory takes the kernel some 0.1 ms for each MiB, and one
+store may be slow while others are not. What a store refuses to delete is tried again. What
+is in a store that outlives the cluster is written down, so that it can be deleted later if
+the scheduler is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from distributed.threadpoolexecutor import ThreadPoolExecutor
+from proxystore.store import Store
+from tornado.ioloop import IOLoop
+
+from daskps.proxy_node import ObjectId
+from daskps.stores import evictions
+from daskps.stores.records import Record, sweep_soon
+
+logger = logging.getLogger(__name__)
+
+# When (seconds) and how often to try again if a store refuses to delete.
+AGAIN = 2.0
+ATTEMPTS = 30
+# For how long (seconds) a closing scheduler waits for stores that do not answer.
+AT_CLOSE = 5.0
+
+
+class Evictor:
+    """Deletes objects of the stores that it was told of, and of no others.
+
+    Not thread-safe: everything runs on the scheduler's event loop.
+
+    Parameters
+    ----------
+    loop
+        The scheduler's.
+
+    Attributes
+    ----------
+    waiting
+        What is deleted next.
+    """
+
+    waiting: list[ObjectId]
+    _loop: IOLoop
+    #: How often a store has refused to delete an object that is to be deleted.
+    _refused: dict[ObjectId, int]
+    #: By name of store. One that hangs does not keep the process from ending: Dask's
+    #: executors have daemon threads.
+    _threads: dict[str, ThreadPoolExecutor]
+    #: What is in stores that outlive the cluster, by name of store.
+    _records: dict[str, Record]
+    _closed: bool
+
+    def __init__(self, loop: IOLoop):
+        self.waiting = []
+        self._loop = loop
+        self._refused = {}
+        self._threads = {}
+        self._records = {}
+        self._closed = False
+
+    def add_store(self, store: Store[Any], config: Any = None) -> None:
+        """Delete objects of this store from now on.
+
+        Parameters
+        ----------
+        store
+            A store.
+        config
+            How to open it again, if it outlives the cluster; None: it does not.
+        """
+        self._threads[store.name] = ThreadPoolExecutor(
+            1, thread_name_prefix="daskps-evict"
+        )
+        if config is not None:
+            self._records[store.name] = Record(config)
+            sweep_soon()
+
+    def write_down(self, id: ObjectId) -> None:
+        """Say that an object is in its store, if that outlives the cluster."""
+        if id.store in self._records:
+            self._records[id.store].add(id.key)
+
+    def evict(self, ids: Iterable[ObjectId]) -> None:
+        """Delete objects soon."""
+        was_waiting = bool(self.waiting)
+        self.waiting += ids
+        if self.waiting and not was_waiting:
+            self._loop.add_callback(self._evict)
+
+    async def evict_orphans(
+        self, store: Store[Any], creator: str, keep: set[Any]
+    ) -> None:
+        """Delete what a process stored that is gone, but for objects with these keys."""
+        if hasattr(store.connector, "evict_orphans"):
+            evict = store.connector.evict_orphans
+            await self._in_thread_of(store.name, evict, creator, keep)
+
+    async def close(self, rest: Iterable[ObjectId]) -> None:
+        """Delete what waits and `rest`, and then nothing any more."""
+        self.waiting += rest
+        try:
+            await asyncio.wait_for(self._evict(), AT_CLOSE)
+        except TimeoutError:
+            logger.error("Objects may stay in a store that does not answer")
+        self._closed = True
+        for thread in self._threads.values():
+            thread.shutdown(wait=False)
+        for record in self._records.values():
+            record.close()
+
+    async def _evict(self) -> None:
+        ids, self.waiting = self.waiting, []
+        if self._closed:
+            return
+        by_store: dict[str, list[ObjectId]] = {}
+        for id in ids:
+            by_store.setdefault(id.store, []).append(id)
+        await asyncio.gather(*(self._evict_from(*item) for item in by_store.items()))
+
+    async def _evict_from(self, store: str, ids: list[ObjectId]) -> None:
+        if store not in self._threads:
+            return
+        refused = await self._in_thread_of(store, _evict_all, ids)
+        record = self._records.get(store)
+        for id in ids:
+            attempts = self._refused.pop(id, 0) + 1
+            if id in refused:
+                self._evict_again(id, attempts)
+            elif record is not None:
+                record.remove(id.key)
+
+    def _evict_again(self, id: ObjectId, attempts: int) -> None:
+        if attempts < ATTEMPTS:
+            self._refused[id] = attempts
+            self._loop.call_later(AGAIN, self.evict, [id])
+        else:
+            logger.error("Object %s stays in store %s", id.key, id.store)
+
+    async def _in_thread_of(
+        self, store: str, function: Callable[..., Any], *args: Any
+    ) -> Any:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads[store], function, *args)
+
+
+def _evict_all(ids: list[ObjectId]) -> set[ObjectId]:
+    """Evict objects of one store; those that it refuses to delete now."""
+    for i, id in enumerate(ids):
+        # A store that cannot be reached for one object is not asked for the rest.
+        if not evictions.evict_now(id.store, id.key):
+            return set(ids[i:])
+    return set()
