@@ -35,9 +35,11 @@ class Cluster:
 
     def cpu(self) -> float:
         """Seconds of processor time that the scheduler has used."""
-        # The clock of another process, as clock_getcpuclockid(3) makes it: /proc counts
-        # in steps of 10 ms only.
-        return time.clock_gettime((~self.scheduler << 3) | 2)
+        return _cpu(self.scheduler)
+
+    def cpu_of_all(self) -> float:
+        """The same of the scheduler, the workers and this process together."""
+        return sum(map(_cpu, (self.scheduler, *self.workers, os.getpid())))
 
 
 @contextlib.contextmanager
@@ -97,6 +99,12 @@ def _process(directory: str, *args: str) -> Iterator[subprocess.Popen[bytes]]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _cpu(pid: int) -> float:
+    # The clock of another process, as clock_getcpuclockid(3) makes it: /proc counts in
+    # steps of 10 ms only.
+    return time.clock_gettime((~pid << 3) | 2)
 
 
 def _free_port() -> int:

@@ -82,15 +82,25 @@ class Peer:
         prepared = work.prepare(self.client)
         counts = counters.read(self.client)
         self._settle()
-        held, cpu = memory.reset_peak(self.cluster.scheduler), self.cluster.cpu()
+        held = memory.reset_peak(self.cluster.scheduler)
+        cpu, cpu_of_all = self.cluster.cpu(), self.cluster.cpu_of_all()
         start = time.perf_counter()
         result = work.do(self.client, prepared, self.ship)
         seconds = time.perf_counter() - start
+        cpu_of_all = self.cluster.cpu_of_all() - cpu_of_all
         cpu = self.cluster.cpu() - cpu
         growth = max(0, memory.peak(self.cluster.scheduler) - held)
         counts = counters.read(self.client) - counts
         work.check(prepared, result)
-        return Run(seconds, cpu, growth, counts.traffic, counts.puts, counts.stored)
+        return Run(
+            seconds,
+            cpu,
+            cpu_of_all,
+            growth,
+            counts.traffic,
+            counts.puts,
+            counts.stored,
+        )
 
     @contextlib.contextmanager
     def _ready(self) -> Iterator[None]:

@@ -22,6 +22,8 @@ class Run:
         How long it took.
     cpu
         Processor time of the scheduler, seconds.
+    cpu_of_all
+        The same of the scheduler, the workers and the client together.
     growth
         How far the scheduler's peak memory rose, bytes.
     traffic
@@ -32,6 +34,7 @@ class Run:
 
     seconds: float
     cpu: float = 0.0
+    cpu_of_all: float = 0.0
     growth: int = 0
     traffic: int = 0
     puts: int = 0

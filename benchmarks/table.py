@@ -47,8 +47,12 @@ def _counts(c: Comparison, measured: Measured) -> str:
         text += f"   {copies.client.made:.1f}, {copies.worker.made:.1f}"
     if c.tasks:
         rate = c.tasks / measured.median()
-        cpu = measured.median("cpu") / c.tasks * 1e3
-        text += f"   {rate:.0f} tasks/s, {cpu:.2f} ms of its CPU each"
+        cpu, of_all = (
+            measured.median(of) / c.tasks * 1e3 for of in ("cpu", "cpu_of_all")
+        )
+        text += (
+            f"   {rate:.0f} tasks/s, {cpu:.2f} ms of its CPU each, {of_all:.2f} of all"
+        )
     return text
 
 
