@@ -73,8 +73,9 @@ class Catalog:
     Equal content is one object, whatever held it and wherever it was, as long as a handle
     exists. Content is compared by a 128-bit hash of all bytes, since an array may have been
     changed in place since it was last stored (:mod:`daskps.stores.content`). Only an array
-    that cannot be written to, nor anything that it is a view of, is known again without
-    looking at its content.
+    on the memory of a :class:`bytes` object is known again without looking at its content.
+    One whose flag ``writeable`` is cleared is not: its owner can set the flag again, and
+    views that were made before can be written to.
 
     Parameters
     ----------
@@ -105,7 +106,7 @@ class Catalog:
     _known: weakref.WeakValueDictionary[bytes, StoredObject]
     #: An object for each fingerprint that content may have which is stored.
     _fingerprints: weakref.WeakValueDictionary[bytes, StoredObject]
-    _frozen: dict[_Place, tuple[weakref.ref[np.ndarray], weakref.ref[StoredObject]]]
+    _immutable: dict[_Place, tuple[weakref.ref[np.ndarray], weakref.ref[StoredObject]]]
 
     def __init__(self, store: Store[Any], keeper: Keeper, creator: str = ""):
         self.name = store.name
@@ -115,7 +116,7 @@ class Catalog:
         self._keeper = keeper
         self._known = weakref.WeakValueDictionary()
         self._fingerprints = weakref.WeakValueDictionary()
-        self._frozen = {}
+        self._immutable = {}
         # What is stored is announced to nobody yet, and storing a large graph takes long.
         leases.renew(self._connector, self, lambda self: [id.key for id in self.held()])
 
@@ -127,15 +128,14 @@ class Catalog:
         daskps.exceptions.StoreError
             If there is no room, or the store fails in another way.
         """
-        frozen = _frozen(frames)
-        known = None if frozen is None else self._frozen_put(*frozen)
+        array = _immutable(frames)
+        known = None if array is None else self._put_before(array)
         if known is not None and self._is_there(known):
             return known
         mark = fingerprint(frames)
         stored = self._find(mark, frames) or self._store(mark, frames)
-        if frozen is not None:
-            place, root = frozen
-            self._frozen[place] = weakref.ref(root), weakref.ref(stored)
+        if array is not None:
+            self._immutable[_place(array)] = weakref.ref(array), weakref.ref(stored)
         return stored
 
     def _find(self, mark: bytes | None, frames: Sequence[Frame]) -> StoredObject | None:
@@ -145,14 +145,14 @@ class Catalog:
         known = self._known.get(content_hash(frames))
         return known if known is not None and self._is_there(known) else None
 
-    def _frozen_put(self, place: _Place, root: np.ndarray) -> StoredObject | None:
+    def _put_before(self, array: np.ndarray) -> StoredObject | None:
         """What was stored of this memory before, if it is still the same array's."""
-        known_root, stored = self._frozen.get(place, (None, None))
-        if known_root is None or stored is None:
+        known, stored = self._immutable.get(_place(array), (None, None))
+        if known is None or stored is None:
             return None
-        if known_root() is root:
+        if known() is array:
             return stored()
-        del self._frozen[place]
+        del self._immutable[_place(array)]
         return None
 
     def _is_there(self, stored: StoredObject) -> bool:
@@ -190,7 +190,9 @@ class Catalog:
 
     def held(self) -> list[ObjectId]:
         """The objects that this process holds."""
-        return [stored.id for stored in list(self._known.values())]
+        # valuerefs() is one step for the interpreter: other threads may add objects.
+        stored = (reference() for reference in self._known.valuerefs())
+        return [object.id for object in stored if object is not None]
 
     def may_keep(self, wanted: int) -> int:
         """How much of the store may be kept for later graphs, of what is wanted (bytes)."""
@@ -216,17 +218,19 @@ def _failed(store: str, error: Exception) -> StoreError:
     )
 
 
-def _frozen(frames: Sequence[Frame]) -> tuple[_Place, np.ndarray] | None:
-    """Memory that cannot be written to, and the array that owns it."""
+def _immutable(frames: Sequence[Frame]) -> np.ndarray | None:
+    """The array whose memory the frames are, if nothing can write to that."""
     if len(frames) != 1 or not isinstance(frames[0], memoryview):
         return None
-    root: Any = frames[0].obj
-    while isinstance(root, np.ndarray) and not root.flags.writeable:
-        if root.base is None:
-            address = np.asarray(frames[0]).__array_interface__["data"][0]
-            return (address, frames[0].nbytes), root
+    array: Any = frames[0].obj
+    root = array
+    while isinstance(root, np.ndarray):
         root = root.base
-    return None
+    return array if type(root) is bytes and root is not array else None
+
+
+def _place(array: np.ndarray) -> _Place:
+    return array.__array_interface__["data"][0], array.nbytes
 
 
 def creator_name(client: str) -> str:

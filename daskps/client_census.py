@@ -12,7 +12,7 @@ is pickled by value, the global variables that it uses; an instance carries its 
 
 from __future__ import annotations
 
-import dataclasses
+import dis
 import functools
 import operator
 import sys
@@ -73,12 +73,16 @@ TINY = 256
 
 
 # Tasks and containers may be nested, but repeat little: they are not told apart, to save
-# time, down to this depth, below which there could be a cycle.
+# time, down to this depth, below which there could be a cycle; nor are many of them at less
+# depth than this, which tasks and their arguments are.
 _PLAIN = (Task, tuple, list, set, frozenset, dict)
 DEEP = 8
+MANY, SHALLOW = 1000, 3
 # Functions of these types are compared by identity, so that a set tells them apart; others
 # are told apart when they are opened.
 _COMPARED_BY_IDENTITY = {FunctionType, type}
+# Instructions that use a global variable. cloudpickle looks for the same.
+_GLOBAL = {"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL"}
 
 
 class Weight(NamedTuple):
@@ -147,7 +151,9 @@ def _leaves(groups: dict[type, list[Any]]) -> Iterator[tuple[type, list[Any]]]:
             if contents is None:
                 yield type_, members
                 continue
-            told_apart = depth > DEEP or not issubclass(type_, _PLAIN)
+            plain = issubclass(type_, _PLAIN)
+            many = len(members) > MANY and depth > SHALLOW
+            told_apart = depth > DEEP or many or not plain
             new = _unseen(members, seen) if told_apart else members
             level += contents(new) if new else []
         groups = _by_type(list(chain.from_iterable(level)))
@@ -202,7 +208,8 @@ def _contents(type_: type) -> _Contents | None:
     if issubclass(type_, functools.partial):
         return _in_partials
     if _is_opaque(type_) and _pickles_attributes(type_):
-        return lambda objects: [vars(o).values() for o in objects]
+        # Some have no attributes although their type says so (asyncio.Future).
+        return lambda objects: [getattr(o, "__dict__", {}).values() for o in objects]
     return None
 
 
@@ -272,13 +279,19 @@ def _by_value(function: Any) -> bool:
     return found is not function and not hasattr(found, "__wrapped__")
 
 
-def _names(code: CodeType) -> set[str]:
+@functools.lru_cache(maxsize=1000)
+def _names(code: CodeType) -> frozenset[str]:
     """Global variables that a function and those defined within it may use."""
-    names = set(code.co_names)
+    # Its names alone would not do: those of attributes are among them.
+    names = {
+        instruction.argval
+        for instruction in dis.get_instructions(code)
+        if instruction.opname in _GLOBAL
+    }
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             names |= _names(constant)
-    return names
+    return frozenset(names)
 
 
 def _is_opaque(type_: type) -> bool:
@@ -288,8 +301,6 @@ def _is_opaque(type_: type) -> bool:
 
 def _pickles_attributes(type_: type) -> bool:
     """Whether pickling an instance writes its attributes and nothing else."""
-    if dataclasses.is_dataclass(type_) and type_.__dictoffset__ and not _slots(type_):
-        return True
     own = (
         getattr(type_, name, None) is not getattr(object, name, None)
         for name in ("__reduce__", "__reduce_ex__", "__getstate__", "__getnewargs__")
@@ -344,6 +355,6 @@ def _array_nbytes(array: np.ndarray) -> int:
 
 def _pickled_nbytes(value: Any) -> int:
     try:
-        return serialize(value).nbytes
+        return serialize(value, last_resort=False).nbytes
     except Exception:
-        return 0  # Dask will say why it cannot be sent
+        return 0  # Dask will say why it cannot be sent, if it is to be sent

@@ -55,10 +55,10 @@ def replace_large(expr: Expr, graph_pass: GraphPass) -> Expr:
         return clone_expr(expr, dsk=graph_pass.graph(graph))
     if isinstance(expr, _MapExpr):
         iterables = [
-            [graph_pass.argument(item) for item in iterable]
+            list(map(graph_pass.input, iterable))
             for iterable in expr.operand("iterables")
         ]
-        kwargs = {k: graph_pass.argument(v) for k, v in expr.operand("kwargs").items()}
+        kwargs = {k: graph_pass.input(v) for k, v in expr.operand("kwargs").items()}
         func = graph_pass.function(expr.operand("func"))
         return clone_expr(expr, func=func, iterables=iterables, kwargs=kwargs)
     return expr

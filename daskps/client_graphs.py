@@ -38,11 +38,19 @@ from daskps.dask_private import (
     symbolic_blocks,
     writes_to_argument,
 )
-from daskps.proxy_node import ProxyFunction, ProxyNode, StoredValue, children
+from daskps.proxy_node import (
+    ProxyFunction,
+    ProxyNode,
+    SharingFunction,
+    StoredValue,
+    children,
+)
 from daskps.transparent_proxies import is_proxy
 
 # Characters. A longer string in a legacy graph is data, although it could be a key.
 LONGEST_KEY = 1 << 12
+# Dask looks for keys and tasks in these, and in what is derived from them.
+_CONTAINERS = (list, tuple, set, frozenset)
 
 
 def contents(graph: HighLevelGraph | Mapping[Any, Any]) -> Iterable[Any]:
@@ -133,6 +141,15 @@ class GraphPass:
             return value
         return self._literal(None, value, otherwise=value)
 
+    def input(self, value: Any) -> Any:
+        """An argument as the user gave it, perhaps with futures in it."""
+        if is_proxy(value):
+            return self.argument(value)
+        # Dask does this on the scheduler, where what is stored cannot be searched.
+        parsed = parse_input(value)
+        argument = self.argument(parsed)
+        return value if argument is parsed else argument
+
     def function(self, function: Any) -> Any:
         """A task's function, which may carry a large value."""
         if id(function) not in self._functions:
@@ -165,6 +182,7 @@ class GraphPass:
         func = self.function(node.func)
         args = self._arguments(node)
         kwargs = {k: self.argument(v) for k, v in node.kwargs.items()}
+        func, args, kwargs = _shared(func, args, kwargs)
         same = (
             func is node.func
             and all(map(_is, args, node.args))
@@ -224,12 +242,13 @@ class GraphPass:
         cannot be a key is replaced.
         """
         if type(task) is tuple and task and callable(task[0]):
-            arguments = map(self._legacy_argument, task[1:])
-            new = (self.function(task[0]), *arguments)
+            arguments = tuple(map(self._legacy_argument, task[1:]))
+            func, arguments, _ = _shared(self.function(task[0]), arguments, {})
+            new = (func, *arguments)
             return new if not all(map(_is, new, task)) else task
         if isinstance(task, GraphNode):
             return self._node(task)
-        if isinstance(task, (list, tuple, set, frozenset)):
+        if isinstance(task, _CONTAINERS):
             whole = self._literal(key, task, otherwise=None, unless=self._refers)
             if whole is not None:
                 return whole
@@ -237,12 +256,11 @@ class GraphPass:
                 return task
             old = list(task)
             items = [self._legacy(None, item) for item in old]
-            if all(map(_is, items, old)):
-                return task
+            if all(map(_is, items, old)) or type(task) not in _CONTAINERS:
+                return task  # only Dask knows how to make another of a derived type
             if type(task) is tuple:
                 return (tuple, items)  # as it is, it could look like a task
-            # A namedtuple takes its items one by one.
-            return type(task)(*items) if hasattr(task, "_fields") else type(task)(items)
+            return type(task)(items)
         if isinstance(task, TaskRef) or (
             isinstance(task, str) and len(task) < LONGEST_KEY
         ):
@@ -253,7 +271,15 @@ class GraphPass:
         """Whether Dask would find keys or tasks in a container of a legacy graph."""
         if self._keys is None:
             self._keys = all_keys(self._graph)
-        return isinstance(convert_legacy_task(None, value, self._keys), GraphNode)
+        converted = convert_legacy_task(None, value, self._keys)
+        if not isinstance(converted, GraphNode):
+            return False
+        if isinstance(converted, Alias) or not isinstance(value, _CONTAINERS):
+            return True
+        if type(value) is tuple and callable(value[0]):
+            return True
+        # Dask makes a task of every namedtuple.
+        return any(map(self._refers, value))
 
     def _is_key(self, value: Any) -> bool:
         """Whether a container of a legacy graph is itself the key of a task."""
@@ -266,7 +292,7 @@ class GraphPass:
         # references in its values.
         if not isinstance(arg, dict):
             return self._legacy(None, arg)
-        new = {k: self.argument(parse_input(v)) for k, v in arg.items()}
+        new = {k: self.input(v) for k, v in arg.items()}
         return new if not all(map(_is, new.values(), arg.values())) else arg
 
     def _layer(self, layer: Any) -> Any:
@@ -343,6 +369,27 @@ def _numblocks(name: str, mapping: Mapping[Any, Any]) -> tuple[int, ...] | None:
         return None
     numblocks = tuple(max(indices) + 1 for indices in zip(*blocks, strict=True))
     return numblocks if math.prod(numblocks) == len(blocks) else None
+
+
+def _shared(
+    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """Function and arguments such that what was one object is one for the function."""
+    places: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
+    first: dict[int, int | str] = {}
+    same: dict[int | str, int | str] = {}
+    for place, argument in places:
+        if isinstance(argument, ProxyNode):
+            at = first.setdefault(id(argument.value), place)
+            if at != place:
+                same[place] = at
+    if not same or iscoroutinefunction(func):
+        return func, args, kwargs
+    return (
+        SharingFunction(func, same),
+        tuple(None if i in same else arg for i, arg in enumerate(args)),
+        {name: None if name in same else arg for name, arg in kwargs.items()},
+    )
 
 
 def _is(a: Any, b: Any) -> bool:

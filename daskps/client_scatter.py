@@ -7,17 +7,26 @@ that reads it from the store, so that the scheduler can have it made again.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import dask
 from dask.base import tokenize
+from dask.utils import parse_timedelta
 from distributed import Client, Future, wait
 
 from daskps.client_census import nbytes_of
 from daskps.client_link import ClusterLink
 from daskps.client_session import Session, activated
+from daskps.pickling import is_broadcast
 from daskps.transparent_proxies import is_proxy
+
+# For how long (seconds) to wait until the data is on a worker. It is safe already, and the
+# workers may be busy for hours, perhaps with the very task that scatters.
+WAIT = 0.5
 
 
 async def scatter(
@@ -39,15 +48,26 @@ async def scatter(
     items, rebuild = _named(data, options.get("hash", True))
     threshold = session.settings.threshold
     # A task needs the object that a proxy stands for, scattered data as such does not.
-    large = {k: v for k, v in items.items() if is_proxy(v) or nbytes_of(v) >= threshold}
+    # A broadcast array travels as the memory that there is, and in a graph as a whole.
+    large = {
+        key: value
+        for key, value in items.items()
+        if is_proxy(value)
+        or (nbytes_of(value) >= threshold and not is_broadcast(value))
+    }
     small = {key: v for key, v in items.items() if key not in large}
     futures: dict[Any, Future] = {}
     if small:
         futures |= await plain(client, small, **options, asynchronous=True)
     if large:
         await ClusterLink.of(client).open(session.request, session.settings)
-        futures |= _submit(client, session, large, options.get("workers"))
-        await wait([futures[key] for key in large])
+        await _wait_for_a_worker(client, options)
+        # In a thread: storing may take long, and others need the event loop.
+        futures |= await asyncio.to_thread(
+            _submit, client, session, large, options.get("workers")
+        )
+        with contextlib.suppress(asyncio.TimeoutError):
+            await wait([futures[key] for key in large], timeout=WAIT)
         if broadcast := options.get("broadcast"):
             await client.replicate(
                 [futures[key] for key in large],
@@ -55,6 +75,16 @@ async def scatter(
                 workers=options.get("workers"),
             )
     return rebuild({key: futures[key] for key in items})
+
+
+async def _wait_for_a_worker(client: Client, options: Any) -> None:
+    """Fail as Dask does if none comes in time."""
+    connect = dask.config.get("distributed.comm.timeouts.connect")
+    timeout = parse_timedelta(options.get("timeout", connect), "s")
+    try:
+        await client.wait_for_workers(1, timeout=timeout)
+    except TimeoutError:
+        raise TimeoutError("No valid workers found") from None
 
 
 def _submit(

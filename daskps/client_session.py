@@ -221,7 +221,7 @@ class proxy_graph:  # noqa: N801 - used like a function, as contextlib.suppress 
             "results": results,
         }
         self._client = client
-        self._entered: list[tuple[Session, contextvars.Token]] = []
+        self._entered: list[Session] = []
         Settings.resolve(**self._arguments)  # a bad argument fails here
 
     def __enter__(self) -> Session:
@@ -235,13 +235,17 @@ class proxy_graph:  # noqa: N801 - used like a function, as contextlib.suppress 
         return self._enter(session)
 
     def _enter(self, session: Session) -> Session:
-        token = _active.set((*_active.get(), session))
-        self._entered.append((session, token))
+        _active.set((*_active.get(), session))
+        self._entered.append(session)
         return session
 
     def __exit__(self, *exc: object) -> None:
-        session, token = self._entered.pop()
-        _active.reset(token)
+        active = _active.get()
+        # Other threads and tasks may have entered this very instance.
+        mine = (s for s in reversed(active) if s in self._entered)
+        session = next(mine, None) or self._entered[-1]
+        self._entered.remove(session)
+        _active.set(tuple(s for s in active if s is not session))
         session.close()
 
     async def __aexit__(self, *exc: object) -> None:

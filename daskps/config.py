@@ -49,12 +49,12 @@ def size(key: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise ConfigError(f"{key}={value!r} is not a size: give {valid}")
     try:
-        nbytes = parse_bytes(value)
-    except (ValueError, TypeError):
+        nbytes = int(parse_bytes(value))
+    except (ValueError, TypeError, OverflowError):
         raise ConfigError(f"{key}={value!r} is not a size: give {valid}") from None
     if nbytes < 0:
         raise ConfigError(f"{key}={value!r} is negative: give {valid}")
-    return int(nbytes)
+    return nbytes
 
 
 def flag(key: str, value: Any) -> bool | None:

@@ -40,7 +40,7 @@ _strided: weakref.WeakKeyDictionary[PickleBuffer, np.ndarray]
 _strided = weakref.WeakKeyDictionary()
 
 
-def dump(value: Any, buffers: list[Any]) -> bytes:
+def dump(value: Any, buffers: list[Any], last_resort: bool = True) -> bytes:
     """Pickle a value, large memory out of band.
 
     Parameters
@@ -50,6 +50,8 @@ def dump(value: Any, buffers: list[Any]) -> bytes:
     buffers
         Buffers are added to this list, in order: flat memoryviews of bytes, and arrays
         that are not contiguous, whose bytes are meant in C order.
+    last_resort
+        Whether to try what only distributed's serialisers know, which log failures.
 
     Returns
     -------
@@ -80,6 +82,8 @@ def dump(value: Any, buffers: list[Any]) -> bytes:
     try:
         return _dump_with(_ByValuePickler, value, buffers)
     except Exception:
+        if not last_resort:
+            raise
         # Types that only distributed's serialisers know.
         del buffers[start:]
         take = _taker(buffers)
@@ -147,15 +151,29 @@ def _is_large_bytes(value: Any) -> bool:
 
 
 def _reduce_array(array: np.ndarray) -> Any:
-    contiguous = array.flags.c_contiguous or array.flags.f_contiguous
-    if contiguous or array.dtype.hasobject or array.nbytes < STRIDED_OUT_OF_BAND:
+    small = array.nbytes < STRIDED_OUT_OF_BAND or array.dtype.hasobject
+    # Pickle writes a broadcast array out in full, and another byte order as this machine's.
+    if small or is_dense(array) or is_broadcast(array) or not array.dtype.isnative:
         return array.__reduce_ex__(5)
-    if 0 in array.strides:  # broadcast: as pickle does, which writes it out in full
-        return array.__reduce_ex__(5)
-    # Pickle refuses a strided buffer, so it gets an empty one.
-    stand_in = PickleBuffer(bytearray() if array.flags.writeable else b"")
+    # Pickle refuses a strided buffer, so it gets an empty one. What plain pickle makes of
+    # it is a copy, which may be written to even if the array may not.
+    stand_in = PickleBuffer(bytearray())
     _strided[stand_in] = array
     return _array_from_bytes, (stand_in, array.dtype, array.shape)
+
+
+def is_dense(array: np.ndarray) -> bool:
+    """Whether it is contiguous, its axes in some order.
+
+    NumPy keeps that order (2.4), or else does as it does for any array.
+    """
+    axes = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
+    return array.transpose(axes).flags.c_contiguous
+
+
+def is_broadcast(value: Any) -> bool:
+    """Whether a value is an array that shows the same memory several times."""
+    return isinstance(value, np.ndarray) and 0 in value.strides
 
 
 def _array_from_bytes(

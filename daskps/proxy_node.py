@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from dask._task_spec import GraphNode
+from dask.utils import funcname
 
 from daskps.exceptions import ObjectMissingError
 from daskps.serialization import deserialize
@@ -246,6 +247,48 @@ class ProxyFunction:
         return f"<ProxyFunction {self.__name__}>"
 
 
+class SharingFunction:
+    """Stands in a task for a function that gets one stored value as several arguments.
+
+    Nodes give a new object each. A function that is given one array twice may look
+    whether it is the same, or write to one and read from the other.
+
+    Parameters
+    ----------
+    function
+        What to call.
+    same
+        For each argument that is missing, by position or by name, where the same object
+        is.
+    """
+
+    function: Any
+    same: dict[int | str, int | str]
+    __name__: str
+
+    __slots__ = ("__name__", "function", "same")
+
+    def __init__(self, function: Any, same: dict[int | str, int | str]):
+        self.function = function
+        self.same = same
+        self.__name__ = funcname(function)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        given: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
+        given.update({place: given[at] for place, at in self.same.items()})
+        positional = [given.pop(i) for i in range(len(args))]
+        return self.function(*positional, **given)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SharingFunction, (self.function, self.same)
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return type(self).__name__, self.function, self.same
+
+    def __repr__(self) -> str:
+        return f"<SharingFunction {self.__name__}>"
+
+
 def stored_objects(spec: Any) -> set[ObjectId]:
     """The objects that a task needs when it runs.
 
@@ -270,7 +313,9 @@ def stored_objects(spec: Any) -> set[ObjectId]:
 
 def children(node: Any) -> Iterator[Any]:
     """The function, the arguments and the nodes that a node is made of."""
-    if isinstance(node, GraphNode):
+    if isinstance(node, SharingFunction):
+        yield node.function
+    elif isinstance(node, GraphNode):
         yield getattr(node, "func", None)
         yield from getattr(node, "args", ())
         yield from getattr(node, "kwargs", {}).values()

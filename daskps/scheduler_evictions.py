@@ -95,12 +95,28 @@ class Evictor:
             self._loop.add_callback(self._evict)
 
     async def evict_orphans(
-        self, store: Store[Any], creator: str, keep: set[Any]
+        self, store: Store[Any], creator: str, needed: Callable[[], set[Any] | None]
     ) -> None:
-        """Delete what a process stored that is gone, but for objects with these keys."""
-        if hasattr(store.connector, "evict_orphans"):
-            evict = store.connector.evict_orphans
-            await self._in_thread_of(store.name, evict, creator, keep)
+        """Delete what a process stored that is gone.
+
+        Parameters
+        ----------
+        store
+            Where.
+        creator
+            The process: see :func:`daskps.client_catalog.creator_name`.
+        needed
+            Gives the keys of the objects that are to stay, or None if the process is there
+            again. Called in the store's thread, which may have had to delete much before.
+        """
+        connector: Any = store.connector
+
+        def evict() -> None:
+            if (keep := needed()) is not None:
+                connector.evict_orphans(creator, keep)
+
+        if hasattr(connector, "evict_orphans"):
+            await self._in_thread_of(store.name, evict)
 
     async def close(self, rest: Iterable[ObjectId]) -> None:
         """Delete what waits and `rest`, and then nothing any more."""

@@ -17,6 +17,7 @@ needed has no holder. A client that is gone holds nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -307,8 +308,11 @@ class LifetimePlugin(SchedulerPlugin):
     def remove_client(self, scheduler: Scheduler, client: str) -> None:
         self.release(client, self._by_client.pop(client, ()))
         self._expected.pop(client, None)
-        # What it stored and did not live to announce.
-        scheduler.loop.add_callback(self._evict_orphans, creator_name(client))
+        # What it stored and did not live to announce. A client that has only lost its
+        # connection comes back under the same name, and evicts such things itself.
+        scheduler.loop.add_callback(
+            self._evict_orphans, client, lambda: client in scheduler.clients
+        )
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
         self._workers[worker] = scheduler.workers[worker].server_id
@@ -321,12 +325,16 @@ class LifetimePlugin(SchedulerPlugin):
 
     async def _evict_results(self, worker_id: str) -> None:
         self._evictor.evict(self._results.pop(worker_id, ()))
-        await self._evict_orphans(creator_name(worker_id))
+        await self._evict_orphans(worker_id, lambda: False)
 
-    async def _evict_orphans(self, creator: str) -> None:
+    async def _evict_orphans(self, creator: str, is_back: Callable[[], bool]) -> None:
+        def needed(store: str) -> set[Any] | None:
+            return None if is_back() else set(self._needed(store))
+
         for store in list(self._stores.values()):
-            keep = {id.key for id in self._objects if id.store == store.name}
-            await self._evictor.evict_orphans(store, creator, keep)
+            await self._evictor.evict_orphans(
+                store, creator_name(creator), partial(needed, store.name)
+            )
 
     def _forget(self, key: Any) -> None:
         for id in self._by_task.pop(key):

@@ -45,10 +45,17 @@ class Serialized(NamedTuple):
         )
 
 
-def serialize(value: Any) -> Serialized:
+def serialize(value: Any, *, last_resort: bool = True) -> Serialized:
     """Serialise a value without copying its large parts.
 
     The buffers refer to the value's own memory: use them before it changes.
+
+    Parameters
+    ----------
+    value
+        Anything.
+    last_resort
+        Whether to try what only distributed's serialisers know, which log failures.
 
     Raises
     ------
@@ -57,10 +64,10 @@ def serialize(value: Any) -> Serialized:
     """
     buffers: list[Any] = []
     writable = []
-    stream = dump(value, buffers)
+    stream = dump(value, buffers, last_resort)
     for buffer in buffers:
-        array = isinstance(buffer, np.ndarray)
-        writable.append(buffer.flags.writeable if array else not buffer.readonly)
+        # An array is here what pickle would copy.
+        writable.append(isinstance(buffer, np.ndarray) or not buffer.readonly)
     return Serialized(stream, buffers, writable)
 
 

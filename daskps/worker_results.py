@@ -19,6 +19,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from dask.sizeof import sizeof
 from distributed.protocol.serialize import (
     ToPickle,
@@ -30,6 +31,7 @@ from daskps.client_catalog import Cache, Catalog, creator_name
 from daskps.client_values import Encoder
 from daskps.dask_private import gather_from_workers_with
 from daskps.exceptions import ObjectMissingError, StoreError
+from daskps.pickling import is_broadcast, is_dense
 from daskps.proxy_node import ObjectId, StoredValue
 from daskps.stores import evictions, opened
 
@@ -54,9 +56,15 @@ def dependency_family(store_name: str) -> str:
 
 def register_reader(store_name: str) -> None:
     """Let this process read results from a store, and say so when it relays a request."""
-    # A process that is a worker as well can write already.
-    if family(store_name) not in families:
-        register_serialization_family(family(store_name), _decline, _load)
+    # Of a worker that could not open the store, others ask for dependencies as of any: to
+    # Dask, an unknown family is a lost connection, for ever.
+    for name, load in (
+        (family(store_name), _load),
+        (dependency_family(store_name), _decline),
+    ):
+        # A process that is a worker as well can write already.
+        if name not in families:
+            register_serialization_family(name, _decline, load)
 
 
 def register_writer(store_name: str, threshold: int, worker: Worker) -> Writer:
@@ -114,6 +122,16 @@ def _load(header: dict[str, Any], frames: list[Any]) -> Any:
     return value
 
 
+def _as_dask_sends(value: Any) -> Any:
+    """An array in the form that Dask's serialisation gives it, which is not pickle's."""
+    if type(value) not in (np.ndarray, np.memmap):
+        return value
+    value = np.asarray(value)
+    contiguous = value.flags.c_contiguous or value.flags.f_contiguous
+    # Pickle keeps the order of axes.
+    return np.ascontiguousarray(value) if is_dense(value) and not contiguous else value
+
+
 def _has_weak_references(value: Any) -> bool:
     try:
         weakref.ref(value)
@@ -145,6 +163,9 @@ class Writer:
         NotImplementedError
             If the value is not large, or cannot be stored: Dask tries the next family.
         """
+        # Dask sends a broadcast array as the memory that there is.
+        if is_broadcast(value):
+            raise NotImplementedError
         # What cannot be told to be collected could not be evicted in time.
         if sizeof(value) < self._threshold or not _has_weak_references(value):
             raise NotImplementedError
@@ -155,7 +176,7 @@ class Writer:
             # No cache: the value itself keeps what is stored of it.
             encoder = Encoder(catalog, Cache(0), self._threshold, False, False)
             try:
-                stored = encoder.encode(value)
+                stored = encoder.encode(_as_dask_sends(value))
                 if stored is None or not encoder.stored:
                     raise NotImplementedError
                 # What was stored is held until the value is collected.

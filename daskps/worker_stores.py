@@ -118,7 +118,8 @@ class WorkerStorePlugin(WorkerPlugin):
     def transition(
         self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any
     ) -> None:
-        if start in ("executing", "long-running") and finish != "long-running":
+        # Not as soon as it is cancelled: its function may still run, and submit more.
+        if finish in ("memory", "error", "released", "forgotten"):
             session = self.sessions.pop(key, None)
             if session is not None:
                 session.close()

@@ -24,6 +24,7 @@ import stat
 import tempfile
 import weakref
 from collections.abc import Iterator
+from itertools import chain
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +150,8 @@ def sweep(parent: str, *, dry_run: bool = False) -> list[str]:
         The directories.
     """
     swept = []
-    for path in (*dead_directories(parent), *_unfinished(parent)):
+    # One by one: a directory that is given out is locked only until the next one is.
+    for path in chain(dead_directories(parent), _unfinished(parent)):
         with contextlib.suppress(FileNotFoundError, PermissionError):
             if not dry_run:
                 logger.info("Removing %s, left by a dead process", path)

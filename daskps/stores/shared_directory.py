@@ -156,8 +156,9 @@ def _close(path: str, owners: int, users: int | None, process: int) -> None:
         fcntl.flock(users, fcntl.LOCK_UN)
         os.close(users)
     try:
-        # Gives up the shared lock in any case.
-        if try_lock(owners, fcntl.LOCK_EX):
+        # Gives up the shared lock in any case. The directory may have been removed, and
+        # made again by others.
+        if try_lock(owners, fcntl.LOCK_EX) and is_at(owners, os.path.join(path, LOCK)):
             delete(path)
     finally:
         fcntl.flock(owners, fcntl.LOCK_UN)

@@ -155,8 +155,8 @@ class StoreRequest:
             return cls(url=None, config=config, host_cache=_host_cache())
         path = f"{type(store).__module__}.{type(store).__qualname__}"
         connector = ConnectorConfig(kind=path, options=store.config())
-        config = StoreConfig(name=new_name(), connector=connector)
-        return cls(url=None, config=_shared(config), host_cache=_host_cache())
+        config = _shared(StoreConfig(name="", connector=connector))
+        return cls(url=None, config=config, host_cache=_host_cache())
 
 
 def _host_cache() -> int | None:
@@ -169,7 +169,9 @@ def _shared(config: StoreConfig) -> StoreConfig:
     # them, unless told not to; only the user's own instance may do so.
     options = _without_clear(config.connector.options)
     connector = ConnectorConfig(kind=config.connector.kind, options=options)
-    return StoreConfig(name=config.name, connector=connector, cache_size=0)
+    # The cluster's store is another than the user's, and has a name of its own: what is
+    # asked for twice is the same connector, whatever it is called.
+    return StoreConfig(name="", connector=connector, cache_size=0)
 
 
 def _without_clear(options: Any) -> Any:
@@ -308,7 +310,7 @@ def make(
     if request.config is not None:
         config = sealed(request.config)
         cached = CachedConnector(config.connector, request.host_cache)
-        return Store(config.name, cached, cache_size=0)
+        return Store(new_name(), cached, cache_size=0)
     parts = urlsplit(request.url or "")
     options = {"host": host, "host_cache": request.host_cache}
     connector: Any = scheme_module("store", parts.scheme).make(

@@ -162,8 +162,13 @@ class WarmSegments:
                 self._forget_list()  # somebody else was faster
                 continue
             if _claim(fd, free, path):
-                os.ftruncate(fd, nbytes)
-                return WarmSegment(fd, self._mapping(fd, nbytes))
+                try:
+                    os.ftruncate(fd, nbytes)
+                    return WarmSegment(fd, self._mapping(fd, nbytes))
+                except OSError:  # too many mappings, say
+                    os.unlink(path)
+                    os.close(fd)
+                    raise
             os.close(fd)
         return None
 
