@@ -11,7 +11,7 @@ from collections.abc import Iterator
 os.environ["DASK_DASKPS__THRESHOLD"] = "256 KiB"
 
 import pytest
-from distributed import Client
+from distributed import Client, Scheduler
 from processes import (
     PLACES,
     ProcessCluster,
@@ -37,7 +37,7 @@ def client(cluster: ProcessCluster) -> Iterator[Client]:
     """A plain client of the shared cluster, which must not leave an object behind."""
     with cluster.client() as client:
         yield client
-        assert released(client), f"not released: {daskps.usage(client)}"
+        assert released(client), client.run_on_scheduler(who_needs_what)
 
 
 @pytest.fixture
@@ -45,6 +45,18 @@ def other_client(cluster: ProcessCluster, client: Client) -> Iterator[Client]:
     """Another client of the same cluster, not the default one."""
     with cluster.client(set_as_default=False) as other:
         yield other
+
+
+def who_needs_what(dask_scheduler: Scheduler) -> dict[str, tuple[list[str], list[str]]]:
+    """By key of each object: the states of tasks that need it, and clients that hold it."""
+    tasks, clients = dask_scheduler.tasks, dask_scheduler.clients
+    return {
+        str(id.key): (
+            [str(tasks.get(key, key)) for key in entry.tasks],
+            [name if name in clients else f"{name}, gone" for name in entry.clients],
+        )
+        for id, entry in dask_scheduler.plugins["daskps"]._objects.items()
+    }
 
 
 def released(client: Client, seconds: float = 2) -> bool:

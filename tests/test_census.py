@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import dataclasses
 import functools
 import itertools
+import threading
+import tracemalloc
+from types import FunctionType
 
 import dask.array as da
 import numpy as np
@@ -190,3 +194,56 @@ def add_first_byte(block, data):
 def test_tasks_that_hold_nothing_are_passed_over_by_type():
     things = itertools.chain(range(1000), [True, None, 1.5, slice(3), np.dtype("f8")])
     assert weigh(things, 1000).largest == 0
+
+
+class Holder:
+    def __init__(self):
+        self.data = 3
+
+
+def test_names_of_attributes_are_no_global_variables(monkeypatch):
+    monkeypatch.setitem(globals(), "data", ARRAY)
+    # Pickled by value, as what is defined in __main__.
+    by_value = FunctionType(
+        (lambda holder: holder.data).__code__, globals(), "by_value"
+    )
+    assert nbytes_of(by_value) < 1000
+    uses = FunctionType((lambda: data).__code__, globals(), "uses")  # noqa: F821
+    assert nbytes_of(uses) >= ARRAY.nbytes
+
+
+def test_objects_without_the_attributes_that_their_type_promises(caplog):
+    async def make():
+        return asyncio.get_running_loop().create_future()
+
+    holder = Holder()
+    holder.data = asyncio.run(make())
+    assert nbytes_of(holder) < 1000
+    holder.data = threading.Lock()
+    assert nbytes_of([holder, threading.Lock()]) < 1000
+    assert not caplog.records
+
+
+@dataclasses.dataclass
+class WithoutItsData:
+    data: object
+
+    def __getstate__(self):
+        return {}
+
+
+def test_what_a_dataclass_does_not_pickle_weighs_nothing():
+    assert nbytes_of(WithoutItsData(ARRAY)) < 1000
+
+
+def test_a_tree_with_references_to_parents_is_opened_once():
+    root = {"children": [], "data": ARRAY}
+    root["children"] += [{"parent": root} for _ in range(3000)]
+    holder = Holder()
+    holder.data = root
+    tracemalloc.start()
+    assert ARRAY.nbytes <= nbytes_of(holder) < 2 * ARRAY.nbytes
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # Nine million references to its children would take 70 MB.
+    assert peak < 20 << 20

@@ -95,7 +95,10 @@ def array(seed=0, nbytes=NBYTES):
 
 
 def read_only():
-    value = array()
+    return as_read_only(array())
+
+
+def as_read_only(value):
     value.flags.writeable = False
     return value
 
@@ -104,6 +107,12 @@ VALUES = {
     "array": array,
     "read-only array": read_only,
     "strided array": lambda: array(nbytes=2 * NBYTES)[::2],
+    "read-only strided array": lambda: as_read_only(array(nbytes=2 * NBYTES)[::2]),
+    "axes in another order": lambda: array().reshape(8, -1, 4).transpose(0, 2, 1),
+    "strided array of another byte order": lambda: array(nbytes=2 * NBYTES).astype(
+        ">f8"
+    )[::2],
+    "broadcast array": lambda: np.broadcast_to(array(), (2, NBYTES // 8)),
     "Fortran array": lambda: np.asfortranarray(array().reshape(256, -1)),
     "array subclass": lambda: array().view(Sub),
     "array of objects": lambda: np.array([b"x" * NBYTES, None], dtype=object),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import concurrent.futures
 import fractions
 import functools
@@ -23,6 +24,7 @@ import pytest
 from distributed import (
     Client,
     Future,
+    LocalCluster,
     Queue,
     Variable,
     as_completed,
@@ -752,3 +754,132 @@ def test_a_client_that_allows_no_pickle_gets_none(cluster):
             with pytest.raises(TypeError, match="serialize"):
                 own.scatter(fractions.Fraction(1, 3))
             del large
+
+
+def first_and_sum(items):
+    return items[0] + items[1].sum()
+
+
+@pytest.mark.parametrize("container", [list, tuple])
+def test_futures_beside_large_values_in_items_of_a_map(client, container):
+    data = array()
+    with daskps.proxy_graph(), messages_sent(client) as messages:
+        future = client.submit(int, 41)
+        items = [container([future, data]) for _ in range(2)]
+        futures = client.map(first_and_sum, items, pure=False)
+        assert client.gather(futures) == [41 + data.sum()] * 2
+    assert graph_nbytes(messages) < MIB
+
+
+def scatters(seed):
+    return get_client().scatter(array(seed)).key
+
+
+def test_scatter_in_a_task_that_occupies_its_worker(client):
+    with daskps.proxy_graph():
+        workers = list(client.scheduler_info()["workers"])
+        busy = [client.submit(scatters, i, workers=w) for i, w in enumerate(workers)]
+        assert len(set(client.gather(busy))) == len(workers)
+
+
+def test_scatter_without_workers():
+    with (
+        LocalCluster(n_workers=0, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+        daskps.proxy_graph(store="shm://"),
+        pytest.raises(TimeoutError, match="No valid workers"),
+    ):
+        client.scatter(array(), timeout="500 ms")
+
+
+def broadcast():
+    return np.broadcast_to(array(nbytes=MIB), (100, MIB // 8))
+
+
+def test_broadcast_results_travel_as_the_memory_that_there_is(client):
+    plain = client.submit(broadcast, pure=False).result()
+    with daskps.proxy_graph(), messages_sent(client):
+        result = client.submit(broadcast, pure=False).result()
+        scattered = client.scatter(broadcast()).result()
+    for array_ in result, scattered:
+        assert array_.strides == plain.strides
+        assert array_.flags.writeable == plain.flags.writeable
+        np.testing.assert_array_equal(array_, plain)
+
+
+def is_same(a, b):
+    return a is b
+
+
+def doubled_into(x, out):
+    np.multiply(x, 2, out=out)
+    return float(x.sum())
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        lambda c, f, x: c.submit(f, x, x, pure=False).result(),
+        lambda c, f, x: c.submit(f, x, **{NAMES[f]: x}, pure=False).result(),
+        lambda c, f, x: dask.delayed(f)(x, x).compute(),
+        lambda c, f, x: c.get({"key": (f, x, x)}, "key"),
+    ],
+    ids=["submit", "submit keyword", "delayed", "legacy graph"],
+)
+@pytest.mark.parametrize("function", [is_same, doubled_into])
+def test_an_object_that_is_several_arguments_is_one(client, way, function):
+    data = np.arange(MIB // 8)
+    plain = way(client, function, data)
+    with daskps.proxy_graph(), messages_sent(client) as messages:
+        assert way(client, function, data) == plain
+    assert graph_nbytes(messages) < MIB
+
+
+NAMES = {is_same: "b", doubled_into: "out"}
+
+
+class Pair(collections.namedtuple("Pair", ["data", "number"])):
+    """Makes something of what it is given."""
+
+    def __new__(cls, data):
+        return super().__new__(cls, np.asarray(data), 2)
+
+    def __getnewargs__(self):
+        return (self.data,)
+
+
+def pair_sum(pair):
+    return float(pair.data.sum()) + pair.number
+
+
+def test_derived_tuples_in_bags_and_legacy_graphs(client):
+    pair = Pair(array())
+    with daskps.proxy_graph(), messages_sent(client) as messages:
+        bag = db.from_sequence([pair, pair], npartitions=1).map(pair_sum)
+        assert bag.compute() == [pair_sum(pair)] * 2
+        assert client.get({"key": (pair_sum, pair)}, "key") == pair_sum(pair)
+    assert graph_nbytes(messages) < MIB
+
+
+class TestChangedInPlace:
+    """No task sees what an array was before."""
+
+    def test_a_read_only_array_that_is_made_writable_again(self, client):
+        data = np.zeros(MIB // 8)
+        sums = []
+        with daskps.proxy_graph():
+            for _ in range(2):
+                data.flags.writeable = False
+                sums.append(client.submit(np.sum, data, pure=False).result())
+                data.flags.writeable = True
+                data += 1
+        assert sums == [0, MIB // 8]
+
+    def test_a_read_only_array_through_an_older_view(self, client):
+        data = np.zeros(MIB // 8)
+        view = data[:]
+        data.flags.writeable = False
+        with daskps.proxy_graph():
+            assert client.submit(np.sum, data, pure=False).result() == 0
+            view += 1
+            assert client.submit(np.sum, data, pure=False).result() == MIB // 8
