@@ -7,10 +7,12 @@ import os
 import numpy as np
 import pytest
 from distributed import Client, wait
+from distributed.protocol.serialize import families
 from processes import ProcessCluster, eventually
 
 import daskps
 from daskps.stores import opened
+from daskps.worker_results import dependency_family, family, register_reader
 
 N = 1 << 17  # a MiB of numbers
 
@@ -147,3 +149,21 @@ def test_not_if_results_are_not_to_be_stored():
         assert changed.result() == (6, False)
         assert not stored(cluster)
         del source
+
+
+def refuse(dask_worker):
+    """What is left of a worker that could not open the store when it joined."""
+    for store in list(opened._stores):
+        name = dependency_family(store)
+        if name in families:
+            del families[name], families[family(store)]
+            register_reader(store)
+
+
+def test_of_a_worker_that_cannot_open_the_store(own_cluster):
+    with own_cluster.client() as client, daskps.proxy_graph():
+        here, there = client.scheduler_info()["workers"]
+        client.submit(first, made(1), workers=[there]).result()
+        client.run(refuse, workers=[here])
+        _, result = moved(client, here, there, first)
+        assert result.result(timeout=10) == 5

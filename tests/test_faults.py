@@ -612,6 +612,26 @@ class TestTheConnectionIsLost:
             del future
         assert released(client)
 
+    def test_and_comes_back_before_the_rest_of_it_is_deleted(self):
+        """A scheduler that deletes slowly takes nothing that the client stored since."""
+        with ProcessCluster() as cluster, cluster.client() as client:
+            with daskps.proxy_graph():
+                assert client.submit(np.sum, X).result() == X.sum()
+                client.run_on_scheduler(keep_deleting, 2)
+                disconnect(client)
+                assert eventually(lambda: client.status == "running", 10)
+                later = client.submit(time.sleep, 4)
+                total = client.submit(lambda x, later: x.sum(), X, later)
+                assert total.result(timeout=20) == X.sum()
+                del total
+            assert released(client)
+
+
+def keep_deleting(seconds, dask_scheduler):
+    evictor = dask_scheduler.plugins["daskps"]._evictor
+    for thread in evictor._threads.values():
+        thread.submit(time.sleep, seconds)
+
 
 def disconnect(client, wait=True):
     comm = client.scheduler_comm

@@ -120,6 +120,29 @@ class TestAStoreOfTheUsersOwn:
         with Store("metrics", FileConnector(str(tmp_path)), metrics=True) as store:
             check_program(client, store)
 
+    def test_two_of_one_name(self, client, tmp_path):
+        for name in "ab":
+            with (
+                Store("one-name", FileConnector(str(tmp_path / name))) as store,
+                daskps.proxy_graph(store),
+            ):
+                total = client.submit(np.sum, X, pure=False)
+                assert total.result() == X.sum()
+                assert files(tmp_path / name)
+                del total
+
+    def test_a_connector_that_is_used_again_is_opened_once(self, client, tmp_path):
+        connector = FileConnector(str(tmp_path))
+
+        def stores():
+            return len(daskps.usage(client))
+
+        before = stores()
+        for _ in range(3):
+            with daskps.proxy_graph(store=connector):
+                assert client.submit(np.sum, X, pure=False).result() == X.sum()
+        assert stores() == before + 1
+
 
 def change(x, i):
     x[0, 0] += i

@@ -10,7 +10,8 @@ import threading
 
 import pytest
 
-from daskps.stores.directory import sweep
+from daskps.stores import directory
+from daskps.stores.directory import PREFIX, delete, sweep
 from daskps.stores.shared_directory import SharedDirectory
 
 HOLD = """
@@ -110,3 +111,38 @@ def test_coming_and_going_at_once(tmp_path):
         thread.join()
     assert not failures
     assert not os.listdir(tmp_path)
+
+
+def test_others_may_take_a_directory_while_another_is_swept(tmp_path, monkeypatch):
+    """Each is locked until it is deleted."""
+    for token in "ab":
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLD.replace('"x"', repr(token)), str(tmp_path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout.readline() == "open\n"
+        process.kill()
+        process.communicate()
+    taken = []
+
+    def take_the_other_meanwhile(path):
+        if not taken:
+            (other,) = set("ab") - {os.path.basename(path)[len(PREFIX)]}
+            taken.append(SharedDirectory(str(tmp_path), other))
+        delete(path)
+
+    monkeypatch.setattr(directory, "delete", take_the_other_meanwhile)
+    assert len(sweep(str(tmp_path))) == 1
+    assert os.path.isdir(taken[0].path)
+    taken[0].close()
+
+
+def test_closing_deletes_no_directory_that_was_made_again(tmp_path):
+    old = SharedDirectory(str(tmp_path), "x")
+    delete(old.path)
+    new = SharedDirectory(str(tmp_path), "x")
+    old.close()
+    assert os.path.isdir(new.path)
+    new.close()
