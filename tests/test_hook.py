@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import logging
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import dask
 import dask.array as da
@@ -285,6 +286,25 @@ class TestProxyGraph:
         with block as third:
             assert session_now() is third
         assert session_now() is None
+
+    def test_one_block_in_two_threads(self):
+        block = daskps.proxy_graph()
+        entered, left = threading.Event(), threading.Event()
+
+        def other():
+            with block:
+                entered.set()
+                assert left.wait(10)
+                return session_now()
+
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(other)
+            assert entered.wait(10)
+            with block as mine:
+                assert session_now() is mine
+            assert session_now() is None
+            left.set()
+            assert future.result() not in (None, mine)
 
     def test_decorates_functions(self):
         @daskps.proxy_graph(threshold="2 MiB")

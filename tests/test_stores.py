@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import dask
 import numpy as np
@@ -21,6 +22,7 @@ from processes import eventually
 from proxystore.store import Store
 
 import daskps
+from daskps.client_catalog import Catalog
 from daskps.stores import directory as directories
 from daskps.stores import leases, opened, segments
 from daskps.stores.content import content_hash
@@ -595,3 +597,22 @@ def test_a_store_is_in_the_temporary_directory_of_dask(tmp_path):
 def test_open_store_takes_nothing_but_urls():
     with pytest.raises(daskps.ConfigError, match="shm://"):
         daskps.open_store(None)
+
+
+def test_what_is_held_can_be_asked_while_others_store(tmp_path):
+    class Nobody:
+        def stored(self, objects):
+            pass
+
+        hold = release = stored
+
+    tmp_path.chmod(0o700)
+    store = Store("held", SegmentConnector([str(tmp_path)]), register=False)
+    catalog = Catalog(store, Nobody())
+    with ThreadPoolExecutor(1) as pool:
+        storing = pool.submit(
+            lambda: [catalog.put([i.to_bytes(8, "big")]) for i in range(3000)]
+        )
+        while not storing.done():
+            catalog.held()
+        assert len(catalog.held()) == 3000 == len(storing.result())
