@@ -252,12 +252,12 @@ class GraphPass:
             whole = self._literal(key, task, otherwise=None, unless=self._refers)
             if whole is not None:
                 return whole
-            if self._is_key(task):
-                return task
+            if self._is_key(task) or type(task) not in _CONTAINERS:
+                return task  # only Dask knows how to make another of a derived type
             old = list(task)
             items = [self._legacy(None, item) for item in old]
-            if all(map(_is, items, old)) or type(task) not in _CONTAINERS:
-                return task  # only Dask knows how to make another of a derived type
+            if all(map(_is, items, old)):
+                return task
             if type(task) is tuple:
                 return (tuple, items)  # as it is, it could look like a task
             return type(task)(items)
