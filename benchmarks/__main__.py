@@ -20,11 +20,11 @@ from tqdm import tqdm
 import daskps
 from benchmarks import goals, memory, ray_peer, table
 from benchmarks.catalogue import chosen
-from benchmarks.cluster import Cluster, cluster
+from benchmarks.cluster import cluster
 from benchmarks.plots import draw
 from benchmarks.results import Comparison
 from benchmarks.scenario import GB, MB, Scenario
-from benchmarks.turns import Rounds, compare, with_copies
+from benchmarks.turns import Clusters, Rounds, compare, with_copies
 
 # How often data has to have room in memory: at its sender, in the scheduler, and on a
 # worker, in and out, some of them twice.
@@ -115,7 +115,9 @@ def _run(
     with tqdm(total=len(scenarios), leave=False, disable=None) as bar:
         bar.write(table.HEADING)
         for (_, needed), group in itertools.groupby(scenarios, _cluster_for):
-            with cluster(needed or workers) as c:
+            n = needed or workers
+            with cluster(n) as plain, cluster(n) as ours:
+                c = Clusters(plain, ours)
                 for scenario in group:
                     bar.set_description(scenario.name)
                     result = _one(c, scenario, rounds, ray, bar.set_postfix_str)
@@ -137,7 +139,7 @@ def _cluster_for(scenario: Scenario) -> tuple[str, int]:
 
 
 def _one(
-    on: Cluster,
+    on: Clusters,
     scenario: Scenario,
     rounds: Rounds,
     ray: Any,

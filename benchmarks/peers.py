@@ -30,6 +30,8 @@ from benchmarks.scenario import Scenario, Work
 LIMIT = "limit"
 #: daskps, with everything by reference.
 BY_REFERENCE = "by reference"
+#: Peers that change what the cluster does for everybody.
+OURS = ("daskps", BY_REFERENCE)
 RAY = "ray"
 
 # Seconds. Dask's client sends nothing for 10 ms after it has sent something: what one run

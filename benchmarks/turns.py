@@ -1,4 +1,4 @@
-"""Peers take turns at one scenario, on the same cluster."""
+"""Peers take turns at one scenario, on clusters that are alike."""
 
 from __future__ import annotations
 
@@ -7,13 +7,28 @@ import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from benchmarks import counters
 from benchmarks.cluster import Cluster, cluster
-from benchmarks.peers import LIMIT, PEERS, RAY, Peer
+from benchmarks.peers import LIMIT, OURS, PEERS, RAY, Peer
 from benchmarks.results import Comparison, Measured, Run
 from benchmarks.scenario import Scenario
+
+
+class Clusters(NamedTuple):
+    """Two clusters that are alike.
+
+    Once daskps was used on a cluster, its workers pass results to each other through the
+    store, whoever submits the tasks. So daskps has a cluster of its own.
+    """
+
+    plain: Cluster
+    ours: Cluster
+
+    def of(self, peer: str) -> Cluster:
+        """Where a peer works."""
+        return self.ours if peer in OURS else self.plain
 
 
 class Participant(Protocol):
@@ -62,7 +77,7 @@ class _Limit:
 
 
 def compare(
-    cluster: Cluster,
+    clusters: Clusters,
     scenario: Scenario,
     rounds: Rounds,
     ray: Participant | None = None,
@@ -74,7 +89,7 @@ def compare(
 
     Parameters
     ----------
-    cluster
+    clusters
         Where.
     scenario
         What.
@@ -87,8 +102,11 @@ def compare(
     """
     names = [name for name in scenario.peers if name in PEERS]
     with contextlib.ExitStack() as stack:
-        peers = {name: stack.enter_context(PEERS[name](cluster)) for name in names}
-        counters.install(next(iter(peers.values())).client)
+        peers = {
+            name: stack.enter_context(PEERS[name](clusters.of(name))) for name in names
+        }
+        for peer in peers.values():
+            counters.install(peer.client)
         turns: dict[str, Participant] = dict(peers)
         if ray is not None and RAY in scenario.peers:
             turns[RAY] = ray

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # With less in shared memory, most large data would go to a disk.
 ROOM_AT_LEAST = 256 << 20
+# Addresses of clusters that encrypt what they send.
+ENCRYPTED = ("tls://", "wss://")
 
 
 class Choice(NamedTuple):
@@ -76,7 +78,7 @@ async def choose(client: Client, candidates: tuple[StoreRequest, ...]) -> Choice
             if one.by_all:
                 return Choice(one.request, one.reason)
     why = seen[0].reason_against if workers else "there is no worker yet"
-    if not client.scheduler.address.startswith("tls://"):
+    if not client.scheduler.address.startswith(ENCRYPTED):
         return Choice(peer, why)
     if await _everywhere(client, can_encrypt):
         return Choice(encrypted, f"{why}, and this cluster encrypts what it sends")

@@ -26,7 +26,7 @@ from daskps.transparent_proxies import is_proxy
 
 # For how long (seconds) to wait until the data is on a worker. It is safe already, and the
 # workers may be busy for hours, perhaps with the very task that scatters.
-WAIT = 0.5
+WAIT = 1.0
 
 
 async def scatter(
@@ -61,26 +61,28 @@ async def scatter(
         futures |= await plain(client, small, **options, asynchronous=True)
     if large:
         await ClusterLink.of(client).open(session.request, session.settings)
-        await _wait_for_a_worker(client, options)
+        connect = dask.config.get("distributed.comm.timeouts.connect")
+        timeout = parse_timedelta(options.get("timeout", connect), "s")
+        await _wait_for_a_worker(client, timeout)
         # In a thread: storing may take long, and others need the event loop.
         futures |= await asyncio.to_thread(
             _submit, client, session, large, options.get("workers")
         )
+        broadcast = options.get("broadcast")
         with contextlib.suppress(asyncio.TimeoutError):
-            await wait([futures[key] for key in large], timeout=WAIT)
-        if broadcast := options.get("broadcast"):
-            await client.replicate(
-                [futures[key] for key in large],
-                n=None if broadcast is True else broadcast,
-                workers=options.get("workers"),
-            )
+            stored = [futures[key] for key in large]
+            await wait(stored, timeout=timeout if broadcast else WAIT)
+            if broadcast:
+                await client.replicate(
+                    stored,
+                    n=None if broadcast is True else broadcast,
+                    workers=options.get("workers"),
+                )
     return rebuild({key: futures[key] for key in items})
 
 
-async def _wait_for_a_worker(client: Client, options: Any) -> None:
+async def _wait_for_a_worker(client: Client, timeout: float | None) -> None:
     """Fail as Dask does if none comes in time."""
-    connect = dask.config.get("distributed.comm.timeouts.connect")
-    timeout = parse_timedelta(options.get("timeout", connect), "s")
     try:
         await client.wait_for_workers(1, timeout=timeout)
     except TimeoutError:

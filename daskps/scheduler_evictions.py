@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from distributed.threadpoolexecutor import ThreadPoolExecutor
@@ -18,7 +18,7 @@ from proxystore.store import Store
 from tornado.ioloop import IOLoop
 
 from daskps.proxy_node import ObjectId
-from daskps.stores import evictions
+from daskps.stores import evictions, opened
 from daskps.stores.records import Record, sweep_soon
 
 logger = logging.getLogger(__name__)
@@ -119,17 +119,25 @@ class Evictor:
             await self._in_thread_of(store.name, evict)
 
     async def close(self, rest: Iterable[ObjectId]) -> None:
-        """Delete what waits and `rest`, and then nothing any more."""
+        """Delete what waits and `rest`, close the stores, and do nothing any more."""
         self.waiting += rest
-        try:
-            await asyncio.wait_for(self._evict(), AT_CLOSE)
-        except TimeoutError:
-            logger.error("Objects may stay in a store that does not answer")
+        await self._in_time(self._evict())
         self._closed = True
+        await self._in_time(
+            asyncio.gather(
+                *(self._in_thread_of(n, opened.close, n) for n in self._threads)
+            )
+        )
         for thread in self._threads.values():
             thread.shutdown(wait=False)
         for record in self._records.values():
             record.close()
+
+    async def _in_time(self, work: Awaitable[Any]) -> None:
+        try:
+            await asyncio.wait_for(work, AT_CLOSE)
+        except TimeoutError:
+            logger.error("Objects may stay in a store that does not answer")
 
     async def _evict(self) -> None:
         ids, self.waiting = self.waiting, []
@@ -143,21 +151,24 @@ class Evictor:
     async def _evict_from(self, store: str, ids: list[ObjectId]) -> None:
         if store not in self._threads:
             return
-        refused = await self._in_thread_of(store, _evict_all, ids)
+        n = await self._in_thread_of(store, _evict_until_refused, ids)
         record = self._records.get(store)
-        for id in ids:
-            attempts = self._refused.pop(id, 0) + 1
-            if id in refused:
-                self._evict_again(id, attempts)
-            elif record is not None:
+        for id in ids[:n]:
+            self._refused.pop(id, None)
+            if record is not None:
                 record.remove(id.key)
-
-    def _evict_again(self, id: ObjectId, attempts: int) -> None:
-        if attempts < ATTEMPTS:
-            self._refused[id] = attempts
-            self._loop.call_later(AGAIN, self.evict, [id])
-        else:
-            logger.error("Object %s stays in store %s", id.key, id.store)
+        # Those behind it were not tried, and are first when it is tried again: it may be
+        # the only one that is out of reach.
+        again = ids[n + 1 :]
+        for id in ids[n : n + 1]:
+            self._refused[id] = self._refused.get(id, 0) + 1
+            if self._refused[id] < ATTEMPTS:
+                again.append(id)
+            else:
+                del self._refused[id]
+                logger.error("Object %s stays in store %s", id.key, id.store)
+        if again:
+            self._loop.call_later(AGAIN, self.evict, again)
 
     async def _in_thread_of(
         self, store: str, function: Callable[..., Any], *args: Any
@@ -166,10 +177,11 @@ class Evictor:
         return await loop.run_in_executor(self._threads[store], function, *args)
 
 
-def _evict_all(ids: list[ObjectId]) -> set[ObjectId]:
-    """Evict objects of one store; those that it refuses to delete now."""
-    for i, id in enumerate(ids):
-        # A store that cannot be reached for one object is not asked for the rest.
+def _evict_until_refused(ids: list[ObjectId]) -> int:
+    """Evict objects of one store in turn; how many, until it refused to delete one."""
+    for n, id in enumerate(ids):
+        # A store that cannot be reached for one object is not asked for the rest: each
+        # may take long.
         if not evictions.evict_now(id.store, id.key):
-            return set(ids[i:])
-    return set()
+            return n
+    return len(ids)

@@ -203,8 +203,6 @@ class LifetimePlugin(SchedulerPlugin):
         rest = [*self._objects, *chain(*self._results.values())]
         self._objects.clear()
         await self._evictor.close(rest)
-        for store in self._stores.values():
-            opened.close(store.name)
         self._stores.clear()
 
     # Who needs what

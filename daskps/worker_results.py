@@ -190,8 +190,8 @@ class Writer:
         with self._lock:
             self._closed = True
             if self._catalog is not None:
-                for id in self._catalog.held():
-                    evictions.evict_now(id.store, id.key)
+                # What is left if the store does not answer is the scheduler's to delete.
+                all(evictions.evict_now(*id) for id in self._catalog.held())
         evictions.stop()
 
     def _open(self) -> Catalog:

@@ -159,6 +159,8 @@ class WorkerDependenciesPlugin(WorkerPlugin):
 async def when_open(store: str, dask_worker: Worker) -> None:
     """Wait until a worker has opened a store of which the scheduler has told it.
 
+    It is the one for graphs that tasks submit from now on.
+
     Of two clients that open a store at the same time, Dask lets the second one go on
     although workers are still opening it for the first one.
 
@@ -174,6 +176,8 @@ async def when_open(store: str, dask_worker: Worker) -> None:
             if plugin.refusal is not None:
                 raise ClusterError(plugin.refusal)
             if plugin.is_open:
+                # It may have been opened before others were.
+                WorkerStorePlugin.latest[dask_worker] = plugin
                 return
         elif time.monotonic() > deadline:
             raise ClusterError(

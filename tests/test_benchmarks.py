@@ -26,7 +26,7 @@ from benchmarks.counters import Copies, ProcessCopies  # noqa: E402
 from benchmarks.goals import Goal, Quantity  # noqa: E402
 from benchmarks.results import Comparison, Measured, Run  # noqa: E402
 from benchmarks.scenario import MB, Scenario  # noqa: E402
-from benchmarks.turns import Rounds, compare, with_copies  # noqa: E402
+from benchmarks.turns import Clusters, Rounds, compare, with_copies  # noqa: E402
 
 SCALE = 0.01
 ONCE = Rounds(least=1, most=1, warm_up=0)
@@ -49,7 +49,7 @@ def cluster() -> Iterator[Cluster]:
 
 def measure(cluster: Cluster, scenario: Scenario) -> Comparison:
     """Each peer once. Wrong results are an error."""
-    return compare(cluster, scenario, ONCE)
+    return compare(Clusters(cluster, cluster), scenario, ONCE)
 
 
 def one(c: Comparison, peer: str = "daskps") -> Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import errno
 import json
 import os
 import secrets
@@ -13,6 +14,7 @@ import pytest
 from flaky_store import FlakyConnector
 from processes import PLACES
 
+from daskps.stores import cached
 from daskps.stores.cached import KEEP_AT_LEAST, CachedConnector
 from daskps.stores.sealed import DamagedError, SealedConnector
 
@@ -117,3 +119,20 @@ def test_copies_go_with_their_last_reader(connector, place):
     assert len(copies(place)) == 1
     others[1].close()
     assert not os.listdir(place)
+
+
+@pytest.mark.parametrize("what", ["write_all", "HostCache"])
+def test_without_room_for_a_copy_the_reader_has_its_own(
+    connector, place, tmp_path, monkeypatch, what
+):
+    def no_room(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    data = secrets.token_bytes(MIB)
+    key = connector.put(data)
+    monkeypatch.setattr(cached, what, no_room)
+    assert bytes(connector.get(key)) == data
+    # What the store itself says is not taken for that.
+    unreachable(tmp_path)
+    with pytest.raises(Exception, match="no route to the store"):
+        connector.get(key)

@@ -102,10 +102,14 @@ def test_workers_that_are_not_there_yet():
     assert "no worker yet" in choice.reason
 
 
+@pytest.mark.parametrize("scheme", ["tls", "wss"])
 @pytest.mark.parametrize("installed", [True, False])
-def test_encryption_is_not_given_up(installed):
+def test_encryption_is_not_given_up(installed, scheme):
     client = cluster_that_sees(
-        sights(None), sights(None), address="tls://192.0.2.1:1", encrypts=installed
+        sights(None),
+        sights(None),
+        address=f"{scheme}://192.0.2.1:1",
+        encrypts=installed,
     )
     with dask.config.set({"temporary-directory": None}):
         if installed:

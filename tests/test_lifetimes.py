@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -19,10 +21,15 @@ import numpy as np
 import pytest
 from distributed import Client, Queue, Variable, wait
 from processes import ProcessCluster, eventually, objects_in, store_directories
+from proxystore.connectors.local import LocalConnector
+from proxystore.store import Store
+from tornado.ioloop import IOLoop
 
 import daskps
+from daskps import scheduler_evictions
 from daskps.proxy_node import ObjectId, ProxyNode, StoredBytes, StoredValue
 from daskps.scheduler_lifetimes import LifetimePlugin
+from daskps.stores import evictions
 
 pytestmark = pytest.mark.core
 
@@ -35,12 +42,15 @@ def objects(client):
 
 def files():
     """Objects in all stores of this run."""
-    return sorted(
-        os.path.join(d, name)
-        for d in store_directories()
-        for name in os.listdir(d)
-        if name != "owner.lock" and os.path.getsize(os.path.join(d, name))
-    )
+    found = []
+    for directory in store_directories():
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                # It may go at any moment.
+                with contextlib.suppress(FileNotFoundError):
+                    if entry.name != "owner.lock" and entry.stat().st_size:
+                        found.append(entry.path)
+    return sorted(found)
 
 
 def from_array(n=4):
@@ -570,6 +580,32 @@ class TestLifetimePlugin:
             "daskps",
             True,
         )
+
+
+def test_one_object_out_of_reach_keeps_no_other(monkeypatch):
+    """In a store whose objects are in several processes, one of which is stopped."""
+    ids = [ObjectId("s", str(i)) for i in range(4)]
+    evicted = []
+
+    def evict_now(store, key):
+        evicted.append(key)
+        return key != "0"
+
+    async def evict():
+        monkeypatch.setattr(evictions, "evict_now", evict_now)
+        monkeypatch.setattr(scheduler_evictions, "AGAIN", 0.01)
+        monkeypatch.setattr(scheduler_evictions, "ATTEMPTS", 3)
+        evictor = scheduler_evictions.Evictor(IOLoop.current())
+        evictor.add_store(Store("s", LocalConnector(), register=False))
+        evictor.evict(ids)
+        for _ in range(100):
+            await asyncio.sleep(0.02)
+            if evicted.count("0") == 3:
+                break
+        await evictor.close([])
+
+    asyncio.run(evict())
+    assert evicted == ["0", "1", "2", "3", "0", "0"]
 
 
 def test_a_proxy_node_is_small_on_the_wire():

@@ -17,16 +17,19 @@ import dask
 import numpy as np
 import psutil
 import pytest
+from click.testing import CliRunner
 from peers import ADDRESSES, Peers, between
 from processes import eventually
 from proxystore.connectors.protocols import Connector
 
 import daskps
+from daskps.cli import sweep_command
 from daskps.exceptions import ConfigError
 from daskps.stores.peer import protocol as peer_protocol
 from daskps.stores.peer import scheme as peer
 from daskps.stores.peer.connector import PeerConnector
 from daskps.stores.peer.protocol import Keys, RefusedError, connect, listen
+from daskps.stores.peer.registry import PeerRegistry
 from daskps.stores.sealed import DamagedError
 from daskps.stores.secret import new_key
 from daskps.stores.shared_directory import SharedDirectory
@@ -519,3 +522,20 @@ def test_a_scheduler_address_of_another_host_is_an_error():
         peer.make(
             urlsplit("peer://"), {"host": "192.0.2.1", "lease": 1, "host_cache": 0}
         )
+
+
+def test_a_server_that_comes_while_the_store_is_closed():
+    keys = Keys(new_key().value)
+    registry = PeerRegistry("127.0.0.1", keys, 600.0)
+    channel = connect(registry.address, keys)
+    registry.close()
+    channel.send({"address": ["127.0.0.1", 1]})
+    assert channel.receive() == {"op": "close"}
+    channel.close()
+
+
+def test_sweeping_by_its_url_looks_where_its_hosts_keep_objects(tmp_path):
+    with dask.config.set(
+        {"daskps.shm.directory": str(tmp_path), "temporary-directory": str(tmp_path)}
+    ):
+        assert CliRunner().invoke(sweep_command, ["peer://"]).output == "0 deleted\n"

@@ -22,7 +22,7 @@ from daskps.cli import sweep_command
 from daskps.stores import leases
 from daskps.stores.redis.connector import OWNER, RedisConnector
 from daskps.stores.redis.server import RedisAddress
-from daskps.stores.redis.wire import WINDOW_NBYTES
+from daskps.stores.redis.wire import SEND_NBYTES, WINDOW_NBYTES, set_command
 from daskps.stores.secret import Secret
 
 MIB = 1 << 20
@@ -247,6 +247,13 @@ with daskps.proxy_graph(sys.argv[2]) as session:
     session.catalog(client).put([b"x" * 100_000])
     os.kill(os.getpid(), signal.SIGKILL)
 """
+
+
+def test_a_time_limit_is_for_a_piece_not_for_a_value():
+    value = bytes(range(256)) * (5 * SEND_NBYTES // 512)
+    sent = list(set_command("key", len(value), [memoryview(value)], 1000))
+    assert max(map(len, sent)) == SEND_NBYTES
+    assert value in b"".join(sent)
 
 
 class TestSweep:

@@ -5,6 +5,7 @@ With several workers on a host, an object crosses the network once, and is check
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from daskps.stores.shared_directory import SharedDirectory
 
 # A smaller object is read again faster than a file is made of it.
 KEEP_AT_LEAST = 64 << 10
+
+logger = logging.getLogger(__name__)
 
 
 class CachedConnector:
@@ -124,9 +127,15 @@ class CachedConnector:
         """
         if key.nbytes < KEEP_AT_LEAST:
             return self._connector.get(key)
-        return self._here().get(
-            key.seal.hex(), key.nbytes, lambda fd: self._fetch(key, fd)
-        )
+        fetch = _Fetch(self._connector, key)
+        try:
+            return self._here().get(key.seal.hex(), key.nbytes, fetch)
+        except OSError as e:
+            if fetch.failed:
+                raise
+            # Without room for a copy, or the right to make one, this process has its own.
+            logger.warning("No copy of an object is kept on this host: %s", e)
+            return fetch.data if fetch.data is not None else self._connector.get(key)
 
     def get_batch(self, keys: Sequence[SealedKey]) -> list[Any]:
         """Read several objects."""
@@ -146,12 +155,6 @@ class CachedConnector:
         if self._cache is not None:
             self._cache.evict(key.seal.hex())
 
-    def _fetch(self, key: SealedKey, fd: int) -> bool:
-        data = self._connector.get(key)
-        if data is not None:
-            write_all(fd, memoryview(data).cast("B"))
-        return data is not None
-
     def _here(self) -> HostCache:
         with self._lock:
             if self._cache is None:
@@ -162,3 +165,31 @@ class CachedConnector:
                 paths = [directory.path for directory in self._directories]
                 self._cache = HostCache(paths, self._limit, places.reserve)
             return self._cache
+
+
+class _Fetch:
+    """Writes an object to a file.
+
+    Attributes
+    ----------
+    data
+        The object, once it was read.
+    failed
+        Whether it could not be read.
+    """
+
+    def __init__(self, connector: Any, key: SealedKey):
+        self._connector, self._key = connector, key
+        self.data: Any = None
+        self.failed = False
+
+    def __call__(self, fd: int) -> bool:
+        if self.data is None:
+            try:
+                self.data = self._connector.get(self._key)
+            except OSError:
+                self.failed = True
+                raise
+        if self.data is not None:
+            write_all(fd, memoryview(self.data).cast("B"))
+        return self.data is not None

@@ -32,8 +32,7 @@ class HostPlaces(NamedTuple):
     def swept(cls) -> HostPlaces:
         """As configured; deletes there what dead processes left."""
         places = cls.configured()
-        for parent in places.parents:
-            sweep(parent)
+        places.sweep()
         return places
 
     @classmethod
@@ -45,6 +44,12 @@ class HostPlaces(NamedTuple):
             for key in ("daskps.shm.reserve", "daskps.shm.keep-warm")
         )
         return cls(parents, reserve, keep)
+
+    def sweep(self, dry_run: bool = False) -> list[str]:
+        """Delete the directories there whose owners are dead; gives their names."""
+        return [
+            path for parent in self.parents for path in sweep(parent, dry_run=dry_run)
+        ]
 
 
 def spill_directory() -> str:

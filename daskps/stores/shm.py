@@ -5,10 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import SplitResult
 
-import dask
-
 from daskps.exceptions import ConfigError
-from daskps.stores import directory
 from daskps.stores.file import in_directories
 from daskps.stores.host_places import HostPlaces, spill_directory
 from daskps.stores.segments import SegmentConnector
@@ -44,5 +41,4 @@ def make(parts: SplitResult, options: dict[str, Any]) -> SegmentConnector:
 
 def sweep(parts: SplitResult, dry_run: bool) -> list[str]:
     """Delete the directories in both whose owners are dead."""
-    parents = (dask.config.get("daskps.shm.directory"), spill_directory())
-    return [p for parent in parents for p in directory.sweep(parent, dry_run=dry_run)]
+    return HostPlaces.configured().sweep(dry_run)

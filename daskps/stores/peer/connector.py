@@ -86,6 +86,7 @@ class PeerConnector(FrameConnector[PeerKey]):
         self._owner = owner
         self._lock = threading.Lock()
         self._host: PeerHost | None = None
+        self._map_at_most: int | None = None
         self._closed = False
         self._channels = PeerChannels(Keys(settings.secret.value))
         # This host's objects, for an owner that is no user of them.
@@ -246,4 +247,14 @@ class PeerConnector(FrameConnector[PeerKey]):
     def _open(self) -> PeerHost:
         # Both are of this host, and may differ from those of others.
         places, host = HostPlaces.swept(), dask.config.get("daskps.peer.host")
-        return PeerHost(self._settings, places, host)
+        opened = PeerHost(self._settings, places, host)
+        if self._map_at_most is not None:
+            opened.segments.map_at_most(self._map_at_most)
+        return opened
+
+    def map_at_most(self, nbytes: int) -> None:
+        """Limit the segments that this process keeps mapped, to write them anew."""
+        with self._lock:
+            self._map_at_most = nbytes
+            if self._host is not None:
+                self._host.segments.map_at_most(nbytes)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -28,6 +29,8 @@ from daskps.stores.peer.protocol import Address, listen
 from daskps.stores.peer.settings import PeerSettings
 from daskps.stores.segments import SegmentConnector
 from daskps.stores.shared_directory import SharedDirectory
+
+logger = logging.getLogger(__name__)
 
 SERVER_LOCK = "server.lock"
 SERVER_ADDRESS = "server.address"
@@ -224,6 +227,8 @@ def _watch(host: weakref.ref[PeerHost], closed: threading.Event) -> None:
             return
         try:
             alive.address()
-        except OSError:
+        except FileNotFoundError:
             return  # the store is closed
+        except OSError as e:
+            logger.warning("The server of a store on this host is not started: %s", e)
         del alive

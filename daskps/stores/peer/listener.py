@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable
 
 from daskps.stores.peer.protocol import Channel, Keys, RefusedError, accept
@@ -16,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 # So many connections may be about to prove that they have the key. Others wait.
 UNPROVED_AT_MOST = 64
+# When (seconds) to try again if a connection could not be taken.
+AGAIN = 0.05
 
 
 class Listener:
@@ -58,7 +61,9 @@ class Listener:
                 sock, _ = self._socket.accept()
             except OSError:
                 self._unproved.release()
-                continue  # closed, or the other end has gone again
+                # Closed, or the other end has gone again, or too many files are open.
+                time.sleep(AGAIN)
+                continue
             self._start(self._handle, sock)
 
     def _handle(self, sock: socket.socket) -> None:

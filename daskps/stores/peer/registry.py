@@ -109,6 +109,8 @@ class PeerRegistry:
         with self._changed:
             host = self._hosts.setdefault((name, port), _Host())
             host.channel = channel
+            if self._closed:  # since it has been let in
+                host.orders.append({"op": "close"})
         try:
             while True:
                 with self._changed:

@@ -7,6 +7,7 @@ from urllib.parse import SplitResult
 
 from daskps.config import lease
 from daskps.exceptions import ConfigError
+from daskps.stores.host_places import HostPlaces
 from daskps.stores.peer.connector import PeerConnector
 
 
@@ -25,6 +26,11 @@ def check(key: str, parts: SplitResult) -> None:
 def options(parts: SplitResult) -> dict[str, Any]:
     """The settings of the store as a whole; those of a host are read there."""
     return {"lease": lease()}
+
+
+def sweep(parts: SplitResult, dry_run: bool) -> list[str]:
+    """Delete the directories on this host whose owners are dead."""
+    return HostPlaces.configured().sweep(dry_run)
 
 
 def make(parts: SplitResult, options: dict[str, Any]) -> PeerConnector:

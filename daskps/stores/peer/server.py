@@ -16,6 +16,7 @@ import logging
 import mmap
 import os
 import re
+import resource
 import socket
 import sys
 import threading
@@ -184,9 +185,9 @@ class PeerServer:
                     self._give(channel, request["name"], request["nbytes"])
                 case "has":
                     fd = self._open(request["name"], request["nbytes"])
-                    channel.send({"found": fd is not None})
                     if fd is not None:
                         os.close(fd)
+                    channel.send({"found": fd is not None})
                 case "evict":
                     self._evict(request["names"])
                     channel.send({})
@@ -208,10 +209,11 @@ class PeerServer:
 
     def _give(self, channel: Channel, name: str, nbytes: int) -> None:
         fd = self._open(name, nbytes)
-        channel.send({"found": fd is not None})
         if fd is None:
+            channel.send({"found": False})
             return
         with open(fd, "rb") as file:
+            channel.send({"found": True})
             seal = _Sealing(self._keys, self._seals, name, file.fileno(), nbytes)
             if nbytes:
                 channel.socket.sendfile(file, 0, nbytes)
@@ -227,15 +229,17 @@ class _Sealing:
         self._seal = seals.get(name)
         self._hash = keys.seal(name, nbytes)
         self._seals, self._name = seals, name
-        self._fd, self._nbytes = fd, nbytes
+        self._data: mmap.mmap | bytes = b""
         self._thread = threading.Thread(target=self._run, daemon=True)
         if self._seal is None:
+            # Here: the file may be closed before the thread comes to it.
+            if nbytes:
+                self._data = mmap.mmap(fd, nbytes, prot=mmap.PROT_READ)
             self._thread.start()
 
     def _run(self) -> None:
-        if self._nbytes:
-            with mmap.mmap(self._fd, self._nbytes, prot=mmap.PROT_READ) as data:
-                self._hash.update(data)
+        self._hash.update(self._data)
+        self._data = b""
         self._seal = self._hash.digest()
         if len(self._seals) > SEALS_AT_MOST:
             self._seals.clear()
@@ -261,6 +265,9 @@ def main(listener: int, config: dict[str, Any]) -> None:
         The store's key, token, registry and lease, this host's parent directories, and
         how much of evicted objects it keeps.
     """
+    # Readers keep connections: each process of each host may have several.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s"
     )

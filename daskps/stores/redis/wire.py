@@ -14,6 +14,8 @@ from typing import Any
 
 # What is smaller is joined before it is sent: a call, and a packet, cost more than a copy.
 JOIN_BELOW = 1 << 16
+# And what is larger is sent in pieces of this size.
+SEND_NBYTES = 1 << 20
 # A value is asked for in pieces of this size (bytes), of which so many are under way. The
 # server copies what it is asked for, and only then sends: piece by piece the two overlap,
 # and it does not hold a large value twice.
@@ -51,7 +53,9 @@ def _joined(parts: Iterable[memoryview]) -> Iterator[bytes | memoryview]:
             if waiting:
                 yield bytes(waiting)
                 waiting.clear()
-            yield part
+            # The time limit of a socket is for each call, whatever it has sent.
+            for start in range(0, part.nbytes, SEND_NBYTES):
+                yield part[start : start + SEND_NBYTES]
         else:
             waiting += part
             if len(waiting) >= JOIN_BELOW:

@@ -165,7 +165,8 @@ class _Process:
         try:
             with self._socket(peer) as connection:
                 connection.send(pack_request(rpc))
-                self._wait(connection, peer, rpc.key.size)
+                nbytes = rpc.key.size if rpc.operation == "get" else 0
+                self._wait(connection, peer, nbytes)
                 return unpack_answer(rpc, connection.recv_multipart(copy=False))
         except ConnectionRefusedError:
             return _nothing(rpc)
