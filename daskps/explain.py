@@ -143,7 +143,8 @@ def explain(*collections: Any, threshold: Any = None) -> Explanation:
     Examples
     --------
     >>> import numpy as np, dask.array as da, daskps
-    >>> daskps.explain(da.from_array(np.zeros((1024, 1024)), chunks=512, name="x"))
+    >>> x = da.from_array(np.zeros((1024, 1024)), chunks=512, name="x")
+    >>> daskps.explain(x, threshold="256 KiB")
     4 values of 256.00 kiB or more, 8.00 MiB in all, would travel by reference.
         2.00 MiB, 4 times: 4 x numpy.ndarray (512, 512) float64 in x
     """

@@ -35,7 +35,7 @@ def assert_proxied(*collections: Any, threshold: Any = None) -> None:
     Examples
     --------
     >>> import numpy as np, dask.array as da, daskps.testing
-    >>> daskps.testing.assert_proxied(da.from_array(np.zeros(10**6), chunks=10**5))
+    >>> daskps.testing.assert_proxied(da.from_array(np.zeros(10**6), chunks=250_000))
     """
     limit = Settings.resolve(threshold=threshold).threshold
     if not explain(*collections, threshold=limit).values:

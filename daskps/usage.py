@@ -42,7 +42,9 @@ class Usage(dict[str, dict[str, Any]]):
 
 
 def usage(client: Client | None = None) -> Any:
-    """What the stores of a cluster hold now.
+    """What the stores of a cluster hold now for tasks and sessions.
+
+    Results that workers have stored are not counted.
 
     Parameters
     ----------

@@ -25,6 +25,5 @@ autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
 
-# Examples are written as in the module that they are in; pytest --doctest-modules runs
-# them there.
+# Examples are written as in the module that they are in.
 doctest_global_setup = "import daskps\nfrom daskps import open_store"

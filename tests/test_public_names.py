@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import inspect
 import subprocess
 import sys
@@ -68,3 +70,14 @@ def test_importing_prints_nothing_and_warns_of_nothing():
         text=True,
     )
     assert (done.stdout, done.stderr) == ("", "")
+
+
+@pytest.mark.parametrize("name", ["explain", "testing", "stores.urls"])
+def test_examples(name):
+    # The function takes the module's place in daskps.
+    module = importlib.import_module(f"daskps.{name}")
+    result = doctest.testmod(
+        sys.modules[module.__name__], extraglobs={"daskps": daskps}
+    )
+    assert result.attempted
+    assert not result.failed
