@@ -123,15 +123,14 @@ class Evictor:
         self.waiting += rest
         await self._in_time(self._evict())
         self._closed = True
-        await self._in_time(
-            asyncio.gather(
-                *(self._in_thread_of(n, opened.close, n) for n in self._threads)
-            )
-        )
-        for thread in self._threads.values():
-            thread.shutdown(wait=False)
-        for record in self._records.values():
-            record.close()
+        closing = (self._in_thread_of(n, opened.close, n) for n in self._threads)
+        try:
+            await self._in_time(asyncio.gather(*closing))
+        finally:
+            for thread in self._threads.values():
+                thread.shutdown(wait=False)
+            for record in self._records.values():
+                record.close()
 
     async def _in_time(self, work: Awaitable[Any]) -> None:
         try:
