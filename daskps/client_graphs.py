@@ -182,13 +182,12 @@ class GraphPass:
         func = self.function(node.func)
         args = self._arguments(node)
         kwargs = {k: self.argument(v) for k, v in node.kwargs.items()}
-        func, args, kwargs = _shared(func, args, kwargs)
         same = (
             func is node.func
             and all(map(_is, args, node.args))
             and all(kwargs[k] is v for k, v in node.kwargs.items())
         )
-        return node if same else clone_task(node, func, args, kwargs)
+        return node if same else clone_task(node, *_shared(func, args, kwargs))
 
     def _arguments(self, task: Task) -> tuple[Any, ...]:
         if not task.has_subgraph():
