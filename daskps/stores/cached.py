@@ -64,6 +64,7 @@ class CachedConnector:
         self._lock = threading.Lock()
         self._directories: list[SharedDirectory] = []
         self._cache: HostCache | None = None
+        self._is_closed = False
         for name in (
             "capacity",
             "closed",
@@ -82,6 +83,7 @@ class CachedConnector:
         """Close the other one. The last process of a host deletes the host's copies."""
         self._connector.close()
         with self._lock:
+            self._is_closed = True
             self._cache = None
             while self._directories:
                 self._directories.pop().close()
@@ -131,7 +133,7 @@ class CachedConnector:
         try:
             return self._here().get(key.seal.hex(), key.nbytes, fetch)
         except OSError as e:
-            if fetch.failed:
+            if fetch.failed or self._is_closed:
                 raise
             # Without room for a copy, or the right to make one, this process has its own.
             logger.warning("No copy of an object is kept on this host: %s", e)
@@ -157,6 +159,8 @@ class CachedConnector:
 
     def _here(self) -> HostCache:
         with self._lock:
+            if self._is_closed:
+                raise ValueError("the store is closed")
             if self._cache is None:
                 places = HostPlaces.swept()
                 self._directories = [
