@@ -342,16 +342,22 @@ class Machine(RuleBasedStateMachine):
 
     async def _settle(self):
         """Until messages have arrived and evictions are done."""
-        wanted = [future.key for _, future, *_ in self.futures.values()]
         for _ in range(100 * PATIENCE):
-            # The scheduler unpacks graphs in a thread.
-            if all(key in self.scheduler.tasks for key in wanted):
+            # The scheduler unpacks graphs in a thread. A key may be there meanwhile because
+            # another client wanted it, and be forgotten before this client's graph is.
+            if all(self._is_wanted(i, f.key) for i, f, *_ in self.futures.values()):
                 break
             await asyncio.sleep(0.01)
         for _ in range(3):
             for client in self.clients:
                 await client.scheduler.identity()
             await asyncio.sleep(0.01)
+
+    def _is_wanted(self, i, key):
+        """Whether the scheduler knows that a client wants a task."""
+        task = self.scheduler.tasks.get(key)
+        client = self.clients[i].id
+        return task is not None and client in {cs.client_key for cs in task.who_wants}
 
     @staticmethod
     def _there(id):
