@@ -357,7 +357,9 @@ class Machine(RuleBasedStateMachine):
         """Whether the scheduler knows that a client wants a task."""
         task = self.scheduler.tasks.get(key)
         client = self.clients[i].id
-        return task is not None and client in {cs.client_key for cs in task.who_wants}
+        return task is not None and client in {
+            cs.client_key for cs in task.who_wants or ()
+        }
 
     @staticmethod
     def _there(id):
