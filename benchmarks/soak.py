@@ -108,9 +108,9 @@ class Level:
     def of(cls, pids: list[int]) -> Level:
         """Measure these processes."""
         processes = [psutil.Process(pid) for pid in pids]
-        return cls(
-            [p.memory_info().rss for p in processes], [p.num_fds() for p in processes]
-        )
+        # Without what is shared: segments that are kept warm are mapped, too.
+        memory = [p.memory_info() for p in processes]
+        return cls([m.rss - m.shared for m in memory], [p.num_fds() for p in processes])
 
 
 @dataclass
