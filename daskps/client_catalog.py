@@ -191,8 +191,8 @@ class Catalog:
     def held(self) -> list[ObjectId]:
         """The objects that this process holds."""
         # valuerefs() is one step for the interpreter: other threads may add objects.
-        stored = (reference() for reference in self._known.valuerefs())
-        return [object.id for object in stored if object is not None]
+        handles = (reference() for reference in self._known.valuerefs())
+        return [stored.id for stored in handles if stored is not None]
 
     def may_keep(self, wanted: int) -> int:
         """How much of the store may be kept for later graphs, of what is wanted (bytes)."""

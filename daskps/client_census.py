@@ -73,8 +73,8 @@ TINY = 256
 
 
 # Tasks and containers may be nested, but repeat little: they are not told apart, to save
-# time, down to this depth, below which there could be a cycle; nor are many of them at less
-# depth than this, which tasks and their arguments are.
+# time, down to this depth, below which there could be a cycle. But where there are many,
+# only tasks and their arguments are not: what is deeper may refer to its parents.
 _PLAIN = (Task, tuple, list, set, frozenset, dict)
 DEEP = 8
 MANY, SHALLOW = 1000, 3

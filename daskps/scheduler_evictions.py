@@ -150,7 +150,7 @@ class Evictor:
     async def _evict_from(self, store: str, ids: list[ObjectId]) -> None:
         if store not in self._threads:
             return
-        n = await self._in_thread_of(store, _evict_until_refused, ids)
+        n = await self._in_thread_of(store, evictions.evict_until_refused, ids)
         record = self._records.get(store)
         for id in ids[:n]:
             self._refused.pop(id, None)
@@ -174,13 +174,3 @@ class Evictor:
     ) -> Any:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads[store], function, *args)
-
-
-def _evict_until_refused(ids: list[ObjectId]) -> int:
-    """Evict objects of one store in turn; how many, until it refused to delete one."""
-    for n, id in enumerate(ids):
-        # A store that cannot be reached for one object is not asked for the rest: each
-        # may take long.
-        if not evictions.evict_now(id.store, id.key):
-            return n
-    return len(ids)

@@ -308,9 +308,7 @@ class LifetimePlugin(SchedulerPlugin):
         self._expected.pop(client, None)
         # What it stored and did not live to announce. A client that has only lost its
         # connection comes back under the same name, and evicts such things itself.
-        scheduler.loop.add_callback(
-            self._evict_orphans, client, lambda: client in scheduler.clients
-        )
+        scheduler.loop.add_callback(self._evict_orphans, client)
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
         self._workers[worker] = scheduler.workers[worker].server_id
@@ -323,15 +321,18 @@ class LifetimePlugin(SchedulerPlugin):
 
     async def _evict_results(self, worker_id: str) -> None:
         self._evictor.evict(self._results.pop(worker_id, ()))
-        await self._evict_orphans(worker_id, lambda: False)
+        await self._evict_orphans(worker_id)
 
-    async def _evict_orphans(self, creator: str, is_back: Callable[[], bool]) -> None:
+    async def _evict_orphans(self, process: str) -> None:
+        """Evict what a client or a worker, given its id, has left."""
+
         def needed(store: str) -> set[Any] | None:
-            return None if is_back() else set(self._needed(store))
+            is_back = process in self._scheduler.clients
+            return None if is_back else set(self._needed(store))
 
         for store in list(self._stores.values()):
             await self._evictor.evict_orphans(
-                store, creator_name(creator), partial(needed, store.name)
+                store, creator_name(process), partial(needed, store.name)
             )
 
     def _forget(self, key: Any) -> None:

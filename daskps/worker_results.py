@@ -127,9 +127,9 @@ def _as_dask_sends(value: Any) -> Any:
     if type(value) not in (np.ndarray, np.memmap):
         return value
     value = np.asarray(value)
-    contiguous = value.flags.c_contiguous or value.flags.f_contiguous
-    # Pickle keeps the order of axes.
-    return np.ascontiguousarray(value) if is_dense(value) and not contiguous else value
+    # Pickle keeps the order of axes. (forc: C or Fortran.)
+    reordered = is_dense(value) and not value.flags.forc
+    return np.ascontiguousarray(value) if reordered else value
 
 
 def _has_weak_references(value: Any) -> bool:
@@ -191,7 +191,7 @@ class Writer:
             self._closed = True
             if self._catalog is not None:
                 # What is left if the store does not answer is the scheduler's to delete.
-                all(evictions.evict_now(*id) for id in self._catalog.held())
+                evictions.evict_until_refused(self._catalog.held())
         evictions.stop()
 
     def _open(self) -> Catalog:

@@ -13,7 +13,7 @@ import logging
 import queue
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from daskps.stores import opened
@@ -125,3 +125,17 @@ def evict_now(store: str, key: Any) -> bool:
         logger.error("Could not evict object %s from store %s: %r", key, store, e)
         return False
     return True
+
+
+def evict_until_refused(ids: Iterable[tuple[str, Any]]) -> int:
+    """Evict objects (store and key) in turn, until a store refuses; how many it was.
+
+    A store that cannot be reached for one object is not asked for the rest: each may take
+    long.
+    """
+    n = 0
+    for store, key in ids:
+        if not evict_now(store, key):
+            break
+        n += 1
+    return n

@@ -132,6 +132,13 @@ class PeerConnector(FrameConnector[PeerKey]):
         """Bytes that the directory in memory can hold at most on this host."""
         return self._here().segments.capacity()
 
+    def map_at_most(self, nbytes: int) -> None:
+        """Limit the segments that this process keeps mapped, to write them anew."""
+        with self._lock:
+            self._map_at_most = nbytes
+            if self._host is not None:
+                self._host.segments.map_at_most(nbytes)
+
     def put_frames(self, frames: Sequence[Frame], creator: str = "") -> PeerKey:
         """Store one object that is in several pieces, on this host.
 
@@ -251,10 +258,3 @@ class PeerConnector(FrameConnector[PeerKey]):
         if self._map_at_most is not None:
             opened.segments.map_at_most(self._map_at_most)
         return opened
-
-    def map_at_most(self, nbytes: int) -> None:
-        """Limit the segments that this process keeps mapped, to write them anew."""
-        with self._lock:
-            self._map_at_most = nbytes
-            if self._host is not None:
-                self._host.segments.map_at_most(nbytes)
