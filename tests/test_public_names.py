@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
 import inspect
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -81,3 +85,33 @@ def test_examples(name):
     )
     assert result.attempted
     assert not result.failed
+
+
+ERRORS = Path(__file__).parent.parent / "docs" / "errors.md"
+
+
+def _logged() -> Iterator[str]:
+    """What daskps logs for its users, as it is written in its code."""
+    for path in Path(daskps.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and isinstance(node.func.value, ast.Name)
+                and node.func.value.id == "logger"
+                and node.func.attr in ("info", "warning", "error")
+            ):
+                text = node.args[0]
+                assert isinstance(text, ast.Constant), ast.unparse(node)
+                yield text.value
+
+
+def test_what_is_logged_is_explained():
+    explained = " ".join(ERRORS.read_text().split())
+    logged = set(_logged())
+    assert len(logged) > 10
+    for text in logged:
+        # Longest piece between what is filled in, of which the page may leave out the end.
+        piece = max(re.split("%[a-z]", text), key=len)
+        words = piece.strip(" :,.").split()[:6]
+        assert " ".join(words) in explained, text

@@ -65,6 +65,7 @@ class CachedConnector:
         self._directories: list[SharedDirectory] = []
         self._cache: HostCache | None = None
         self._is_closed = False
+        self._warned = False
         for name in (
             "capacity",
             "closed",
@@ -136,8 +137,13 @@ class CachedConnector:
             if fetch.failed or self._is_closed:
                 raise
             # Without room for a copy, or the right to make one, this process has its own.
-            logger.warning("No copy of an object is kept on this host: %s", e)
+            self._warn_once(e)
             return fetch.data if fetch.data is not None else self._connector.get(key)
+
+    def _warn_once(self, error: OSError) -> None:
+        if not self._warned:
+            self._warned = True
+            logger.warning("No copy of an object is kept on this host: %s", error)
 
     def get_batch(self, keys: Sequence[SealedKey]) -> list[Any]:
         """Read several objects."""
