@@ -24,9 +24,10 @@ from proxystore.store import Store
 import daskps
 from daskps.client_catalog import Catalog
 from daskps.stores import directory as directories
-from daskps.stores import leases, opened, segments
+from daskps.stores import huge_pages, leases, opened, segments
 from daskps.stores.content import content_hash
 from daskps.stores.directory import OwnedDirectory, check_private, sweep
+from daskps.stores.mapping import HUGE_PAGE, in_huge_pages
 from daskps.stores.segments import SegmentConnector, SegmentKey
 
 pytestmark = pytest.mark.core
@@ -380,6 +381,116 @@ class TestWarmSegments:
             for key in keys:
                 connector.evict(key)
         assert mapped() == 3
+
+
+def kernel_gives_huge_pages():
+    version = tuple(map(int, os.uname().release.split(".")[:2]))
+    try:
+        with open("/sys/kernel/mm/transparent_hugepage/shmem_enabled") as file:
+            return version >= (6, 1) and "[deny]" not in file.read()
+    except FileNotFoundError:
+        return False
+
+
+class TestHugePages:
+    """Segments that are written anew consist of huge pages sooner or later."""
+
+    @pytest.fixture
+    def connector(self):
+        with daskps.open_store("shm://") as store:
+            yield store.connector
+
+    @pytest.fixture
+    def at_once(self, monkeypatch):
+        monkeypatch.setattr(huge_pages, "SHARE", 1e9)
+
+    @staticmethod
+    def mapped(connector):
+        """Bytes of this process's mappings of objects that are huge pages."""
+        nbytes, ours = 0, False
+        with open("/proc/self/smaps") as file:
+            for line in file:
+                if "-" in line.split(" ", 1)[0]:
+                    ours = connector.directories[0] in line
+                elif ours and line.startswith(("ShmemPmdMapped", "FilePmdMapped")):
+                    nbytes += int(line.split()[1]) << 10
+        return nbytes
+
+    @pytest.mark.skipif(
+        not kernel_gives_huge_pages(), reason="this kernel gives no huge pages"
+    )
+    def test_a_reader_maps_them(self, connector, at_once):
+        nbytes = 2 * HUGE_PAGE - 4096 - 1000
+        for _ in range(3):
+            key = connector.put(np.ones(nbytes, np.uint8))
+            read = np.frombuffer(connector.get(key), np.uint8)
+            assert read.sum() == nbytes
+            connector.evict(key)
+            mapped = self.mapped(connector)
+            del read
+        assert mapped == 2 * 2 * HUGE_PAGE, "the writer's mapping and the reader's"
+
+    def test_objects_of_many_sizes(self, connector, at_once):
+        random = np.random.default_rng(0)
+        held = []
+        for _ in range(60):
+            nbytes = int(random.integers(MIB, 3 * HUGE_PAGE))
+            data = random.bytes(nbytes)
+            key, digest = connector.put_hashed([data])
+            assert digest == content_hash([data])
+            read = connector.get(key)
+            read[:: 1 << 12] = bytes(len(read[:: 1 << 12]))
+            assert bytes(connector.get(key)) == data
+            held = [*held[-2:], (data, connector.get(key))]
+            connector.evict(key)
+            assert all(bytes(mapping) == data for data, mapping in held)
+
+    def test_only_where_little_is_wasted(self):
+        for nbytes in (1, MIB, 3 * MIB, 10**6, 4 * 10**6, 10**9, 2 * MIB, 2 * MIB + 1):
+            huge = in_huge_pages(nbytes)
+            assert huge == 0 or nbytes <= huge <= 1.125 * nbytes
+        assert in_huge_pages(10**9)
+
+    def test_takes_a_small_share_of_the_time(self, connector, monkeypatch):
+        spent = []
+
+        def slowly(*args):
+            spent.append(0.05)
+            time.sleep(0.05)
+            return True
+
+        monkeypatch.setattr(huge_pages, "advise", slowly)
+        start = time.monotonic()
+        for _ in range(20):
+            connector.evict(connector.put(bytes(2 * HUGE_PAGE)))
+        allowed = huge_pages.SHARE * (huge_pages.SECONDS + time.monotonic() - start)
+        assert 0 < sum(spent) <= allowed + 0.05
+
+    def test_a_kernel_that_refuses(self, connector, monkeypatch):
+        monkeypatch.setattr(huge_pages, "advise", lambda *args: False)
+        for i in range(4):
+            key = connector.put(bytes([i]) * 2 * HUGE_PAGE)
+            assert bytes(connector.get(key)) == bytes([i]) * 2 * HUGE_PAGE
+            connector.evict(key)
+
+    def test_a_file_system_with_little_room(self, tmp_path_factory, at_once):
+        path = str(tmp_path_factory.mktemp("little"))
+        mount = ["mount", "-t", "tmpfs", "-o", "size=9m", "tmpfs", path]
+        if subprocess.run(mount, capture_output=True, check=False).returncode:
+            pytest.skip("may not mount a tmpfs")
+        try:
+            os.chmod(path, 0o700)
+            connector = SegmentConnector([path], keep=1 << 20)
+            connector._warm.keep = 9 * MIB
+            keys = []
+            for i in range(12):
+                data = bytes([i]) * (4 * MIB - 5000)
+                keys.append((connector.put(data), data))
+                assert all(bytes(connector.get(k)) == data for k, data in keys)
+                if len(keys) == 2:
+                    connector.evict(keys.pop(0)[0])
+        finally:
+            subprocess.run(["umount", "--lazy", path], check=True)
 
 
 class TestPrivacy:

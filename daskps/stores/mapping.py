@@ -1,7 +1,9 @@
 """Map files into memory: readers copy nothing and may write; writers allocate nothing.
 
 Why not :mod:`mmap`: before Python 3.13 every ``mmap.mmap`` keeps a duplicate of the file
-descriptor, and a worker that holds a few thousand mapped blocks runs out of them.
+descriptor, and a worker that holds a few thousand mapped blocks runs out of them. Nor does
+it take an address, which has to be a multiple of a huge page's size where a segment consists
+of such (:mod:`daskps.stores.huge_pages`): otherwise the kernel maps 4 KiB at a time.
 """
 
 from __future__ import annotations
@@ -10,12 +12,25 @@ import ctypes
 import os
 import weakref
 
-PROT_READ, PROT_WRITE = 0x1, 0x2
+PROT_NONE, PROT_READ, PROT_WRITE = 0x0, 0x1, 0x2
 # Linux: MAP_NORESERVE, since a private writable mapping would otherwise count against
 # the overcommit limit although its pages are almost never written.
 MAP_SHARED, MAP_PRIVATE, MAP_NORESERVE = 0x01, 0x02, 0x4000
+MAP_FIXED, MAP_ANONYMOUS = 0x10, 0x20
 # Linux 5.14: maps all pages at once rather than one at each first use; refused before.
 MADV_POPULATE_WRITE = 23
+
+
+def _huge_page() -> int:
+    """Bytes of a huge page; 0 if the kernel has none."""
+    try:
+        with open("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 0
+
+
+HUGE_PAGE = _huge_page()
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
@@ -78,17 +93,65 @@ def map_shared(fd: int, nbytes: int) -> memoryview:
         If the kernel refuses.
     """
     array = _map(fd, nbytes, MAP_SHARED)
-    _libc.madvise(ctypes.addressof(array), nbytes, MADV_POPULATE_WRITE)
+    advise(ctypes.addressof(array), nbytes, MADV_POPULATE_WRITE)
     return memoryview(array).cast("B")
 
 
+def in_huge_pages(nbytes: int) -> int:
+    """Bytes of huge pages that hold so many bytes; 0 if that wastes more than an eighth."""
+    whole = -(-nbytes // HUGE_PAGE) * HUGE_PAGE if HUGE_PAGE else 0
+    return whole if whole - nbytes <= nbytes // 8 else 0
+
+
+def address_of(mapping: memoryview) -> int:
+    """Where a mapping begins."""
+    return ctypes.addressof(ctypes.c_ubyte.from_buffer(mapping))
+
+
+def advise(address: int, nbytes: int, advice: int) -> bool:
+    """Tell the kernel something about mapped memory; whether it did as it was told."""
+    done: int = _libc.madvise(address, nbytes, advice)
+    return done == 0
+
+
 def _map(fd: int, nbytes: int, flags: int) -> ctypes.Array:
-    address = _libc.mmap(None, nbytes, PROT_READ | PROT_WRITE, flags, fd, 0)
-    if address == _MAP_FAILED:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
+    protection = PROT_READ | PROT_WRITE
+    huge = in_huge_pages(nbytes)
+    if huge:
+        address = _map_aligned(fd, huge, protection, flags)
+    else:
+        address = _mmap(None, nbytes, protection, flags, fd)
     array = (ctypes.c_ubyte * nbytes).from_address(address)
-    unmap = weakref.finalize(array, _libc.munmap, address, nbytes)
+    unmap = weakref.finalize(array, _libc.munmap, address, huge or nbytes)
     # At exit arrays may still be in use, and the kernel unmaps anyway.
     unmap.atexit = False
     return array
+
+
+def _map_aligned(fd: int, nbytes: int, protection: int, flags: int) -> int:
+    """Map whole huge pages at a multiple of their size, in a place reserved first."""
+    room = nbytes + HUGE_PAGE
+    nothing = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
+    start = _mmap(None, room, PROT_NONE, nothing, -1)
+    address = start + -start % HUGE_PAGE
+    try:
+        _mmap(address, nbytes, protection, flags | MAP_FIXED, fd)
+    except OSError:
+        _libc.munmap(start, room)
+        raise
+    before, after = address - start, start + HUGE_PAGE - address
+    if before:
+        _libc.munmap(start, before)
+    if after:
+        _libc.munmap(address + nbytes, after)
+    return address
+
+
+def _mmap(
+    address: int | None, nbytes: int, protection: int, flags: int, fd: int
+) -> int:
+    mapped = _libc.mmap(address, nbytes, protection, flags, fd, 0)
+    if mapped == _MAP_FAILED:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return int(mapped)

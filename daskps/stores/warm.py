@@ -25,6 +25,7 @@ import time
 from itertools import chain
 from typing import NamedTuple
 
+from daskps.stores.huge_pages import collapse
 from daskps.stores.locks import is_at, try_lock
 from daskps.stores.mapping import map_shared
 
@@ -52,6 +53,24 @@ class WarmSegment(NamedTuple):
 
     fd: int
     mapping: memoryview | None
+
+
+class _Mapping:
+    """A segment that this process has mapped to write it.
+
+    Attributes
+    ----------
+    bytes
+        What is mapped.
+    huge
+        How many of its first bytes are huge pages.
+    """
+
+    __slots__ = "bytes", "huge"
+
+    def __init__(self, fd: int, nbytes: int):
+        self.bytes = map_shared(fd, nbytes)
+        self.huge = 0
 
 
 class _Free(NamedTuple):
@@ -93,7 +112,7 @@ class WarmSegments:
     _listed_until: float
     #: By inode, which a mapping keeps the segment's own; the one used last at the end.
     #: Several processes may have mapped a segment: they write it in turn.
-    _mapped: collections.OrderedDict[int, memoryview]
+    _mapped: collections.OrderedDict[int, _Mapping]
     _mapped_nbytes: int
 
     def __init__(self, directory: str, keep: int):
@@ -163,7 +182,6 @@ class WarmSegments:
                 continue
             if _claim(fd, free, path):
                 try:
-                    os.ftruncate(fd, nbytes)
                     return WarmSegment(fd, self._mapping(fd, nbytes))
                 except OSError:  # too many mappings, say
                     os.unlink(path)
@@ -202,7 +220,7 @@ class WarmSegments:
                 if entry.name.startswith(FREE):
                     self._add_to_list(_Free(entry.name, inode))
         for inode in deleted:
-            self._mapped_nbytes -= self._mapped.pop(inode).nbytes
+            self._mapped_nbytes -= self._mapped.pop(inode).bytes.nbytes
         self._listed_until = now + LISTED_FOR
 
     def _add_to_list(self, free: _Free) -> None:
@@ -238,24 +256,33 @@ class WarmSegments:
         return min(fits, default=None)
 
     def _mapping(self, fd: int, nbytes: int) -> memoryview | None:
-        """The segment's bytes, mapped now if they were not.
+        """The bytes of the segment, which is cut to size, mapped now if they were not.
 
         Its pages are all there, since it was an object of at least this size.
         """
-        inode = os.fstat(fd).st_ino
+        status = os.fstat(fd)
+        inode = status.st_ino
+        # Even to the same size, it would split a huge page that reaches beyond the end.
+        if status.st_size != nbytes:
+            os.ftruncate(fd, nbytes)
         with self._lock:
-            if inode in self._mapped:
-                self._mapped.move_to_end(inode)
-                return self._mapped[inode]
-        if nbytes > self.map_at_most:
-            return None
-        mapped = map_shared(fd, nbytes)
+            mapping = self._mapped.get(inode)
+        if mapping is None:
+            if nbytes > self.map_at_most:
+                return None
+            mapping = _Mapping(fd, nbytes)
+        if status.st_size != nbytes:
+            mapping.huge = 0
+        # Nobody reads it now.
+        mapping.huge = collapse(mapping.bytes[:nbytes], mapping.huge)
         with self._lock:
-            self._mapped[inode] = mapped
-            self._mapped_nbytes += nbytes
+            if inode not in self._mapped:
+                self._mapped[inode] = mapping
+                self._mapped_nbytes += mapping.bytes.nbytes
+            self._mapped.move_to_end(inode)
             while self._mapped_nbytes > self.map_at_most:
-                self._mapped_nbytes -= self._mapped.popitem(last=False)[1].nbytes
-        return mapped
+                self._mapped_nbytes -= self._mapped.popitem(last=False)[1].bytes.nbytes
+        return mapping.bytes
 
 
 def _claim(fd: int, free: str, path: str) -> bool:
