@@ -107,6 +107,7 @@ class Catalog:
     #: An object for each fingerprint that content may have which is stored.
     _fingerprints: weakref.WeakValueDictionary[bytes, StoredObject]
     _immutable: dict[_Place, tuple[weakref.ref[np.ndarray], weakref.ref[StoredObject]]]
+    _capacity: int | None
 
     def __init__(self, store: Store[Any], keeper: Keeper, creator: str = ""):
         self.name = store.name
@@ -117,6 +118,7 @@ class Catalog:
         self._known = weakref.WeakValueDictionary()
         self._fingerprints = weakref.WeakValueDictionary()
         self._immutable = {}
+        self._capacity = None
         # What is stored is announced to nobody yet, and storing a large graph takes long.
         leases.renew(self._connector, self, lambda self: [id.key for id in self.held()])
 
@@ -196,12 +198,14 @@ class Catalog:
 
     def may_keep(self, wanted: int) -> int:
         """How much of the store may be kept for later graphs, of what is wanted (bytes)."""
-        if not hasattr(self._connector, "capacity"):
-            return wanted
-        try:
-            return min(wanted, self._connector.capacity() // 4)
-        except OSError:
-            return 0  # the directory is gone: the next put will say so
+        if self._capacity is None:
+            if not hasattr(self._connector, "capacity"):
+                return wanted
+            try:
+                self._capacity = self._connector.capacity()
+            except OSError:
+                return 0  # the directory is gone: the next put will say so
+        return min(wanted, self._capacity // 4)
 
     def hold(self, objects: Iterable[StoredObject]) -> None:
         """Say that a graph which uses these objects is about to be submitted."""

@@ -92,6 +92,9 @@ class Weight(NamedTuple):
     ----------
     largest
         Bytes of the largest single value.
+    large
+        How many values there are of the threshold or more, at least; none of them may be
+        one if they are large together.
     small
         Bytes of all values below the threshold, each counted once.
     proxies
@@ -99,6 +102,7 @@ class Weight(NamedTuple):
     """
 
     largest: int
+    large: int
     small: int
     proxies: list[Any]
 
@@ -119,15 +123,20 @@ def weigh(things: Iterable[Any], threshold: int) -> Weight:
     counted: dict[int, Any] = {}
     # Partitions of bags are lists: large ones are stored whole.
     wholes = chain.from_iterable(groups.get(type_, ()) for type_ in _WHOLE)
-    largest = max(map(nbytes_of, islice(wholes, WHOLE)), default=0)
+    sizes = list(map(nbytes_of, islice(wholes, WHOLE)))
+    largest = max(sizes, default=0)
+    large = sum(map(threshold.__le__, sizes))
     for type_, members in _leaves(groups):
         if issubclass(type_, (ProxyNode, Proxy)):
             proxies += members
         else:
             sizes = _sizes(type_, members, counted)
-            largest = max(largest, max(sizes, default=0))
+            here = max(sizes, default=0)
+            largest = max(largest, here)
+            if here >= threshold:
+                large += sum(map(threshold.__le__, sizes))
             small += sum(filter(threshold.__gt__, sizes))
-    return Weight(largest, small, proxies)
+    return Weight(largest, large, small, proxies)
 
 
 def nbytes_of(value: Any) -> int:

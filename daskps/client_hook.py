@@ -14,7 +14,7 @@ from distributed import Client
 
 from daskps import client_expressions as expressions
 from daskps.client_catalog import Cache
-from daskps.client_census import weigh
+from daskps.client_census import Weight, weigh
 from daskps.client_graphs import Collector, GraphPass
 from daskps.client_graphs import contents as graph_contents
 from daskps.client_link import ClusterLink
@@ -201,19 +201,20 @@ def _proxied(
     threshold = session.settings.threshold
     if isinstance(expr, _MapExpr):
         threshold = min(threshold, MAP_KEYWORD)
-    encoder = _encoder_for(session, catalog, threshold, expressions.contents(expr))
+    weight = weigh(expressions.contents(expr), threshold)
+    encoder = _encoder_for(session, catalog, threshold, weight)
     if encoder is None:
         return expr
     # Handles are let go only after the graph is on its way.
     alive.append(encoder)
     try:
         expr = expressions.prepared(expr)
-        collector = Collector(max(threshold, WORTH_A_THREAD))
-        first = GraphPass(collector, in_process)
-        expressions.replace_large(expr, first)
-        encoder.encode_all(collector.values)
-        second = GraphPass(encoder, in_process, first.sizes)
-        expr = expressions.replace_large(expr, second)
+        sizes: dict[int, tuple[Any, int]] = {}
+        if weight.large > 1:
+            collector = Collector(max(threshold, WORTH_A_THREAD))
+            expressions.replace_large(expr, GraphPass(collector, in_process, sizes))
+            encoder.encode_all(collector.values)
+        expr = expressions.replace_large(expr, GraphPass(encoder, in_process, sizes))
         encoder.finish()
     except BaseException:
         encoder.abandon()
@@ -230,17 +231,17 @@ def _encoder(client: Client | None, contents: Iterable[Any]) -> Encoder | None:
     else:
         _say_local_once()
         return None
-    return _encoder_for(session, catalog, session.settings.threshold, contents)
+    threshold = session.settings.threshold
+    return _encoder_for(session, catalog, threshold, weigh(contents, threshold))
 
 
 def _encoder_for(
     session: Session,
     catalog: Callable[[], Any],
     threshold: int,
-    contents: Iterable[Any],
+    weight: Weight,
 ) -> Encoder | None:
     """What stores values for a graph; None if nothing in it is to be stored."""
-    weight = weigh(contents, threshold)
     pack = weight.small > _large_graph()
     if weight.largest < threshold and not pack and not weight.proxies:
         return None

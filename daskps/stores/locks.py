@@ -30,18 +30,30 @@ def try_lock(fd: int, kind: int) -> bool:
 
 def is_at(fd: int, path: str) -> bool:
     """Whether the file that is open is the one that has this name now."""
+    return _is_named(os.fstat(fd), path)
+
+
+def _is_named(status: os.stat_result, path: str) -> bool:
     try:
-        return os.path.samestat(os.fstat(fd), os.stat(path))
+        return os.path.samestat(status, os.stat(path))
     except FileNotFoundError:
         return False
 
 
-def lock_for_reading(fd: int, path: str) -> bool:
-    """Keep writers away from an open segment; False if it is evicted already."""
+def lock_for_reading(fd: int, status: os.stat_result, path: str) -> bool:
+    """Keep writers away from an open segment; False if it is evicted already.
+
+    Parameters
+    ----------
+    fd, status
+        The file, and what ``os.fstat`` says of it.
+    path
+        The object's name.
+    """
     deadline = time.monotonic() + READER_PATIENCE
     while True:
         locked = try_lock(fd, fcntl.LOCK_SH)
-        if not is_at(fd, path):
+        if not _is_named(status, path):
             return False  # evicted, and perhaps written anew, since it was opened
         if locked or time.monotonic() > deadline:
             return locked

@@ -194,9 +194,10 @@ class SegmentConnector(FrameConnector[SegmentKey]):
         except FileNotFoundError:
             return None
         try:
-            if os.fstat(fd).st_size != key.nbytes:
+            status = os.fstat(fd)
+            if status.st_size != key.nbytes:
                 return None
-            if self.keep and not lock_for_reading(fd, path):
+            if self.keep and not lock_for_reading(fd, status, path):
                 return None
             return map_private(fd, key.nbytes) if key.nbytes else memoryview(b"")
         finally:

@@ -26,7 +26,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from daskps.stores.huge_pages import collapse
-from daskps.stores.locks import is_at, try_lock
+from daskps.stores.locks import try_lock
 from daskps.stores.mapping import map_shared
 
 # Evicted segments. Names of objects have a dot too, but not this beginning.
@@ -261,9 +261,9 @@ class WarmSegments:
         Its pages are all there, since it was an object of at least this size.
         """
         status = os.fstat(fd)
-        inode = status.st_ino
+        inode, cut = status.st_ino, status.st_size != nbytes
         # Even to the same size, it would split a huge page that reaches beyond the end.
-        if status.st_size != nbytes:
+        if cut:
             os.ftruncate(fd, nbytes)
         with self._lock:
             mapping = self._mapped.get(inode)
@@ -271,7 +271,7 @@ class WarmSegments:
             if nbytes > self.map_at_most:
                 return None
             mapping = _Mapping(fd, nbytes)
-        if status.st_size != nbytes:
+        if cut:
             mapping.huge = 0
         # Nobody reads it now.
         mapping.huge = collapse(mapping.bytes[:nbytes], mapping.huge)
@@ -289,10 +289,10 @@ def _claim(fd: int, free: str, path: str) -> bool:
     """Take an evicted segment for writing, unless somebody maps it or was faster."""
     if not try_lock(fd, fcntl.LOCK_EX):
         return False
-    if is_at(fd, free):
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(free, path)
-            return True
+    # The name is never given again, so it is still this file's if it is there.
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(free, path)
+        return True
     # It is an object by now, which others are about to read.
     fcntl.flock(fd, fcntl.LOCK_UN)
     return False

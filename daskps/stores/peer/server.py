@@ -202,7 +202,8 @@ class PeerServer:
             except FileNotFoundError:
                 continue
             # Until it is closed and unmapped nobody writes it anew.
-            if os.fstat(fd).st_size == nbytes and lock_for_reading(fd, path):
+            status = os.fstat(fd)
+            if status.st_size == nbytes and lock_for_reading(fd, status, path):
                 return fd
             os.close(fd)
         return None
