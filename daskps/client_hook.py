@@ -208,13 +208,16 @@ def _proxied(
     # Handles are let go only after the graph is on its way.
     alive.append(encoder)
     try:
-        expr = expressions.prepared(expr)
+        prepared = expressions.prepared(expr)
         sizes: dict[int, tuple[Any, int]] = {}
-        if weight.large > 1:
+        # What has made its tasks only now may have made many values of one.
+        if weight.large > 1 or prepared is not expr:
             collector = Collector(max(threshold, WORTH_A_THREAD))
-            expressions.replace_large(expr, GraphPass(collector, in_process, sizes))
+            first = GraphPass(collector, in_process, sizes)
+            expressions.replace_large(prepared, first)
             encoder.encode_all(collector.values)
-        expr = expressions.replace_large(expr, GraphPass(encoder, in_process, sizes))
+        second = GraphPass(encoder, in_process, sizes)
+        expr = expressions.replace_large(prepared, second)
         encoder.finish()
     except BaseException:
         encoder.abandon()
