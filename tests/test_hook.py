@@ -6,13 +6,16 @@ import asyncio
 import contextvars
 import logging
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import dask
 import dask.array as da
 import dask.bag as db
 import dask.base
+import dask.dataframe as dd
 import numpy as np
+import pandas as pd
 import pytest
 from dask.highlevelgraph import HighLevelGraph
 from distributed import Client, LocalCluster
@@ -21,6 +24,7 @@ from processes import eventually, graph_nbytes, messages_sent
 import daskps
 from daskps import client_hook
 from daskps.client_session import current_session
+from daskps.client_values import THREADS, Encoder
 
 pytestmark = pytest.mark.core
 
@@ -472,6 +476,38 @@ class TestClient:
 
         assert asyncio.run(main()) == TOTAL
         assert "async with daskps.proxy_graph()" in caplog.text
+
+
+PARTS = {
+    "array": lambda: da.from_array(
+        np.arange(4 * len(VALUE), dtype="f8"), chunks=len(VALUE)
+    ).sum(),
+    "bag": lambda: db.from_sequence([bytes([i]) * (8 << 20) for i in range(4)]).map(
+        len
+    ),
+    "bag of small items": lambda: db.from_sequence(
+        [bytes(i) for i in range(8192)], npartitions=4
+    ).map(len),
+    "frame": lambda: dd.from_pandas(
+        pd.DataFrame({"x": np.arange(4.0 * len(VALUE))}), npartitions=4
+    ).sum(),
+}
+
+
+@pytest.mark.parametrize("kind", PARTS)
+def test_partitions_are_stored_by_several_threads(client, kind, monkeypatch):
+    threads = set()
+    plain = Encoder.encode
+
+    def encode(self, value):
+        threads.add(threading.current_thread())
+        time.sleep(0.01)
+        return plain(self, value)
+
+    monkeypatch.setattr(Encoder, "encode", encode)
+    with daskps.proxy_graph():
+        PARTS[kind]().compute()
+    assert len(threads - {threading.current_thread()}) == THREADS
 
 
 # Local schedulers
