@@ -20,7 +20,7 @@ from proxystore.connectors.file import FileConnector
 from proxystore.store import Store
 
 import daskps
-from benchmarks import counters, memory
+from benchmarks import counters, memory, tasks
 from benchmarks.cluster import Cluster
 from benchmarks.counters import Copies
 from benchmarks.results import Run
@@ -82,6 +82,7 @@ class Peer:
 
     def _timed(self, work: Work) -> Run:
         prepared = work.prepare(self.client)
+        self._wake()
         counts = counters.read(self.client)
         self._settle()
         held = memory.reset_peak(self.cluster.scheduler)
@@ -110,6 +111,14 @@ class Peer:
             warnings.filterwarnings("ignore", "Sending large graph")
             warnings.filterwarnings("ignore", module="proxystore_ex")
             yield
+
+    def _wake(self) -> None:
+        """Have every process of the cluster do something.
+
+        One that has waited while other clusters had their turns takes longer at first.
+        """
+        some = [None] * 2 * len(self.cluster.workers)
+        self.client.gather(self.client.map(tasks.itself, some, pure=False))
 
     def _settle(self) -> None:
         """Wait until the cluster has nothing left to do or to forget."""

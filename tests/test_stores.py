@@ -370,6 +370,27 @@ class TestWarmSegments:
             assert bytes(connector.get(key)) == b"head" + array.tobytes()
             connector.evict(key)
 
+    def test_a_limited_amount_is_kept_of_what_was_used_last(self, connector):
+        connector = SegmentConnector(connector.directories, keep=8 * MIB)
+
+        def kept():
+            return sorted(int(name.split(".")[1]) // MIB for name in files(connector))
+
+        def put_and_evict(*sizes):
+            for key in [connector.put(bytes(size * MIB)) for size in sizes]:
+                connector.evict(key)
+
+        put_and_evict(*[1] * 12)
+        assert kept() == [1] * 8
+        put_and_evict(6)
+        assert kept() == [1, 1, 6]
+        put_and_evict(8)
+        assert kept() == [8]
+        put_and_evict(9)
+        assert kept() == [8], "too large to be kept"
+        put_and_evict(2, 2)
+        assert kept() == [2, 2]
+
     def test_a_limited_amount_is_kept_mapped(self, connector):
         def mapped():
             with open("/proc/self/maps") as maps:

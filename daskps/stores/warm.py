@@ -79,6 +79,11 @@ class _Free(NamedTuple):
     name: str
     inode: int
 
+    @property
+    def nbytes(self) -> int:
+        """Its size."""
+        return int(self.name.split(".")[1])
+
 
 class WarmSegments:
     """The evicted segments of one directory.
@@ -145,18 +150,40 @@ class WarmSegments:
                 _delete(path)
 
     def _add(self, path: str, nbytes: int) -> bool:
-        if nbytes < KEEP_AT_LEAST:
+        if not KEEP_AT_LEAST <= nbytes <= self.keep:
             return False
         with self._lock:
             self._list()
-            full = self._n_listed >= KEEP_AT_MOST
-            if full or self._listed_nbytes + nbytes > self.keep:
-                return False
             token = path.rpartition(".")[2]
             free = _Free(f"{FREE}{nbytes}.{token}", os.stat(path).st_ino)
+            too_many = self._make_room(nbytes)
+            if too_many is None:
+                return False
             os.rename(path, os.path.join(self.directory, free.name))
             self._add_to_list(free)
-            return True
+        for dropped in too_many:
+            _delete(os.path.join(self.directory, dropped.name))
+        return True
+
+    def _make_room(self, nbytes: int) -> list[_Free] | None:
+        """What to keep no longer for a segment that is evicted now.
+
+        None if there is no room for it. Segments of its own size stay: whoever writes the
+        next one has mapped them. Those of other sizes are of work that was done before.
+        """
+        n, kept = self._n_listed + 1, self._listed_nbytes + nbytes
+        if n <= KEEP_AT_MOST and kept <= self.keep:
+            return []
+        sizes = (segments for size, segments in self._listed.items() if size != nbytes)
+        others = list(chain(*chain.from_iterable(sizes)))
+        dropped = []
+        while n > KEEP_AT_MOST or kept > self.keep:
+            if not others:
+                return None
+            dropped.append(others.pop())
+            n, kept = n - 1, kept - dropped[-1].nbytes
+        self._listed_until = 0.0
+        return dropped
 
     def take(self, nbytes: int, path: str) -> WarmSegment | None:
         """An evicted segment of about this size that nobody reads, under another name.
@@ -224,7 +251,7 @@ class WarmSegments:
         self._listed_until = now + LISTED_FOR
 
     def _add_to_list(self, free: _Free) -> None:
-        nbytes = int(free.name.split(".")[1])
+        nbytes = free.nbytes
         mapped, others = self._listed.setdefault(nbytes, ([], []))
         (mapped if free.inode in self._mapped else others).append(free)
         self._n_listed += 1
