@@ -55,7 +55,7 @@ class Rounds:
     least: int = 5
     most: int = 51
     seconds: float = 8.0
-    warm_up: int = 2
+    warm_up: int = 4
 
     def over(self, done: int, since: float) -> bool:
         """Whether enough rounds are done that began at this time (``monotonic``)."""
