@@ -202,7 +202,7 @@ def _store() -> Iterator[Store[Any]]:
         # Workers know a store by its name, even after it is closed here.
         # Each process that reads keeps what it has read, by default 16 objects of 1 GB.
         Store(
-            directory, FileConnector(directory), cache_size=2, register=True
+            directory, FileConnector(directory), cache_size=1, register=True
         ) as store,
     ):
         yield store
