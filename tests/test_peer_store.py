@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import pickle
 import secrets
+import shutil
 import signal
 import socket
 import threading
@@ -30,6 +31,7 @@ from daskps.stores.peer import scheme as peer
 from daskps.stores.peer.connector import PeerConnector
 from daskps.stores.peer.protocol import Keys, RefusedError, connect, listen
 from daskps.stores.peer.registry import PeerRegistry
+from daskps.stores.peer.server import EVERY, Owner, PeerServer
 from daskps.stores.sealed import DamagedError
 from daskps.stores.secret import new_key
 from daskps.stores.shared_directory import SharedDirectory
@@ -532,6 +534,32 @@ def test_a_server_that_comes_while_the_store_is_closed():
     channel.send({"address": ["127.0.0.1", 1]})
     assert channel.receive() == {"op": "close"}
     channel.close()
+
+
+def test_a_server_ends_when_it_has_deleted_what_it_had(tmp_path, monkeypatch):
+    keys = Keys(new_key().value)
+    registry = PeerRegistry("127.0.0.1", keys, 600.0)
+    user = SharedDirectory(str(tmp_path), "token")
+    directory = SharedDirectory(str(tmp_path), "token", is_user=False)
+    plain = shutil.rmtree
+
+    def slowly(*args, **kwargs):
+        time.sleep(2 * EVERY)
+        plain(*args, **kwargs)
+
+    monkeypatch.setattr(shutil, "rmtree", slowly)
+    owner = Owner(registry.address, 600.0)
+    server = PeerServer(listen("127.0.0.1"), keys, [directory], owner, 0)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    assert eventually(lambda: registry._hosts)
+    closing = threading.Thread(target=registry.close)
+    closing.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert not os.listdir(tmp_path)
+    closing.join()
+    user.close()
 
 
 def test_sweeping_by_its_url_looks_where_its_hosts_keep_objects(tmp_path):

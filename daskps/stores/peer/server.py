@@ -95,6 +95,7 @@ class PeerServer:
         self._heard = time.monotonic()
         self._refusals = 0
         self._closed = threading.Event()
+        self._obeying = threading.Lock()
         self._seals: dict[str, bytes] = {}
         self._listener = Listener(sock, self._keys, self._serve)
 
@@ -103,8 +104,10 @@ class PeerServer:
         threading.Thread(target=self._take_orders, daemon=True).start()
         while not self._closed.wait(EVERY) and not self._is_done():
             pass
-        for directory in self._directories:
-            directory.close()
+        # The directory may be missing since it is being deleted, by an order.
+        with self._obeying:
+            for directory in self._directories:
+                directory.close()
 
     def _is_done(self) -> bool:
         first = self._directories[0]
@@ -143,7 +146,8 @@ class PeerServer:
             while not self._closed.is_set():
                 order = channel.receive()
                 self._heard = time.monotonic()
-                self._obey(order)
+                with self._obeying:
+                    self._obey(order)
                 channel.send({})
         finally:
             channel.close()
