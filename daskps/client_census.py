@@ -93,8 +93,7 @@ class Weight(NamedTuple):
     largest
         Bytes of the largest single value.
     large
-        How many values there are of the threshold or more, at least; none of them may be
-        one if they are large together.
+        About how many values have the threshold's size or more; parts of one may count.
     small
         Bytes of all values below the threshold, each counted once.
     proxies

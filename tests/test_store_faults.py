@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from conftest import released
 from distributed import Client, wait
+from file_systems import tmpfs
 from flaky_store import FlakyConnector
 from processes import ProcessCluster, eventually
 
@@ -339,11 +340,8 @@ class TestFull:
     @pytest.fixture
     def tiny(self, tmp_path):
         """A shared memory of 12 MiB."""
-        command = ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(tmp_path)]
-        if subprocess.run(command, capture_output=True, check=False).returncode:
-            pytest.skip("mounting a file system needs privileges")
-        yield str(tmp_path)
-        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+        with tmpfs(tmp_path, "12m") as path:
+            yield path
 
     @pytest.fixture
     def settings(self, tiny):

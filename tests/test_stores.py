@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 import dask
 import numpy as np
 import pytest
+from file_systems import tmpfs
 from processes import eventually
 from proxystore.store import Store
 
@@ -211,17 +212,10 @@ def make_connector(*parents, reserve=0):
 
 @pytest.fixture
 def tiny(tmp_path_factory):
-    """A tmpfs of 2 MiB, as /dev/shm may be in a container."""
+    """A shared memory of 2 MiB."""
     path = tmp_path_factory.mktemp("tiny")
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(path)]
-    try:
-        done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    except FileNotFoundError as e:
-        pytest.skip(f"no mount command: {e}")
-    if done.returncode:
-        pytest.skip(f"may not mount a tmpfs: {done.stderr.strip()}")
-    yield path
-    subprocess.run(["umount", "--lazy", str(path)], check=True)
+    with tmpfs(path, "2m"):
+        yield path
 
 
 class TestOrphans:
@@ -321,13 +315,17 @@ class TestNoRoom:
         assert bytes(connector.get(connector.put(b"small"))) == b"small"
 
 
-class TestWarmSegments:
-    """Evicted segments are written anew, through a mapping from the second time on."""
+class InMemory:
+    """Tests of shared memory alone."""
 
     @pytest.fixture
     def connector(self):
         with daskps.open_store("shm://") as store:
             yield store.connector
+
+
+class TestWarmSegments(InMemory):
+    """Evicted segments are written anew, through a mapping from the second time on."""
 
     def test_each_put_is_what_is_read(self, connector):
         for i in range(6):
@@ -413,13 +411,8 @@ def kernel_gives_huge_pages():
         return False
 
 
-class TestHugePages:
+class TestHugePages(InMemory):
     """Segments that are written anew consist of huge pages sooner or later."""
-
-    @pytest.fixture
-    def connector(self):
-        with daskps.open_store("shm://") as store:
-            yield store.connector
 
     @pytest.fixture
     def at_once(self, monkeypatch):
@@ -495,11 +488,7 @@ class TestHugePages:
             connector.evict(key)
 
     def test_a_file_system_with_little_room(self, tmp_path_factory, at_once):
-        path = str(tmp_path_factory.mktemp("little"))
-        mount = ["mount", "-t", "tmpfs", "-o", "size=9m", "tmpfs", path]
-        if subprocess.run(mount, capture_output=True, check=False).returncode:
-            pytest.skip("may not mount a tmpfs")
-        try:
+        with tmpfs(tmp_path_factory.mktemp("little"), "9m") as path:
             os.chmod(path, 0o700)
             connector = SegmentConnector([path], keep=1 << 20)
             connector._warm.keep = 9 * MIB
@@ -510,8 +499,6 @@ class TestHugePages:
                 assert all(bytes(connector.get(k)) == data for k, data in keys)
                 if len(keys) == 2:
                     connector.evict(keys.pop(0)[0])
-        finally:
-            subprocess.run(["umount", "--lazy", path], check=True)
 
 
 class TestPrivacy:

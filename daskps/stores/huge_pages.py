@@ -20,7 +20,7 @@ from daskps.stores.mapping import HUGE_PAGE, address_of, advise, in_huge_pages
 
 # Linux 6.1: moves memory into huge pages; refused before.
 MADV_COLLAPSE = 25
-# At most this share of the time is spent, of what was not spent in the last seconds.
+# At most this share of the time is spent; what was not, of so many seconds, may be later.
 SHARE = 0.1
 SECONDS = 1.0
 # Bytes to move at once, so that a slow kernel does not hold up anybody for long.
