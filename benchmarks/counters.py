@@ -181,7 +181,7 @@ def _count_puts() -> None:
         return
     segments: Any = SegmentConnector
     files: Any = FileConnector
-    put_frames, put = segments._put, files.put
+    put_frames, put = segments.put_frames, files.put
 
     def counting_frames(self: Any, frames: Any, *args: Any, **kwargs: Any) -> Any:
         _add_put(sum(map(frame_nbytes, frames)))
@@ -191,7 +191,7 @@ def _count_puts() -> None:
         _add_put(memoryview(obj).nbytes)
         return put(self, obj)
 
-    segments._put, files.put = counting_frames, counting
+    segments.put_frames, files.put = counting_frames, counting
 
 
 def _add_put(nbytes: int) -> None:

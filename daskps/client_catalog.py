@@ -55,16 +55,20 @@ class StoredObject:
         The object.
     nbytes
         Its size in the store.
+    digest
+        The hash of its content, once somebody has asked for it.
     """
 
     id: ObjectId
     nbytes: int
+    digest: bytes | None
 
-    __slots__ = ("__weakref__", "id", "nbytes")
+    __slots__ = ("__weakref__", "digest", "id", "nbytes")
 
     def __init__(self, id: ObjectId, nbytes: int):
         self.id = id
         self.nbytes = nbytes
+        self.digest = None
 
 
 class Catalog:
@@ -72,7 +76,9 @@ class Catalog:
 
     Equal content is one object, whatever held it and wherever it was, as long as a handle
     exists. Content is compared by a 128-bit hash of all bytes, since an array may have been
-    changed in place since it was last stored (:mod:`daskps.stores.content`). Only an array
+    changed in place since it was last stored (:mod:`daskps.stores.content`). Most data is
+    seen once, and is not hashed: a fingerprint shows that it is new, and what is stored is
+    hashed when something comes whose fingerprint is equal. Only an array
     on the memory of a :class:`bytes` object is known again without looking at its content.
     One whose flag ``writeable`` is cleared is not: its owner can set the flag again, and
     views that were made before can be written to.
@@ -103,9 +109,11 @@ class Catalog:
     creator: str
     _connector: Any
     _keeper: Keeper
-    _known: weakref.WeakValueDictionary[bytes, StoredObject]
-    #: An object for each fingerprint that content may have which is stored.
+    _held: weakref.WeakValueDictionary[ObjectId, StoredObject]
+    #: By fingerprint, what was stored last. Others that have the same have been hashed.
     _fingerprints: weakref.WeakValueDictionary[bytes, StoredObject]
+    #: By hash, what has been hashed.
+    _hashed: weakref.WeakValueDictionary[bytes, StoredObject]
     _immutable: dict[_Place, tuple[weakref.ref[np.ndarray], weakref.ref[StoredObject]]]
     _capacity: int | None
 
@@ -115,8 +123,9 @@ class Catalog:
         self.store = store
         self._connector = store.connector
         self._keeper = keeper
-        self._known = weakref.WeakValueDictionary()
+        self._held = weakref.WeakValueDictionary()
         self._fingerprints = weakref.WeakValueDictionary()
+        self._hashed = weakref.WeakValueDictionary()
         self._immutable = {}
         self._capacity = None
         # What is stored is announced to nobody yet, and storing a large graph takes long.
@@ -140,12 +149,30 @@ class Catalog:
             self._immutable[_place(array)] = weakref.ref(array), weakref.ref(stored)
         return stored
 
-    def _find(self, mark: bytes | None, frames: Sequence[Frame]) -> StoredObject | None:
+    def _find(self, mark: bytes, frames: Sequence[Frame]) -> StoredObject | None:
         """What has the same content, if that is stored."""
-        if mark is not None and mark not in self._fingerprints:
+        alike = self._fingerprints.get(mark)
+        if alike is None:
             return None  # certainly new: most data is
-        known = self._known.get(content_hash(frames))
+        if alike.digest is None and not self._hash_stored(alike):
+            return None
+        known = self._hashed.get(content_hash(frames))
         return known if known is not None and self._is_there(known) else None
+
+    def _hash_stored(self, stored: StoredObject) -> bool:
+        """Hash what is in the store, which nobody can change; whether it is there."""
+        try:
+            data = self._connector.get(stored.id.key)
+        except Exception as e:
+            raise _failed(self.name, e) from e
+        if data is None:
+            return False
+        self._note_hash(stored, content_hash([data]))
+        return True
+
+    def _note_hash(self, stored: StoredObject, digest: bytes) -> None:
+        stored.digest = digest
+        self._hashed[digest] = stored
 
     def _put_before(self, array: np.ndarray) -> StoredObject | None:
         """What was stored of this memory before, if it is still the same array's."""
@@ -164,9 +191,13 @@ class Catalog:
         except Exception as e:
             raise _failed(self.name, e) from e
 
-    def _store(self, mark: bytes | None, frames: Sequence[Frame]) -> StoredObject:
+    def _store(self, mark: bytes, frames: Sequence[Frame]) -> StoredObject:
+        # Where reading it again would cost much, before it is stored: it may change while
+        # a slow store takes it.
+        later = hasattr(self._connector, "maps_its_own")
+        digest = None if later else content_hash(frames)
         try:
-            key, digest = self._put(frames)
+            key = self._connector.put_frames(frames, self.creator)
         except DaskpsError:
             raise
         except Exception as e:  # whatever a connector raises
@@ -177,23 +208,16 @@ class Catalog:
         finalizer.atexit = False
         if not hasattr(self._connector, "evict_orphans"):
             self._keeper.stored([(id, stored.nbytes)])
-        self._known[digest] = stored
-        if mark is not None:
-            self._fingerprints[mark] = stored
+        self._held[id] = stored
+        if digest is not None:
+            self._note_hash(stored, digest)
+        self._fingerprints[mark] = stored
         return stored
-
-    def _put(self, frames: Sequence[Frame]) -> tuple[Any, bytes]:
-        if hasattr(self._connector, "put_hashed"):
-            key, digest = self._connector.put_hashed(frames, self.creator)
-            return key, digest
-        # Before it is stored: it may change while a slow store takes it.
-        digest = content_hash(frames)
-        return self._connector.put_frames(frames, self.creator), digest
 
     def held(self) -> list[ObjectId]:
         """The objects that this process holds."""
         # valuerefs() is one step for the interpreter: other threads may add objects.
-        handles = (reference() for reference in self._known.valuerefs())
+        handles = (reference() for reference in self._held.valuerefs())
         return [stored.id for stored in handles if stored is not None]
 
     def may_keep(self, wanted: int) -> int:

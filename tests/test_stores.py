@@ -13,7 +13,6 @@ import tempfile
 import threading
 import time
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 
 import dask
 import numpy as np
@@ -23,10 +22,8 @@ from processes import eventually
 from proxystore.store import Store
 
 import daskps
-from daskps.client_catalog import Catalog
 from daskps.stores import directory as directories
 from daskps.stores import huge_pages, leases, opened, segments
-from daskps.stores.content import content_hash
 from daskps.stores.directory import OwnedDirectory, check_private, sweep
 from daskps.stores.mapping import HUGE_PAGE, in_huge_pages
 from daskps.stores.segments import SegmentConnector, SegmentKey
@@ -330,8 +327,7 @@ class TestWarmSegments(InMemory):
     def test_each_put_is_what_is_read(self, connector):
         for i in range(6):
             data = np.random.default_rng(i).bytes(2 * MIB - 4000 * i)
-            key, digest = connector.put_hashed([data[:1000], data[1000:]])
-            assert digest == content_hash([data])
+            key = connector.put_frames([data[:1000], data[1000:]])
             assert bytes(connector.get(key)) == data
             connector.evict(key)
             assert len(files(connector)) == 1, "the segment is kept"
@@ -450,8 +446,7 @@ class TestHugePages(InMemory):
         for _ in range(60):
             nbytes = int(random.integers(MIB, 3 * HUGE_PAGE))
             data = random.bytes(nbytes)
-            key, digest = connector.put_hashed([data])
-            assert digest == content_hash([data])
+            key = connector.put_frames([data])
             read = connector.get(key)
             read[:: 1 << 12] = bytes(len(read[:: 1 << 12]))
             assert bytes(connector.get(key)) == data
@@ -546,7 +541,6 @@ class TestPrivacy:
 
 HOLDER = """
 import os, sys, time
-from daskps.stores.content import content_hash
 from daskps.stores.directory import OwnedDirectory
 owned = OwnedDirectory(sys.argv[1])
 open(os.path.join(owned.path, "object"), "w").close()
@@ -716,22 +710,3 @@ def test_a_store_is_in_the_temporary_directory_of_dask(tmp_path):
 def test_open_store_takes_nothing_but_urls():
     with pytest.raises(daskps.ConfigError, match="shm://"):
         daskps.open_store(None)
-
-
-def test_what_is_held_can_be_asked_while_others_store(tmp_path):
-    class Nobody:
-        def stored(self, objects):
-            pass
-
-        hold = release = stored
-
-    tmp_path.chmod(0o700)
-    store = Store("held", SegmentConnector([str(tmp_path)]), register=False)
-    catalog = Catalog(store, Nobody())
-    with ThreadPoolExecutor(1) as pool:
-        storing = pool.submit(
-            lambda: [catalog.put([i.to_bytes(8, "big")]) for i in range(3000)]
-        )
-        while not storing.done():
-            catalog.held()
-        assert len(catalog.held()) == 3000 == len(storing.result())

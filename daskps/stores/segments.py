@@ -24,13 +24,13 @@ import numpy as np
 from dask.utils import format_bytes
 
 from daskps.exceptions import StoreFullError
-from daskps.stores.content import Write, write_hashed
 from daskps.stores.directory import OwnedDirectory, check_private, sweep
 from daskps.stores.frame_connector import FrameConnector
 from daskps.stores.frames import Frame, contiguous_parts, frame_nbytes
 from daskps.stores.locks import is_at, lock_for_reading, try_lock
 from daskps.stores.mapping import map_private
 from daskps.stores.orphans import unlink_orphans
+from daskps.stores.slabs import SLAB, in_threads
 from daskps.stores.warm import WarmSegment, WarmSegments
 
 
@@ -73,6 +73,9 @@ class SegmentConnector(FrameConnector[SegmentKey]):
     -----
     Thread-safe, and safe across processes.
     """
+
+    #: What this host has stored, it maps: reading it again costs nothing but memory.
+    maps_its_own = True
 
     directories: list[str]
     reserve: int
@@ -152,27 +155,12 @@ class SegmentConnector(FrameConnector[SegmentKey]):
         OSError
             If the file system fails in another way.
         """
-        return self._put(frames, creator, hashed=False)[0]
-
-    def put_hashed(
-        self, frames: Sequence[Frame], creator: str = ""
-    ) -> tuple[SegmentKey, bytes]:
-        """As :meth:`put_frames`, and the content's hash, computed on the way.
-
-        The hash is that of :func:`daskps.stores.content.content_hash`.
-        """
-        return self._put(frames, creator, hashed=True)
-
-    def _put(
-        self, frames: Sequence[Frame], creator: str, hashed: bool
-    ) -> tuple[SegmentKey, bytes]:
         nbytes = sum(map(frame_nbytes, frames))
         key = SegmentKey(f"{creator}.{secrets.token_urlsafe(16)}", nbytes, 0)
         for place in range(len(self.directories)):
             key = key._replace(place=place)
-            digest = self._put_at(key, frames, hashed)
-            if digest is not None:
-                return key, digest
+            if self._put_at(key, frames):
+                return key
             self._warn_once(key)
         raise StoreFullError(
             f"No room for an object of {format_bytes(nbytes)} in "
@@ -237,19 +225,17 @@ class SegmentConnector(FrameConnector[SegmentKey]):
     def _path(self, key: SegmentKey) -> str:
         return os.path.join(self.directories[key.place], key.name)
 
-    def _put_at(
-        self, key: SegmentKey, frames: Sequence[Frame], hashed: bool
-    ) -> bytes | None:
-        """Write an object to its place; None if there is no room."""
+    def _put_at(self, key: SegmentKey, frames: Sequence[Frame]) -> bool:
+        """Write an object to its place; whether there was room."""
         path = self._path(key)
         segment = None
         if key.place == 0:
             segment = self._warm.take(key.nbytes, path + ".part")
         if segment is None:
             if not self._has_room(key):
-                return None
+                return False
             segment = WarmSegment(_create(path + ".part"), None)
-        return _write(segment, path, frames, hashed)
+        return _write(segment, path, frames)
 
     def _has_room(self, key: SegmentKey) -> bool:
         if key.place == len(self.directories) - 1:
@@ -288,53 +274,49 @@ def _create(path: str) -> int:
         os.close(fd)
 
 
-def _write(
-    segment: WarmSegment, path: str, frames: Sequence[Frame], hashed: bool
-) -> bytes | None:
-    """Write an object, and give it its name; None if there is no room."""
-    write = _writer(segment)
-    digest = b""
+def _write(segment: WarmSegment, path: str, frames: Sequence[Frame]) -> bool:
+    """Write an object, and give it its name; whether there was room."""
     try:
-        if hashed:
-            # The kernel lets one thread at a time write() to a file.
-            parallel = segment.mapping is not None
-            digest = write_hashed(frames, write, parallel=parallel)
+        if segment.mapping is None:
+            _append(segment.fd, frames)
         else:
-            offset = 0
-            for frame in frames:
-                for part in contiguous_parts(frame):
-                    write(offset, part)
-                    offset += part.nbytes
+            _copy(segment.mapping, frames)
         os.rename(path + ".part", path)
     except BaseException as e:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path + ".part")
         if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT):
-            return None
+            return False
         raise
     finally:
         # Not only by closing: a process forked meanwhile has the descriptor, too.
         fcntl.flock(segment.fd, fcntl.LOCK_UN)
         os.close(segment.fd)
-    return digest
+    return True
 
 
-def _writer(segment: WarmSegment) -> Write:
-    if segment.mapping is None:
-        return partial(_write_all, segment.fd)
-    to = np.frombuffer(segment.mapping, np.uint8)
-
-    def copy(offset: int, data: memoryview) -> None:
-        # NumPy copies without holding the interpreter's lock.
-        to[offset : offset + data.nbytes] = np.frombuffer(data, np.uint8)
-
-    return copy
+def _copy(mapping: memoryview, frames: Sequence[Frame]) -> None:
+    to = np.frombuffer(mapping, np.uint8)
+    for frame in frames:
+        for part in contiguous_parts(frame):
+            in_threads(partial(_copy_slab, to), part)
+            to = to[part.nbytes :]
 
 
-def _write_all(fd: int, offset: int, data: memoryview) -> None:
-    # write(), not a mapping: on a full tmpfs a mapping ends in SIGBUS. Linux writes at most
-    # 2 GiB - 4 KiB at a time.
+def _copy_slab(to: np.ndarray, offset: int, slab: memoryview) -> None:
+    # NumPy copies without holding the interpreter's lock.
+    to[offset : offset + slab.nbytes] = np.frombuffer(slab, np.uint8)
+
+
+def _append(fd: int, frames: Sequence[Frame]) -> None:
+    # In one thread: the kernel lets one at a time write to a file.
+    for frame in frames:
+        for part in contiguous_parts(frame):
+            _write_all(fd, part)
+
+
+def _write_all(fd: int, data: memoryview) -> None:
+    # write(), not a mapping: on a full tmpfs a mapping ends in SIGBUS. In slabs, to be
+    # interrupted between them.
     while data.nbytes:
-        written = os.pwrite(fd, data, offset)
-        offset += written
-        data = data[written:]
+        data = data[os.write(fd, data[:SLAB]) :]

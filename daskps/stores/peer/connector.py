@@ -81,6 +81,9 @@ class PeerConnector(FrameConnector[PeerKey]):
     from its first object on.
     """
 
+    #: As for :class:`~daskps.stores.segments.SegmentConnector`.
+    maps_its_own = True
+
     def __init__(self, settings: PeerSettings, owner: PeerRegistry | None = None):
         self._settings = settings
         self._owner = owner
@@ -151,14 +154,6 @@ class PeerConnector(FrameConnector[PeerKey]):
         """
         here, address = self._ready_for(frames)
         return PeerKey(*here.segments.put_frames(frames, creator), *address)
-
-    def put_hashed(
-        self, frames: Sequence[Frame], creator: str = ""
-    ) -> tuple[PeerKey, bytes]:
-        """As :meth:`put_frames`, and the content's hash, computed on the way."""
-        here, address = self._ready_for(frames)
-        key, digest = here.segments.put_hashed(frames, creator)
-        return PeerKey(*key, *address), digest
 
     def _ready_for(self, frames: Sequence[Frame]) -> tuple[PeerHost, Address]:
         """This host, with as much room as copies can give, and its server's address."""
