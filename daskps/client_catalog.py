@@ -8,6 +8,7 @@ the session's :class:`Cache`, for the next graph that has the same data.
 from __future__ import annotations
 
 import collections
+import logging
 import threading
 import weakref
 from collections.abc import Iterable, Sequence
@@ -22,6 +23,8 @@ from daskps.proxy_node import ObjectId
 from daskps.stores import leases
 from daskps.stores.content import content_hash, fingerprint
 from daskps.stores.frames import Frame, frame_nbytes
+
+logger = logging.getLogger(__name__)
 
 #: Address and size of some memory.
 _Place: TypeAlias = tuple[int, int]
@@ -56,19 +59,33 @@ class StoredObject:
     nbytes
         Its size in the store.
     digest
-        The hash of its content, once somebody has asked for it.
+        The hash of its content; None if nobody has needed it yet, or it is not known.
     """
 
     id: ObjectId
     nbytes: int
     digest: bytes | None
+    _alike: _Alike
 
-    __slots__ = ("__weakref__", "digest", "id", "nbytes")
+    __slots__ = ("__weakref__", "_alike", "digest", "id", "nbytes")
 
-    def __init__(self, id: ObjectId, nbytes: int):
+    def __init__(self, id: ObjectId, nbytes: int, alike: _Alike):
         self.id = id
         self.nbytes = nbytes
         self.digest = None
+        self._alike = alike
+        alike.objects[id] = self
+
+
+class _Alike:
+    """All handles of objects with one fingerprint, which keep it."""
+
+    objects: weakref.WeakValueDictionary[ObjectId, StoredObject]
+
+    __slots__ = ("__weakref__", "objects")
+
+    def __init__(self) -> None:
+        self.objects = weakref.WeakValueDictionary()
 
 
 class Catalog:
@@ -77,11 +94,12 @@ class Catalog:
     Equal content is one object, whatever held it and wherever it was, as long as a handle
     exists. Content is compared by a 128-bit hash of all bytes, since an array may have been
     changed in place since it was last stored (:mod:`daskps.stores.content`). Most data is
-    seen once, and is not hashed: a fingerprint shows that it is new, and what is stored is
-    hashed when something comes whose fingerprint is equal. Only an array
-    on the memory of a :class:`bytes` object is known again without looking at its content.
-    One whose flag ``writeable`` is cleared is not: its owner can set the flag again, and
-    views that were made before can be written to.
+    seen once, and its fingerprint shows that it is new. So what is stored in this host's
+    memory is hashed only when something comes whose fingerprint is equal.
+
+    Only an array on the memory of a :class:`bytes` object is known again without looking at
+    its content. One whose flag ``writeable`` is cleared is not: its owner can set the flag
+    again, and views that were made before can be written to.
 
     Parameters
     ----------
@@ -109,11 +127,10 @@ class Catalog:
     creator: str
     _connector: Any
     _keeper: Keeper
+    _lock: threading.Lock
     _held: weakref.WeakValueDictionary[ObjectId, StoredObject]
-    #: By fingerprint, what was stored last. Others that have the same have been hashed.
-    _fingerprints: weakref.WeakValueDictionary[bytes, StoredObject]
-    #: By hash, what has been hashed.
-    _hashed: weakref.WeakValueDictionary[bytes, StoredObject]
+    #: By fingerprint.
+    _alike: weakref.WeakValueDictionary[bytes, _Alike]
     _immutable: dict[_Place, tuple[weakref.ref[np.ndarray], weakref.ref[StoredObject]]]
     _capacity: int | None
 
@@ -122,10 +139,12 @@ class Catalog:
         self.creator = creator
         self.store = store
         self._connector = store.connector
+        # Reading it again takes no more than memory's time.
+        self._maps_its_own = getattr(self._connector, "maps_its_own", False)
         self._keeper = keeper
+        self._lock = threading.Lock()
         self._held = weakref.WeakValueDictionary()
-        self._fingerprints = weakref.WeakValueDictionary()
-        self._hashed = weakref.WeakValueDictionary()
+        self._alike = weakref.WeakValueDictionary()
         self._immutable = {}
         self._capacity = None
         # What is stored is announced to nobody yet, and storing a large graph takes long.
@@ -143,46 +162,60 @@ class Catalog:
         known = None if array is None else self._put_before(array)
         if known is not None and self._is_there(known):
             return known
-        mark = fingerprint(frames)
-        stored = self._find(mark, frames) or self._store(mark, frames)
+        alike = self._alike_to(fingerprint(frames))
+        stored = self._find(alike, frames) or self._store(alike, frames)
         if array is not None:
-            self._immutable[_place(array)] = weakref.ref(array), weakref.ref(stored)
+            self._note_immutable(array, stored)
         return stored
 
-    def _find(self, mark: bytes, frames: Sequence[Frame]) -> StoredObject | None:
+    def _alike_to(self, mark: bytes) -> _Alike:
+        """What has this fingerprint."""
+        with self._lock:
+            alike = self._alike.get(mark)
+            if alike is None:
+                alike = self._alike[mark] = _Alike()
+            return alike
+
+    def _find(self, alike: _Alike, frames: Sequence[Frame]) -> StoredObject | None:
         """What has the same content, if that is stored."""
-        alike = self._fingerprints.get(mark)
-        if alike is None:
+        others = _living(alike.objects)
+        if not others:
             return None  # certainly new: most data is
-        if alike.digest is None and not self._hash_stored(alike):
-            return None
-        known = self._hashed.get(content_hash(frames))
-        return known if known is not None and self._is_there(known) else None
+        digest = content_hash(frames)
+        for stored in others:
+            if self._digest(stored) == digest and self._is_there(stored):
+                return stored
+        return None
 
-    def _hash_stored(self, stored: StoredObject) -> bool:
-        """Hash what is in the store, which nobody can change; whether it is there."""
-        try:
-            data = self._connector.get(stored.id.key)
-        except Exception as e:
-            raise _failed(self.name, e) from e
-        if data is None:
-            return False
-        self._note_hash(stored, content_hash([data]))
-        return True
-
-    def _note_hash(self, stored: StoredObject, digest: bytes) -> None:
-        stored.digest = digest
-        self._hashed[digest] = stored
+    def _digest(self, stored: StoredObject) -> bytes | None:
+        """The hash of what is in the store, which nobody can change."""
+        if stored.digest is None and self._maps_its_own:
+            try:
+                data = self._connector.get(stored.id.key)
+            except Exception as e:
+                # No reason not to store it again.
+                logger.debug("Object %s could not be read again: %r", stored.id.key, e)
+                return None
+            if data is not None:
+                stored.digest = content_hash([data])
+        return stored.digest
 
     def _put_before(self, array: np.ndarray) -> StoredObject | None:
         """What was stored of this memory before, if it is still the same array's."""
         known, stored = self._immutable.get(_place(array), (None, None))
         if known is None or stored is None:
             return None
-        if known() is array:
-            return stored()
-        del self._immutable[_place(array)]
-        return None
+        return stored() if known() is array else None
+
+    def _note_immutable(self, array: np.ndarray, stored: StoredObject) -> None:
+        place, places = _place(array), self._immutable
+
+        def forget(reference: weakref.ref[np.ndarray]) -> None:
+            # The memory may be another array's by now.
+            if place in places and places[place][0] is reference:
+                del places[place]
+
+        places[place] = weakref.ref(array, forget), weakref.ref(stored)
 
     def _is_there(self, stored: StoredObject) -> bool:
         """Whether nobody has emptied the store behind our back."""
@@ -191,11 +224,8 @@ class Catalog:
         except Exception as e:
             raise _failed(self.name, e) from e
 
-    def _store(self, mark: bytes, frames: Sequence[Frame]) -> StoredObject:
-        # Where reading it again would cost much, before it is stored: it may change while
-        # a slow store takes it.
-        later = hasattr(self._connector, "maps_its_own")
-        digest = None if later else content_hash(frames)
+    def _store(self, alike: _Alike, frames: Sequence[Frame]) -> StoredObject:
+        before = None if self._maps_its_own else content_hash(frames)
         try:
             key = self._connector.put_frames(frames, self.creator)
         except DaskpsError:
@@ -203,22 +233,20 @@ class Catalog:
         except Exception as e:  # whatever a connector raises
             raise _failed(self.name, e) from e
         id = ObjectId(self.name, key)
-        stored = StoredObject(id, sum(map(frame_nbytes, frames)))
+        stored = StoredObject(id, sum(map(frame_nbytes, frames)), alike)
         finalizer = weakref.finalize(stored, self._keeper.release, [id])
         finalizer.atexit = False
         if not hasattr(self._connector, "evict_orphans"):
             self._keeper.stored([(id, stored.nbytes)])
         self._held[id] = stored
-        if digest is not None:
-            self._note_hash(stored, digest)
-        self._fingerprints[mark] = stored
+        # What another thread has changed while a slow store took it is not known.
+        if before is not None and content_hash(frames) == before:
+            stored.digest = before
         return stored
 
     def held(self) -> list[ObjectId]:
         """The objects that this process holds."""
-        # valuerefs() is one step for the interpreter: other threads may add objects.
-        handles = (reference() for reference in self._held.valuerefs())
-        return [stored.id for stored in handles if stored is not None]
+        return [stored.id for stored in _living(self._held)]
 
     def may_keep(self, wanted: int) -> int:
         """How much of the store may be kept for later graphs, of what is wanted (bytes)."""
@@ -238,6 +266,14 @@ class Catalog:
             self._keeper.hold(list(ids.items()))
 
 
+def _living(
+    handles: weakref.WeakValueDictionary[ObjectId, StoredObject],
+) -> list[StoredObject]:
+    # valuerefs() is one step for the interpreter: other threads may add objects.
+    objects = (reference() for reference in handles.valuerefs())
+    return [stored for stored in objects if stored is not None]
+
+
 def _failed(store: str, error: Exception) -> StoreError:
     return StoreError(
         f"A value could not be put into store {store!r}: {type(error).__name__}: "
@@ -251,6 +287,8 @@ def _immutable(frames: Sequence[Frame]) -> np.ndarray | None:
     if len(frames) != 1 or not isinstance(frames[0], memoryview):
         return None
     array: Any = frames[0].obj
+    if getattr(array, "nbytes", None) != frames[0].nbytes:
+        return None  # a part of it
     root = array
     while isinstance(root, np.ndarray):
         root = root.base

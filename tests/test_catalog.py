@@ -14,6 +14,7 @@ import daskps
 from daskps import client_catalog
 from daskps.client_catalog import Catalog
 from daskps.stores.content import fingerprint
+from daskps.stores.frames import contiguous_parts
 from daskps.stores.segments import SegmentConnector
 
 
@@ -30,7 +31,7 @@ class Plain(FileConnector):
     """A connector that does not say that reading again costs nothing."""
 
     def put_frames(self, frames, creator=""):
-        return self.put(b"".join(frames))
+        return self.put(b"".join(part for f in frames for part in contiguous_parts(f)))
 
 
 @pytest.fixture(params=["mapped", "read"])
@@ -56,6 +57,15 @@ def hashed(monkeypatch):
 
     monkeypatch.setattr(client_catalog, "content_hash", counting)
     return sizes
+
+
+@pytest.fixture
+def threads_alternate():
+    """Threads take turns much more often than every 5 ms."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(interval)
 
 
 def content(catalog, stored):
@@ -117,9 +127,52 @@ def test_nothing_is_known_that_is_no_longer_held(catalog):
     assert [second.id] == catalog.held()
 
 
+def test_the_last_one_that_looks_the_same_can_go(catalog):
+    first = catalog.put([alike(1)])
+    catalog.put([alike(2)])
+    assert catalog.held() == [first.id]
+    assert catalog.put([alike(1)]) is first
+
+
+@pytest.mark.parametrize("nbytes", [0, 1, 100])
+def test_small_objects(catalog, nbytes):
+    first = catalog.put([DATA[:nbytes]])
+    assert catalog.put([DATA[:nbytes]]) is first
+    assert content(catalog, first) == DATA[:nbytes]
+
+
+def test_a_strided_array(catalog):
+    array = np.frombuffer(alike(1), np.uint8).reshape(100, 1000)[:, ::2]
+    first = catalog.put([array])
+    assert catalog.put([array.copy()]) is first
+    assert content(catalog, first) == array.tobytes()
+
+
+class TestImmutable:
+    """Arrays on the memory of bytes are known without a look at their content."""
+
+    def test_is_not_looked_at(self, catalog, hashed):
+        array = np.frombuffer(DATA, np.uint8)
+        first = catalog.put([array.data])
+        hashed.clear()
+        assert catalog.put([array.data]) is first
+        assert hashed == []
+
+    def test_a_part_is_another_object(self, catalog):
+        array = np.frombuffer(DATA, np.uint8)
+        parts = [array.data[:50_000], array.data[50_000:]]
+        stored = [catalog.put([part]) for part in parts]
+        assert [content(catalog, one) for one in stored] == list(map(bytes, parts))
+
+    def test_nothing_is_kept_of_an_array_that_is_gone(self, catalog):
+        for i in range(100):
+            catalog.put([np.frombuffer(bytes(alike(i)), np.uint8).data])
+        assert len(catalog._immutable) <= 1
+
+
 def test_what_is_new_is_not_hashed_where_it_can_be_read_again(hashed, tmp_path):
     tmp_path.chmod(0o700)
-    store = Store("mapped", SegmentConnector([str(tmp_path)]), register=False)
+    store = Store("mapped", SegmentConnector([str(tmp_path)], keep=0), register=False)
     catalog = Catalog(store, Nobody())
     first, other = catalog.put([DATA]), catalog.put([DATA[1:]])
     assert hashed == []
@@ -133,7 +186,7 @@ def test_what_is_new_is_not_hashed_where_it_can_be_read_again(hashed, tmp_path):
 def test_what_is_hashed_is_what_was_stored(hashed, tmp_path):
     """Whatever becomes of the array that it came from."""
     tmp_path.chmod(0o700)
-    store = Store("mapped", SegmentConnector([str(tmp_path)]), register=False)
+    store = Store("mapped", SegmentConnector([str(tmp_path)], keep=0), register=False)
     catalog = Catalog(store, Nobody())
     array = np.frombuffer(alike(1), np.uint8)
     first = catalog.put([array.data])
@@ -142,13 +195,47 @@ def test_what_is_hashed_is_what_was_stored(hashed, tmp_path):
     assert catalog.put([array.data]) is not first
 
 
-@pytest.fixture
-def threads_alternate():
-    """Threads take turns much more often than every 5 ms."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(interval)
+def test_what_changes_while_it_is_stored(catalog, monkeypatch):
+    """Another thread writes to an array that is being stored: Dask would send a mixture."""
+    array = np.frombuffer(alike(1), np.uint8)
+    put_frames = catalog.store.connector.put_frames
+
+    def slowly(frames, creator):
+        array[1000] = 2
+        return put_frames(frames, creator)
+
+    monkeypatch.setattr(catalog.store.connector, "put_frames", slowly)
+    held = [catalog.put([array.data])]
+    monkeypatch.undo()
+    for i in (1, 2, 1):
+        held.append(catalog.put([alike(i)]))
+        assert content(catalog, held[-1]) == alike(i)
+
+
+def test_what_cannot_be_read_again_is_stored_again(tmp_path, monkeypatch):
+    tmp_path.chmod(0o700)
+    store = Store("mapped", SegmentConnector([str(tmp_path)], keep=0), register=False)
+    catalog = Catalog(store, Nobody())
+    first = catalog.put([DATA])
+
+    def fails(key):
+        raise OSError("too many mappings")
+
+    monkeypatch.setattr(store.connector, "get", fails)
+    second = catalog.put([DATA])
+    monkeypatch.undo()
+    assert first.id != second.id
+    assert content(catalog, second) == DATA
+
+
+def test_many_threads_put_what_looks_the_same(catalog, threads_alternate):
+    with ThreadPoolExecutor(8) as pool:
+        stored = list(pool.map(lambda i: catalog.put([alike(i % 5)]), range(200)))
+    for i, one in enumerate(stored):
+        assert content(catalog, one) == alike(i % 5)
+    assert len({one.id for one in stored}) <= 5 * 8, "those that came at the same time"
+    for i in range(5):
+        assert catalog.put([alike(i)]) in stored
 
 
 def test_what_is_held_can_be_asked_while_others_store(tmp_path, threads_alternate):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from daskps.stores.content import content_hash, fingerprint
 from daskps.stores.slabs import PARALLEL, SLAB
 
-LARGE = np.random.default_rng(0).bytes(PARALLEL + SLAB + 12345)
+LARGE = np.random.default_rng(0).bytes(PARALLEL + 2 * SLAB + 12345)
 
 
 @given(st.lists(st.binary(max_size=50), max_size=8))
@@ -26,7 +26,7 @@ def test_sizes_around_those_of_slabs(nbytes):
     assert digest != content_hash([data, b"\0"])
 
 
-@pytest.mark.parametrize("before", [1, SLAB - 1, SLAB + 5])
+@pytest.mark.parametrize("before", [0, 1, SLAB - 1, SLAB + 5])
 def test_several_threads_come_to_the_same(before):
     pieces = [
         LARGE[start : start + (1 << 20)] for start in range(0, len(LARGE), 1 << 20)
@@ -66,3 +66,12 @@ def test_other_data_has_another_fingerprint():
     arrays = [rng.random(100_000) for _ in range(50)]
     assert len({fingerprint([a.data]) for a in arrays}) == 50
     assert fingerprint([arrays[0].data]) != fingerprint([arrays[0][:-1].data])
+
+
+@pytest.mark.parametrize("n", [1, 3, 63, 64, 100, 128, 256, 1000])
+def test_packed_values_have_another_fingerprint(n):
+    """Their frames are in turn padding and values."""
+    rng = np.random.default_rng(n)
+    packs = [[f for _ in range(n) for f in (bytes(24), rng.bytes(1000))] for _ in "ab"]
+    assert fingerprint(packs[0]) != fingerprint(packs[1])
+    assert fingerprint(packs[0]) == fingerprint([bytes(f) for f in packs[0]])

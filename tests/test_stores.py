@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import errno
 import os
 import signal
 import stat
@@ -331,6 +332,50 @@ class TestWarmSegments(InMemory):
             assert bytes(connector.get(key)) == data
             connector.evict(key)
             assert len(files(connector)) == 1, "the segment is kept"
+
+    def test_large_objects_in_several_pieces(self, connector):
+        """Several threads write them."""
+        for i in range(3):
+            data = np.random.default_rng(i).bytes(40 * MIB + 123)
+            key = connector.put_frames([b"head", data, b"tail"])
+            assert bytes(connector.get(key)) == b"head" + data + b"tail"
+            connector.evict(key)
+        assert len(files(connector)) == 1
+
+    def test_a_reader_that_keeps_nothing_warm_itself(self, connector):
+        reader = SegmentConnector(connector.directories, keep=0)
+        held = []
+        for i in range(4):
+            key = connector.put(bytes([i]) * MIB)
+            held.append(reader.get(key))
+            connector.evict(key)
+        assert [bytes(h[:1]) for h in held] == [bytes([i]) for i in range(4)]
+
+    def test_an_interrupt_leaves_nothing(self, connector, monkeypatch):
+        connector.evict(connector.put(bytes(MIB)))
+
+        def interrupted(mapping, done):
+            raise KeyboardInterrupt
+
+        descriptors = len(os.listdir("/proc/self/fd"))
+        monkeypatch.setattr("daskps.stores.warm.collapse", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            connector.put(bytes(MIB))
+        assert files(connector) == []
+        assert len(os.listdir("/proc/self/fd")) == descriptors
+        monkeypatch.undo()
+        assert bytes(connector.get(connector.put(b"x" * MIB))) == b"x" * MIB
+
+    def test_too_many_mappings(self, connector, monkeypatch):
+        connector.evict(connector.put(bytes(MIB)))
+
+        def refused(fd, nbytes):
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+        monkeypatch.setattr("daskps.stores.warm.map_shared", refused)
+        key = connector.put(b"x" * MIB)
+        monkeypatch.undo()
+        assert bytes(connector.get(key)) == b"x" * MIB
 
     def test_what_a_reader_has_is_not_written(self, connector):
         held = []

@@ -66,17 +66,20 @@ class _Hasher:
 
 
 def _hash_slab(offset: int, slab: memoryview) -> bytes:
-    return xxhash.xxh3_128_digest(slab)
+    # Of xxhash's functions, only this one lets other threads run.
+    hasher = xxhash.xxh3_128()
+    hasher.update(slab)
+    return hasher.digest()
 
 
 def fingerprint(frames: Sequence[Frame]) -> bytes:
-    """Differs only if the content differs; found by looking at a little of it.
+    """Of content that is divided in one way, differs only if the content differs.
 
-    Equal fingerprints say nothing. Content that is divided into other frames may have
-    another fingerprint.
+    Found by looking at a little of it. Equal fingerprints say nothing.
     """
     digest = xxhash.xxh3_64(sum(map(frame_nbytes, frames)).to_bytes(8, "little"))
-    for frame in frames[:: max(1, len(frames) // SPOTS)]:
+    # Odd: where values are packed, every other frame is padding.
+    for frame in frames[:: len(frames) // SPOTS | 1]:
         nbytes = frame_nbytes(frame)
         step = max(SPOT, nbytes // SPOTS // SPOT * SPOT)
         if isinstance(frame, np.ndarray) and not frame.flags.c_contiguous:

@@ -36,7 +36,7 @@ def sweep(parts: SplitResult, dry_run: bool) -> list[str]:
 
 
 def in_directories(
-    parents: list[str], reserve: int = 0, keep: int = 0
+    parents: list[str], reserve: int = 0, keep: int | None = None
 ) -> SegmentConnector:
     """A connector over a new directory in each of these, which it owns.
 

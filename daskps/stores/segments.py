@@ -64,7 +64,8 @@ class SegmentConnector(FrameConnector[SegmentKey]):
         Bytes to leave free in the first directory, if there is another.
     keep
         Bytes of evicted segments to keep in the first directory, to be written anew; at
-        most an eighth of its file system.
+        most an eighth of its file system. Others may keep more or less. None: nobody
+        keeps any, since it is not in memory.
     owned
         The directories, if they are to be deleted with this connector. Connectors made
         from this one's :meth:`config` do not own them.
@@ -74,12 +75,11 @@ class SegmentConnector(FrameConnector[SegmentKey]):
     Thread-safe, and safe across processes.
     """
 
-    #: What this host has stored, it maps: reading it again costs nothing but memory.
-    maps_its_own = True
-
     directories: list[str]
     reserve: int
-    keep: int
+    keep: int | None
+    #: Whether what this host has stored is in its memory, where it can be read again.
+    maps_its_own: bool
     closed: threading.Event
     _owned: Sequence[OwnedDirectory]
     _warm: WarmSegments
@@ -89,7 +89,7 @@ class SegmentConnector(FrameConnector[SegmentKey]):
         self,
         directories: Sequence[str],
         reserve: int = 0,
-        keep: int = 0,
+        keep: int | None = None,
         owned: Sequence[OwnedDirectory] = (),
     ):
         for path in directories:
@@ -98,8 +98,9 @@ class SegmentConnector(FrameConnector[SegmentKey]):
         self.reserve = reserve
         self.closed = threading.Event()
         self._owned = owned
-        self._warm = WarmSegments(self.directories[0], keep)
-        self.keep = self._warm.keep
+        self.keep = keep
+        self.maps_its_own = keep is not None
+        self._warm = WarmSegments(self.directories[0], keep or 0)
         self._warned = False
 
     def __repr__(self) -> str:
@@ -185,9 +186,12 @@ class SegmentConnector(FrameConnector[SegmentKey]):
             status = os.fstat(fd)
             if status.st_size != key.nbytes:
                 return None
-            if self.keep and not lock_for_reading(fd, status, path):
+            # Whatever this process keeps: another one may write it anew.
+            if self.keep is not None and not lock_for_reading(fd, status, path):
                 return None
-            return map_private(fd, key.nbytes) if key.nbytes else memoryview(b"")
+            if not key.nbytes:
+                return memoryview(bytearray())
+            return map_private(fd, key.nbytes)
         finally:
             os.close(fd)
 
@@ -278,7 +282,7 @@ def _write(segment: WarmSegment, path: str, frames: Sequence[Frame]) -> bool:
     """Write an object, and give it its name; whether there was room."""
     try:
         if segment.mapping is None:
-            _append(segment.fd, frames)
+            _write_from_start(segment.fd, frames)
         else:
             _copy(segment.mapping, frames)
         os.rename(path + ".part", path)
@@ -308,8 +312,8 @@ def _copy_slab(to: np.ndarray, offset: int, slab: memoryview) -> None:
     to[offset : offset + slab.nbytes] = np.frombuffer(slab, np.uint8)
 
 
-def _append(fd: int, frames: Sequence[Frame]) -> None:
-    # In one thread: the kernel lets one at a time write to a file.
+def _write_from_start(fd: int, frames: Sequence[Frame]) -> None:
+    # The file was opened for this. In one thread: the kernel lets one at a time write.
     for frame in frames:
         for part in contiguous_parts(frame):
             _write_all(fd, part)

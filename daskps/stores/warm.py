@@ -210,7 +210,7 @@ class WarmSegments:
             if _claim(fd, free, path):
                 try:
                     return WarmSegment(fd, self._mapping(fd, nbytes))
-                except OSError:  # too many mappings, say
+                except BaseException:  # Ctrl-C: to make huge pages may take a while
                     os.unlink(path)
                     os.close(fd)
                     raise
@@ -297,7 +297,10 @@ class WarmSegments:
         if mapping is None:
             if nbytes > self.map_at_most:
                 return None
-            mapping = _Mapping(fd, nbytes)
+            try:
+                mapping = _Mapping(fd, nbytes)
+            except OSError:
+                return None  # too many mappings, say
         if cut:
             mapping.huge = 0
         # Nobody reads it now.
