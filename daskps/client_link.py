@@ -255,7 +255,7 @@ async def _open_everywhere(
         # Others are of workers that were lost meanwhile.
         if isinstance(answer, ClusterError):
             raise answer
-    warm = getattr(store.connector, "keep", 0) > 0
+    warm = bool(getattr(store.connector, "keep", None))
     if warm and settings.results is not False:
         await client.register_plugin(WorkerDependenciesPlugin(config.name))
     register_reader(config.name)
