@@ -33,6 +33,7 @@ import numpy as np
 from dask.sizeof import sizeof
 from proxystore.proxy import Proxy
 
+from daskps.client_frame_sizes import frame_nbytes, is_frame
 from daskps.dask_private import Alias, DataNode, GraphNode, Task, TaskRef
 from daskps.proxy_node import ProxyNode
 from daskps.serialization import serialize
@@ -303,7 +304,12 @@ def _names(code: CodeType) -> frozenset[str]:
 
 
 def _is_opaque(type_: type) -> bool:
-    """Whether Dask knows nothing of the size of such objects."""
+    """Whether Dask does not say how large such objects are.
+
+    Of those of xarray, it reads data that has not been read yet.
+    """
+    if any(base.__module__.partition(".")[0] == "xarray" for base in type_.__mro__):
+        return True
     return sizeof.dispatch(type_) is sizeof.dispatch(object)
 
 
@@ -344,8 +350,10 @@ def _sizes(type_: type, members: list[Any], counted: dict[int, Any]) -> list[int
         return list(map(operator.attrgetter("nbytes"), members))
     if issubclass(type_, np.ndarray) and type_ is not np.ma.MaskedArray:
         return list(map(_array_nbytes, members))
+    if is_frame(type_):
+        return [frame_nbytes(frame, _nbytes_of_all) for frame in members]
     if not _is_opaque(type_):
-        return list(map(sizeof, members))
+        return list(map(_known_nbytes, members))
     sizes = list(map(_pickled_nbytes, members[:PICKLED]))
     if len(members) > PICKLED:
         if max(sizes) > PICKLED_SMALL:
@@ -353,6 +361,17 @@ def _sizes(type_: type, members: list[Any], counted: dict[int, Any]) -> list[int
         else:
             sizes += [sum(sizes) // len(sizes)] * (len(members) - PICKLED)
     return sizes
+
+
+def _nbytes_of_all(values: list[Any]) -> int:
+    return sum(map(nbytes_of, values))
+
+
+def _known_nbytes(value: Any) -> int:
+    try:
+        return sizeof(value)
+    except Exception:  # of a type that somebody else has registered, or a cycle
+        return _pickled_nbytes(value)
 
 
 def _array_nbytes(array: np.ndarray) -> int:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Any, TypeAlias
 
+from dask.highlevelgraph import HighLevelGraph
+
 from daskps import client_graphs
 from daskps.client_graphs import GraphPass
 from daskps.dask_private import (
@@ -103,6 +105,10 @@ def apply(optimization: Optimization, expr: Expr, keys: list[Any]) -> Expr:
             inner = apply(optimization, graph, graph.__dask_keys__())
             return clone_expr(expr, dsk=inner, low_level_optimizer=None)
         graph = optimization(expr._optimized_dsk, keys)
+        if not isinstance(
+            graph, HighLevelGraph
+        ):  # which the end of a computation needs
+            graph = HighLevelGraph.merge(graph)
         return clone_expr(expr, dsk=graph, low_level_optimizer=None)
     graph = optimization(expr.__dask_graph__(), keys)
     return LLGExpr(graph, _determ_token=expr._determ_token)

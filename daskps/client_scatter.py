@@ -45,6 +45,11 @@ async def scatter(
     data, options
         As for ``Client.scatter``, options by keyword.
     """
+    containers = (dict, list, tuple, set, frozenset)
+    derived = isinstance(data, containers) and type(data) not in containers
+    if not is_proxy(data) and derived and not hasattr(data, "_fields"):
+        # Versions of Dask differ in what they make of it.
+        return await plain(client, data, **options, asynchronous=True)
     items, rebuild = _named(data, options.get("hash", True))
     threshold = session.settings.threshold
     # A task needs the object that a proxy stands for, scattered data as such does not.

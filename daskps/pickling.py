@@ -215,6 +215,8 @@ def _reduce_arrow(data: Any) -> Any:
         table = pa.Table.from_batches([data])
     else:
         table = pa.table({"": data})
+    if any("extension<" in str(type_) for type_ in table.schema.types):
+        return data.__reduce_ex__(5)  # the reader may not know the type by its name
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)

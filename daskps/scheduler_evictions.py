@@ -125,7 +125,8 @@ class Evictor:
         self._closed = True
         closing = (self._in_thread_of(n, opened.close, n) for n in self._threads)
         try:
-            await self._in_time(asyncio.gather(*closing))
+            # Shielded: a store that is slow is closed later.
+            await self._in_time(asyncio.shield(asyncio.gather(*closing)))
         finally:
             for thread in self._threads.values():
                 thread.shutdown(wait=False)

@@ -16,6 +16,7 @@ needed has no holder. A client that is gone holds nothing.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import chain
@@ -102,8 +103,9 @@ class LifetimePlugin(SchedulerPlugin):
     _objects: dict[ObjectId, _Object]
     _by_task: dict[Any, set[ObjectId]]
     _by_client: dict[str, set[ObjectId]]
-    #: Held by a client, and not yet found in a graph of that client.
-    _expected: dict[str, set[ObjectId]]
+    #: For how many graphs a client has held it that have not come yet. Two threads may
+    #: both have held an object before the graph of either comes.
+    _expected: dict[str, Counter[ObjectId]]
     _evictor: Evictor
     #: The ids that workers gave themselves, by address.
     _workers: dict[str, str]
@@ -221,15 +223,15 @@ class LifetimePlugin(SchedulerPlugin):
         self.stored(client, objects)
         for id, _ in objects:
             self._objects[id].graphs += 1
-        self._expected.setdefault(client, set()).update(id for id, _ in objects)
+        self._expected.setdefault(client, Counter()).update(id for id, _ in objects)
 
     def release(self, client: str, objects: Iterable[ObjectId]) -> None:
         """A client holds these objects no longer."""
         held = self._by_client.get(client, set())
-        expected = self._expected.get(client, set())
+        expected: Counter[ObjectId] = self._expected.get(client, Counter())
         for id in objects:
             held.discard(id)
-            expected.discard(id)
+            expected.pop(id, None)
             entry = self._objects.get(id)
             if entry is not None:
                 entry.clients.discard(client)
@@ -254,6 +256,7 @@ class LifetimePlugin(SchedulerPlugin):
         if not expected:
             return  # a graph without stored objects costs nothing
         new = []
+        arrived: set[ObjectId] = set()
         for key in tasks:
             ts = scheduler.tasks[key]
             if ts.run_spec is None or key in self._by_task:
@@ -262,13 +265,15 @@ class LifetimePlugin(SchedulerPlugin):
             if not found:
                 continue
             self._by_task[key] = found
-            expected -= found
+            arrived |= found
             new.append(key)
             for id in found:
                 if id not in self._objects:
                     # From a graph that another client made.
                     self._objects[id] = _Object(0)
                 self._objects[id].tasks.add(key)
+        # Those with more graphs to come stay.
+        self._expected[client] = expected - Counter(arrived)
         self._spread(new)
 
     def _spread(self, keys: list[Any]) -> None:

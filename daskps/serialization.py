@@ -16,7 +16,7 @@ import numpy as np
 from distributed.protocol import pickle
 
 from daskps.pickling import dump
-from daskps.stores.frames import Frame
+from daskps.stores.frames import Frame, contiguous_parts
 
 
 class Serialized(NamedTuple):
@@ -111,7 +111,9 @@ def to_bytes(value: Any) -> bytes:
 
 
 def _one_part(frame: Frame) -> list[Any]:
-    return [np.ascontiguousarray(frame)] if isinstance(frame, np.ndarray) else [frame]
+    if not isinstance(frame, np.ndarray):
+        return [frame]
+    return list(contiguous_parts(np.ascontiguousarray(frame)))
 
 
 def from_bytes(data: bytes | bytearray | memoryview) -> Any:

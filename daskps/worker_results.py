@@ -20,12 +20,13 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from dask.sizeof import sizeof
 from distributed.protocol.serialize import (
     ToPickle,
+    dask_serialize,
     families,
     register_serialization_family,
 )
+from distributed.sizeof import safe_sizeof
 
 from daskps.client_catalog import Cache, Catalog, creator_name
 from daskps.client_values import Encoder
@@ -124,12 +125,17 @@ def _load(header: dict[str, Any], frames: list[Any]) -> Any:
 
 def _as_dask_sends(value: Any) -> Any:
     """An array in the form that Dask's serialisation gives it, which is not pickle's."""
-    if type(value) not in (np.ndarray, np.memmap):
+    if not isinstance(value, np.ndarray) or value.dtype.hasobject:
+        return value
+    # Of most types derived from it, an array is left. (Not of matrices and masked arrays.)
+    if dask_serialize.dispatch(type(value)) is not dask_serialize.dispatch(np.ndarray):
         return value
     value = np.asarray(value)
-    # Pickle keeps the order of axes. (forc: C or Fortran.)
-    reordered = is_dense(value) and not value.flags.forc
-    return np.ascontiguousarray(value) if reordered else value
+    if value.flags.forc:  # C or Fortran
+        return value
+    # Pickle keeps the order of axes, and does not keep that of bytes.
+    changed = is_dense(value) or not value.dtype.isnative
+    return np.ascontiguousarray(value) if changed else value
 
 
 def _has_weak_references(value: Any) -> bool:
@@ -166,8 +172,11 @@ class Writer:
         # Dask sends a broadcast array as the memory that there is.
         if is_broadcast(value):
             raise NotImplementedError
+        # Pickle makes a mask of none.
+        if isinstance(value, np.ma.MaskedArray) and value.mask is np.ma.nomask:
+            raise NotImplementedError
         # What cannot be told to be collected could not be evicted in time.
-        if sizeof(value) < self._threshold or not _has_weak_references(value):
+        if safe_sizeof(value) < self._threshold or not _has_weak_references(value):
             raise NotImplementedError
         with self._lock:
             if self._closed:

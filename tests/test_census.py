@@ -7,6 +7,7 @@ import collections
 import dataclasses
 import functools
 import itertools
+import random
 import threading
 import tracemalloc
 from types import FunctionType
@@ -247,3 +248,65 @@ def test_a_tree_with_references_to_parents_is_opened_once():
     tracemalloc.stop()
     # Nine million references to its children would take 70 MB.
     assert peak < 20 << 20
+
+
+OBJECT_FRAMES = {
+    "frame": pd.DataFrame({"a": ["x" * 1000] * 500, "b": range(500)}, dtype=object),
+    "column": pd.Series(["x", None] * 500, dtype=object),
+    "strings": pd.Series(["x"] * 500, dtype=pd.StringDtype("python")),
+    "index": pd.Index(["a", 1, None] * 50, dtype=object),
+    "levels": pd.MultiIndex.from_product([["a", 1], [None, "b"]]),
+}
+
+
+@pytest.mark.parametrize("frame", OBJECT_FRAMES.values(), ids=OBJECT_FRAMES)
+def test_nothing_is_drawn_from_random_numbers_that_the_user_has_seeded(frame):
+    np.random.seed(0)
+    random.seed(0)
+    nbytes_of(frame)
+    assert np.random.get_state()[2] == 624
+    drawn = random.random()
+    random.seed(0)
+    assert drawn == random.random()
+
+
+def test_columns_of_objects_count_with_a_share_of_their_cells():
+    cells = [str(i) * 1000 for i in range(1000)]
+    nbytes = sum(map(len, cells))
+    for values in (pd.Series(cells, dtype=object), pd.Index(cells, dtype=object)):
+        assert 0.9 * nbytes < nbytes_of(values) < 1.1 * nbytes
+        assert 0.9 * nbytes < nbytes_of(pd.DataFrame({"a": values})) < 1.1 * nbytes
+    # One object many times.
+    assert 1e6 < nbytes_of(pd.Series(["x" * 1_000_000] * 50, dtype=object)) < 1.1e6
+    assert nbytes_of(pd.DataFrame({"a": [ARRAY]}, dtype=object)) > ARRAY.nbytes
+
+
+def test_a_size_that_cannot_be_told_is_that_of_the_pickle():
+    cell = {"data": BYTES}
+    cell["me"] = cell
+    assert nbytes_of(pd.Series([cell], dtype=object)) >= len(BYTES)
+    assert nbytes_of(functools.partial(print, pd.Series([cell, 1]))) >= len(BYTES)
+
+
+def test_data_that_is_not_read_yet_stays_so():
+    xr = pytest.importorskip("xarray")
+    reads = []
+
+    class OnDisk(xr.backends.BackendArray):
+        shape, dtype = (100_000,), np.dtype("f8")
+
+        def __getitem__(self, key):
+            reads.append(key)
+            return np.zeros(self.shape)[key.tuple]
+
+    lazy = xr.core.indexing.LazilyIndexedArray(OnDisk())
+    lazy = xr.core.indexing.MemoryCachedArray(lazy)
+    for opened in (
+        xr.Variable("x", lazy),
+        xr.DataArray(xr.Variable("x", lazy)),
+        xr.Dataset({"a": xr.Variable("x", lazy)}),
+    ):
+        weigh([DataNode("a", opened), Task("b", len, [opened])], 1000)
+        assert reads == []
+    in_memory = xr.Dataset({"a": ("x", ARRAY)})
+    assert nbytes_of(in_memory) >= ARRAY.nbytes

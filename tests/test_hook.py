@@ -144,6 +144,17 @@ def test_a_pass_may_change_the_graph(client):
         assert dask.delayed(inc)(1).compute() == 8
 
 
+def test_a_pass_may_give_a_dictionary(client):
+    def plain(dsk, keys, **kwargs):
+        return dict(dsk)
+
+    x = da.ones(10, chunks=5)
+    with dask.config.set(optimizations=[plain]):
+        assert x.sum().compute() == 10
+        assert dask.compute(x.sum(), x.mean()) == (10, 1)
+        assert dask.delayed(inc)(4).compute() == 5
+
+
 def inc(x):
     return x + 1
 

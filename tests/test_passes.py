@@ -5,7 +5,9 @@ from __future__ import annotations
 import collections
 import dataclasses
 import pickle
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dask
@@ -135,6 +137,86 @@ VALUES = {
     "list of bytes": lambda: [array().tobytes(), b"small", array().tobytes()],
     "shared twice": lambda: [(a := array()), a],
 }
+
+
+def described(x):
+    """What can be told of an array."""
+    mask = getattr(x, "mask", None)
+    data = np.asarray(x)
+    return (
+        (type(x), x.dtype.str, x.shape, x.strides, x.flags.writeable),
+        (mask is np.ma.nomask, None if mask is None else np.asarray(mask).tobytes()),
+        (getattr(x, "fill_value", None), data.dtype.str, data.tobytes()),
+    )
+
+
+RESULTS = {
+    "array": array,
+    "strided array": lambda: array(nbytes=2 * NBYTES)[::2],
+    "axes in another order": lambda: array().reshape(8, -1, 4).transpose(0, 2, 1),
+    "another byte order": lambda: array().astype(">f8"),
+    "strided array of another byte order": lambda: array(nbytes=2 * NBYTES).astype(
+        ">f8"
+    )[::2],
+    "array subclass": lambda: array().view(Sub),
+    "records": lambda: np.rec.fromarrays([array(), array(1)], names="a,b"),
+    "matrix": lambda: np.asmatrix(array()),
+    "masked array": lambda: np.ma.masked_array(array(), array() > 0, fill_value=5.0),
+    "masked array without a mask": lambda: np.ma.masked_array(array()),
+    "memory map": lambda: array().view(np.memmap),
+}
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+@pytest.mark.parametrize("name", RESULTS)
+def test_results_are_what_they_are_without(client, name):
+    make = RESULTS[name]
+    expected = described(client.submit(make).result())
+    with daskps.proxy_graph():
+        assert described(client.submit(make, pure=False).result()) == expected
+
+
+class Unweighable:
+    def __init__(self):
+        self.data = bytes(NBYTES)
+
+    def __sizeof__(self):
+        raise ValueError("too heavy")
+
+
+def test_a_result_whose_size_cannot_be_told(client):
+    with daskps.proxy_graph():
+        result = client.submit(Unweighable, pure=False).result()
+    assert result.data == bytes(NBYTES)
+
+
+def test_two_threads_that_give_one_object(client, monkeypatch):
+    """Both say that they hold it before the graph of either is sent."""
+    barrier = threading.Barrier(2)
+    finish = Encoder.finish
+
+    def finish_together(encoder):
+        finish(encoder)
+        barrier.wait(10)
+
+    data = array()
+    with daskps.proxy_graph():
+        client.submit(len, data).result()  # the store is open, and the array is in it
+        monkeypatch.setattr(Encoder, "finish", finish_together)
+
+        def submit(i):
+            with daskps.proxy_graph():
+                return client.submit(np.add, data, i)
+
+        with ThreadPoolExecutor(2) as pool:
+            futures = list(pool.map(submit, range(2)))
+        monkeypatch.undo()
+        for i, future in enumerate(futures):
+            np.testing.assert_array_equal(future.result(), data + i)
+        tracked = client.run_on_scheduler(
+            lambda dask_scheduler: len(dask_scheduler.plugins["daskps"]._by_task)
+        )
+        assert tracked == 2
 
 
 def get_legacy(client, value):

@@ -52,6 +52,7 @@ LAYOUTS = {
     "big endian": BASE.astype(">f8"),
     "strings": np.array(["a", "bcd"] * 20_000),
     "times": np.arange(50_000).astype("M8[s]"),
+    "some times": np.arange(50_000).astype("M8[s]").reshape(200, 250)[:, ::2],
     "records": RECORDS,
     "a field of records": RECORDS["b"],
     "objects": np.array([None, "x", 1.5, [1]] * 10, dtype=object),
@@ -199,3 +200,32 @@ def test_cut_off_bytes_are_noticed(cut):
 def test_bytes_of_something_else_are_noticed():
     with pytest.raises(ValueError, match="not a value that daskps stored"):
         from_bytes(pickle.dumps(list(range(100))))
+
+
+def test_slices_of_arrow_data_keep_a_type_of_the_users_own():
+    pa = pytest.importorskip("pyarrow")
+
+    class Mine(pa.ExtensionType):
+        def __init__(self):
+            super().__init__(pa.int64(), "daskps.tests.mine")
+
+        def __arrow_ext_serialize__(self):
+            return b""
+
+        @classmethod
+        def __arrow_ext_deserialize__(cls, storage_type, serialized):
+            return cls()
+
+        def __reduce__(self):
+            return Mine, ()
+
+    array = pa.ExtensionArray.from_storage(Mine(), pa.array(range(100_000)))
+    for data in (
+        array[:1000],
+        pa.chunked_array([array])[:1000],
+        pa.table({"a": array}).slice(0, 1000),
+    ):
+        new = roundtrip(data)
+        assert type(new) is type(data)
+        assert new == data
+        assert "mine" in str(new.schema if isinstance(new, pa.Table) else new.type)

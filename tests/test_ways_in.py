@@ -452,6 +452,14 @@ def test_scatter_gives_what_it_gives_without(client, hash, broadcast):
         assert len(client.who_has(one)[one.key]) == 2
 
 
+def test_scatter_takes_derived_containers_as_plain_dask_does(client):
+    big = array(seed=77)
+    for data in (collections.OrderedDict(a=big), collections.defaultdict(int, b=big)):
+        plain = client.scatter(data)
+        with daskps.proxy_graph():
+            assert type(client.scatter(data)) is type(plain)
+
+
 def test_scattered_data_does_not_pass_through_the_scheduler(client):
     with daskps.proxy_graph(), messages_sent(client) as messages:
         future = client.scatter(array())

@@ -20,9 +20,11 @@ from daskps.stores.mapping import map_private
 from daskps.stores.orphans import unlink_unless_written
 from daskps.stores.peer.server import CACHED
 
-# How long (seconds) a reader waits for another one whose copy does not grow. It may be
-# stopped, or have forked a process that keeps its lock.
+# How long (seconds) a reader waits for another one whose copy does not grow, besides the
+# time for its bytes at SLOWEST (bytes for each second): some read all of an object before
+# they write it. It may be stopped, or have forked a process that keeps its lock.
 PATIENCE = 10.0
+SLOWEST = 10e6
 POLL = 0.003
 
 
@@ -132,7 +134,7 @@ class HostCache:
         self, directory: str, name: str, nbytes: int, fetch: Callable[[int], bool]
     ) -> memoryview | None:
         path = _path(directory, name)
-        with _written_by_one(path) as (fd, part):
+        with _written_by_one(path, nbytes) as (fd, part):
             found = self._map(name, nbytes)
             if found is not None:
                 return found  # somebody else was faster
@@ -172,12 +174,12 @@ def _mapped(fd: int, nbytes: int) -> memoryview:
 
 
 @contextlib.contextmanager
-def _written_by_one(path: str) -> Iterator[tuple[int, str]]:
+def _written_by_one(path: str, nbytes: int) -> Iterator[tuple[int, str]]:
     """A file to be written, which nobody else writes, and its name.
 
     It is deleted unless it was given another name.
     """
-    fd, part = _open_locked(path)
+    fd, part = _open_locked(path, nbytes)
     try:
         yield fd, part
     finally:
@@ -189,7 +191,7 @@ def _written_by_one(path: str) -> Iterator[tuple[int, str]]:
         os.close(fd)
 
 
-def _open_locked(path: str) -> tuple[int, str]:
+def _open_locked(path: str, nbytes: int) -> tuple[int, str]:
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     part = f"{path}.part"
     written, deadline = -1, 0.0
@@ -200,7 +202,7 @@ def _open_locked(path: str) -> tuple[int, str]:
                 return fd, part
         elif os.fstat(fd).st_size != written:
             written = os.fstat(fd).st_size
-            deadline = time.monotonic() + PATIENCE
+            deadline = time.monotonic() + PATIENCE + nbytes / SLOWEST
         elif time.monotonic() > deadline:
             part = f"{path}.{secrets.token_urlsafe(8)}.part"
         os.close(fd)

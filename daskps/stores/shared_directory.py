@@ -31,6 +31,8 @@ from daskps.stores.locks import is_at, try_lock
 # Locked (shared) by users, but not by the server of a peer:// store, which keeps the
 # directory for others.
 USERS = "users.lock"
+# How often others may delete the directory while it is being opened.
+ATTEMPTS = 1000
 
 
 class SharedDirectory:
@@ -73,9 +75,12 @@ class SharedDirectory:
         owners = _lock_directory(self.path, make=is_user)
         users = None
         if is_user:
-            users = _open(os.path.join(self.path, USERS))
-            # Whoever has the exclusive lock only looks whether there are users.
-            fcntl.flock(users, fcntl.LOCK_SH)
+            try:
+                # Whoever has the exclusive lock only looks whether there are users.
+                users = _open_shared(os.path.join(self.path, USERS))
+            except BaseException:
+                os.close(owners)
+                raise
         self._process = os.getpid()
         self._close = weakref.finalize(
             self, _close, self.path, owners, users, self._process
@@ -87,6 +92,10 @@ class SharedDirectory:
         # Hosts may share the parent, and not see each other's locks.
         host = blake3(this_host()).hexdigest(length=4)
         return os.path.join(parent, f"{PREFIX}{token}-{host}")
+
+    def touch(self) -> None:
+        """Say that it is in use, to other hosts that share its parent."""
+        os.utime(os.path.join(self.path, LOCK))
 
     def close(self) -> None:
         """Give it up; the last one deletes it. Again: does nothing."""
@@ -110,19 +119,21 @@ class SharedDirectory:
 def _lock_directory(path: str, make: bool) -> int:
     """Have a share in a directory, which is made if need be; the descriptor of the lock."""
     lock = os.path.join(path, LOCK)
-    while True:
+    for _ in range(ATTEMPTS):
         try:
             check_private(path)
-            owners = _open(lock, create=False)
+            owners = _open_shared(lock, create=False)
         except FileNotFoundError:
             if not make:
                 raise
             _make(path)
             continue
-        fcntl.flock(owners, fcntl.LOCK_SH)
         if is_at(owners, lock):
             return owners
         os.close(owners)  # the last one has deleted it meanwhile
+    raise FileNotFoundError(
+        errno.ENOENT, "Something else deletes the files of this directory", lock
+    )
 
 
 def _make(path: str) -> None:
@@ -130,11 +141,10 @@ def _make(path: str) -> None:
     # Never seen under its name without its lock, nor deleted before it has that name.
     new = os.path.join(parent, f"{NEW_PREFIX}{secrets.token_urlsafe(12)}")
     os.mkdir(new, 0o700)
-    for file, content in ((LOCK, this_host()), (USERS, b"")):
-        fd = _open(os.path.join(new, file))
-        os.write(fd, content)
-        os.close(fd)
     try:
+        for file, content in ((LOCK, this_host()), (USERS, b"")):
+            with open(_open(os.path.join(new, file)), "wb") as f:
+                f.write(content)
         os.rename(new, path)
     except OSError as e:
         shutil.rmtree(new)
@@ -146,6 +156,16 @@ def _make(path: str) -> None:
 def _open(path: str, create: bool = True) -> int:
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
     return os.open(path, flags | (os.O_CREAT if create else 0), 0o600)
+
+
+def _open_shared(path: str, create: bool = True) -> int:
+    fd = _open(path, create)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH)
+    except BaseException:  # a file system that has no locks
+        os.close(fd)
+        raise
+    return fd
 
 
 def _close(path: str, owners: int, users: int | None, process: int) -> None:

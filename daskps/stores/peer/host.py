@@ -181,10 +181,13 @@ class PeerHost:
 
     def _listen(self, before: Address | None) -> socket.socket:
         host = self._host or local_host(self._settings.registry)
-        if before is not None and before[0] == host:
+        if before is not None:
             # Readers know the address of the one that died.
             with contextlib.suppress(OSError):
-                return listen(host, before[1])
+                sock = listen(host, before[1])
+                if sock.getsockname()[:2] == before:
+                    return sock
+                sock.close()
         return listen(host)
 
     def _spawn(self, lock: int, sock: socket.socket) -> None:

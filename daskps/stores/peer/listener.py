@@ -64,7 +64,12 @@ class Listener:
                 # Closed, or the other end has gone again, or too many files are open.
                 time.sleep(AGAIN)
                 continue
-            self._start(self._handle, sock)
+            try:
+                self._start(self._handle, sock)
+            except RuntimeError:  # there are too many threads
+                sock.close()
+                self._unproved.release()
+                time.sleep(AGAIN)
 
     def _handle(self, sock: socket.socket) -> None:
         with sock:

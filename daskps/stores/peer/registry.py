@@ -20,6 +20,7 @@ from daskps.stores.peer.protocol import Address, Channel, Keys, listen
 
 # Seconds between orders to a server. Less than protocol.TIMEOUT.
 EVERY = 3.0
+ORPHANS = "orphans"
 # So many names in one order.
 NAMES_AT_MOST = 1000
 # How long (seconds) servers may take to delete everything when the store is closed.
@@ -74,11 +75,16 @@ class PeerRegistry:
                 self._changed.notify_all()
 
     def evict_orphans(self, creator: str, keep: Iterable[str]) -> None:
-        """Have all hosts delete what one process stored, except what is needed."""
-        order = {"op": "orphans", "creator": creator, "keep": list(keep)}
+        """Have all hosts delete what one process stored, except what is needed.
+
+        Those that are not connected are not told later: the process may have come back
+        by then, and have stored something else. It goes with the store.
+        """
+        order = {"op": ORPHANS, "creator": creator, "keep": list(keep)}
         with self._changed:
             for host in self._hosts.values():
-                host.orders.append(order)
+                if host.channel is not None:
+                    host.orders.append(order)
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -136,6 +142,8 @@ class PeerRegistry:
         except OSError:
             with self._changed:
                 host.orders.appendleft(order)  # when it is back
+                not_later = [o for o in host.orders if o["op"] != ORPHANS]
+                host.orders = collections.deque(not_later)
             raise
         host.seen = time.monotonic()
         return order["op"] != "close"

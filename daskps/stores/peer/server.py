@@ -42,6 +42,9 @@ _NAME = re.compile(r"[0-9A-Za-z]*\.[0-9A-Za-z_-]{22}")
 IDLE = 60.0
 # Seconds between looking whether to end, and between attempts to reach the owner.
 EVERY = 1.0
+# Seconds between saying to other hosts, which may share a parent directory, that the
+# directories are in use: much less than directory.FOREIGN_LEASE.
+TOUCH_EVERY = 60.0
 # An owner whose host says so many times in a row that it is not there is dead.
 REFUSALS = 3
 SEALS_AT_MOST = 10_000
@@ -102,23 +105,30 @@ class PeerServer:
     def run(self) -> None:
         """Serve; returns when all is deleted."""
         threading.Thread(target=self._take_orders, daemon=True).start()
+        touched = 0.0
         while not self._closed.wait(EVERY) and not self._is_done():
-            pass
+            if time.monotonic() > touched + TOUCH_EVERY:
+                touched = time.monotonic()
+                self._touch()
         # The directory may be missing since it is being deleted, by an order.
         with self._obeying:
             for directory in self._directories:
                 directory.close()
 
+    def _touch(self) -> None:
+        for directory in self._directories:
+            with contextlib.suppress(FileNotFoundError):  # it is being deleted
+                directory.touch()
+
     def _is_done(self) -> bool:
-        first = self._directories[0]
-        try:
-            if first.has_users():
-                return False
-        except FileNotFoundError:
-            return True  # somebody has deleted the directory
         silence = time.monotonic() - self._heard
         owner_is_dead = silence > self._owner.lease or self._refusals >= REFUSALS
-        return owner_is_dead or next(self._objects(), None) is None
+        try:
+            if self._directories[0].has_users():
+                return False
+            return owner_is_dead or next(self._objects(), None) is None
+        except FileNotFoundError:
+            return True  # somebody has deleted a directory
 
     def _objects(self) -> Iterator[str]:
         for directory in self._directories:

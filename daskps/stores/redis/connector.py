@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import redis
 from dask.utils import format_bytes
 
 from daskps.stores.frame_connector import FrameConnector
@@ -198,7 +199,8 @@ class RedisConnector(FrameConnector[RedisKey]):
                 whole = read_value(connection, name, data[start : start + nbytes])
             if not whole:
                 # Raises if it was an error: the server is loading, or lets nobody in.
-                self._server.client.exists(name)
+                if self._server.client.strlen(name) == nbytes:
+                    raise redis.ConnectionError("the server was not ready")
                 return None
             start += nbytes
         return data
@@ -305,6 +307,9 @@ def sweep(address: RedisAddress, *, dry_run: bool = False) -> list[str]:
         store = name[: name.find(":", len(PREFIX)) + 1]
         stores.setdefault(store, []).append(name)
     dead = {s: names for s, names in stores.items() if s and s + OWNER not in names}
+    # Asked again: a list does not promise keys that were added meanwhile.
+    for store in [s for s in dead if server.client.exists(s + OWNER)]:
+        del dead[store]
     for names in dead.values() if not dry_run else ():
         server.delete(names)
     server.close()
