@@ -29,6 +29,7 @@ from daskps.exceptions import ConfigError
 from daskps.stores.peer import protocol as peer_protocol
 from daskps.stores.peer import scheme as peer
 from daskps.stores.peer.connector import PeerConnector
+from daskps.stores.peer.listener import Listener
 from daskps.stores.peer.protocol import Keys, RefusedError, connect, listen
 from daskps.stores.peer.registry import PeerRegistry
 from daskps.stores.peer.server import EVERY, Owner, PeerServer
@@ -268,6 +269,15 @@ class TestServer:
         assert here.put(b"x").origin == key.origin
         peers.owner.evict(key)  # the new one takes orders
         assert eventually(lambda: not here.exists(key))
+
+    def test_also_if_its_host_is_given_by_name(self, peers, monkeypatch):
+        monkeypatch.setattr("peers.ADDRESSES", ("localhost", "127.0.0.2"))
+        here = peers.connect(0)
+        key = here.put(b"x")
+        [server] = peers.servers(0)
+        os.kill(server, signal.SIGKILL)
+        assert eventually(lambda: peers.servers(0) not in ([], [server]))
+        assert here.put(b"y").origin == key.origin
 
     def test_orders_wait_for_it(self, peers, here):
         key = here.put(bytes(MIB))
@@ -534,6 +544,47 @@ def test_a_server_that_comes_while_the_store_is_closed():
     channel.send({"address": ["127.0.0.1", 1]})
     assert channel.receive() == {"op": "close"}
     channel.close()
+
+
+def test_what_a_process_left_is_deleted_now_or_not_at_all():
+    """It may have come back under the same name, and have stored something else."""
+    keys = Keys(new_key().value)
+    registry = PeerRegistry("127.0.0.1", keys, 600.0)
+    address = ("127.0.0.1", 1)
+    channel = connect(registry.address, keys)
+    channel.send({"address": address})
+    assert eventually(lambda: registry._hosts)
+    registry.evict_orphans("me", [])
+    assert channel.receive()["op"] == "orphans"
+    channel.close()  # before it has answered
+    assert eventually(lambda: registry._hosts[address].channel is None)
+    registry.evict_orphans("me", [])
+    registry.evict("me.object", address)
+    channel = connect(registry.address, keys)
+    channel.send({"address": address})
+    assert channel.receive() == {"op": "evict", "names": ["me.object"]}
+    channel.close()
+    registry.close()
+
+
+def test_a_connection_for_which_there_is_no_thread(monkeypatch):
+    keys = Keys(new_key().value)
+    sock = listen("127.0.0.1")
+    address = sock.getsockname()[:2]
+    listener = Listener(sock, keys, lambda channel: channel.send(channel.receive()))
+    start = listener._start
+
+    def refused(*args):
+        monkeypatch.setattr(listener, "_start", start)
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(listener, "_start", refused)
+    with pytest.raises(ConnectionError):
+        connect(address, keys)
+    channel = connect(address, keys)
+    assert channel.request({"op": "echo"}) == {"op": "echo"}
+    channel.close()
+    listener.close()
 
 
 def test_a_server_ends_when_it_has_deleted_what_it_had(tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -11,7 +13,7 @@ import threading
 import pytest
 
 from daskps.stores import directory
-from daskps.stores.directory import PREFIX, delete, sweep
+from daskps.stores.directory import LOCK, PREFIX, delete, sweep
 from daskps.stores.shared_directory import SharedDirectory
 
 HOLD = """
@@ -146,3 +148,39 @@ def test_closing_deletes_no_directory_that_was_made_again(tmp_path):
     old.close()
     assert os.path.isdir(new.path)
     new.close()
+
+
+class TestWhatGoesWrong:
+    """Nothing is left of an attempt, which may be repeated with every read."""
+
+    @pytest.fixture(autouse=True)
+    def descriptors(self):
+        before = len(os.listdir("/proc/self/fd"))
+        yield
+        assert len(os.listdir("/proc/self/fd")) == before
+
+    def test_a_file_system_without_locks(self, tmp_path, monkeypatch):
+        def refused(fd, kind):
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr(fcntl, "flock", refused)
+        with pytest.raises(OSError, match="No locks"):
+            SharedDirectory(str(tmp_path), "x")
+
+    def test_a_full_disk(self, tmp_path, monkeypatch):
+        def full():
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("daskps.stores.shared_directory.this_host", full)
+        path = str(tmp_path / "directory")
+        monkeypatch.setattr(SharedDirectory, "path_of", staticmethod(lambda *_: path))
+        with pytest.raises(OSError, match="No space"):
+            SharedDirectory(str(tmp_path), "x")
+        assert not os.listdir(tmp_path)
+
+    def test_somebody_has_deleted_the_lock(self, tmp_path):
+        directory = SharedDirectory(str(tmp_path), "x")
+        os.unlink(os.path.join(directory.path, LOCK))
+        with pytest.raises(FileNotFoundError, match="Something else deletes"):
+            SharedDirectory(str(tmp_path), "x")
+        directory.close()
