@@ -163,7 +163,10 @@ class Catalog:
         if known is not None and self._is_there(known):
             return known
         alike = self._alike_to(fingerprint(frames))
-        stored = self._find(alike, frames) or self._store(alike, frames)
+        others = _living(alike.objects)
+        # Without others it is certainly new: most data is.
+        digest = content_hash(frames) if others or not self._maps_its_own else None
+        stored = self._find(others, digest) or self._store(alike, frames, digest)
         if array is not None:
             self._note_immutable(array, stored)
         return stored
@@ -176,12 +179,10 @@ class Catalog:
                 alike = self._alike[mark] = _Alike()
             return alike
 
-    def _find(self, alike: _Alike, frames: Sequence[Frame]) -> StoredObject | None:
-        """What has the same content, if that is stored."""
-        others = _living(alike.objects)
-        if not others:
-            return None  # certainly new: most data is
-        digest = content_hash(frames)
+    def _find(
+        self, others: list[StoredObject], digest: bytes | None
+    ) -> StoredObject | None:
+        """The one whose content has this hash, if it is in the store."""
         for stored in others:
             if self._digest(stored) == digest and self._is_there(stored):
                 return stored
@@ -224,8 +225,9 @@ class Catalog:
         except Exception as e:
             raise _failed(self.name, e) from e
 
-    def _store(self, alike: _Alike, frames: Sequence[Frame]) -> StoredObject:
-        before = None if self._maps_its_own else content_hash(frames)
+    def _store(
+        self, alike: _Alike, frames: Sequence[Frame], digest: bytes | None
+    ) -> StoredObject:
         try:
             key = self._connector.put_frames(frames, self.creator)
         except DaskpsError:
@@ -240,8 +242,8 @@ class Catalog:
             self._keeper.stored([(id, stored.nbytes)])
         self._held[id] = stored
         # What another thread has changed while a slow store took it is not known.
-        if before is not None and content_hash(frames) == before:
-            stored.digest = before
+        if not self._maps_its_own and content_hash(frames) == digest:
+            stored.digest = digest
         return stored
 
     def held(self) -> list[ObjectId]:

@@ -304,13 +304,15 @@ def _names(code: CodeType) -> frozenset[str]:
 
 
 def _is_opaque(type_: type) -> bool:
-    """Whether Dask does not say how large such objects are.
+    """Whether Dask does not say how large such objects are, or does more than that."""
+    default = sizeof.dispatch(type_) is sizeof.dispatch(object)
+    return default or _is_of_xarray(type_)
 
-    Of those of xarray, it reads data that has not been read yet.
-    """
-    if any(base.__module__.partition(".")[0] == "xarray" for base in type_.__mro__):
-        return True
-    return sizeof.dispatch(type_) is sizeof.dispatch(object)
+
+@functools.lru_cache(maxsize=1000)
+def _is_of_xarray(type_: type) -> bool:
+    """Whether Dask would read data that has not been read yet, to weigh it."""
+    return any(base.__module__.partition(".")[0] == "xarray" for base in type_.__mro__)
 
 
 def _pickles_attributes(type_: type) -> bool:
@@ -351,7 +353,7 @@ def _sizes(type_: type, members: list[Any], counted: dict[int, Any]) -> list[int
     if issubclass(type_, np.ndarray) and type_ is not np.ma.MaskedArray:
         return list(map(_array_nbytes, members))
     if is_frame(type_):
-        return [frame_nbytes(frame, _nbytes_of_all) for frame in members]
+        return [frame_nbytes(frame, nbytes_of) for frame in members]
     if not _is_opaque(type_):
         return list(map(_known_nbytes, members))
     sizes = list(map(_pickled_nbytes, members[:PICKLED]))
@@ -361,10 +363,6 @@ def _sizes(type_: type, members: list[Any], counted: dict[int, Any]) -> list[int
         else:
             sizes += [sum(sizes) // len(sizes)] * (len(members) - PICKLED)
     return sizes
-
-
-def _nbytes_of_all(values: list[Any]) -> int:
-    return sum(map(nbytes_of, values))
 
 
 def _known_nbytes(value: Any) -> int:

@@ -105,9 +105,8 @@ def apply(optimization: Optimization, expr: Expr, keys: list[Any]) -> Expr:
             inner = apply(optimization, graph, graph.__dask_keys__())
             return clone_expr(expr, dsk=inner, low_level_optimizer=None)
         graph = optimization(expr._optimized_dsk, keys)
-        if not isinstance(
-            graph, HighLevelGraph
-        ):  # which the end of a computation needs
+        # The end of a computation looks for layers.
+        if not isinstance(graph, HighLevelGraph):
             graph = HighLevelGraph.merge(graph)
         return clone_expr(expr, dsk=graph, low_level_optimizer=None)
     graph = optimization(expr.__dask_graph__(), keys)

@@ -22,7 +22,7 @@ def is_frame(type_: type) -> bool:
     )
 
 
-def frame_nbytes(value: Any, weigh: Callable[[list[Any]], int]) -> int:
+def frame_nbytes(value: Any, weigh: Callable[[Any], int]) -> int:
     """Bytes of a pandas object.
 
     Parameters
@@ -30,7 +30,7 @@ def frame_nbytes(value: Any, weigh: Callable[[list[Any]], int]) -> int:
     value
         Of a type that :func:`is_frame`.
     weigh
-        Gives the bytes of Python objects.
+        Gives the bytes of a list of Python objects.
     """
     import pandas as pd
 
@@ -46,7 +46,7 @@ def frame_nbytes(value: Any, weigh: Callable[[list[Any]], int]) -> int:
     return _nbytes(value, weigh)
 
 
-def _nbytes(values: Any, weigh: Callable[[list[Any]], int]) -> int:
+def _nbytes(values: Any, weigh: Callable[[Any], int]) -> int:
     """Bytes of a column, without its index, or of an index."""
     import pandas as pd
 
@@ -60,7 +60,7 @@ def _nbytes(values: Any, weigh: Callable[[list[Any]], int]) -> int:
     return nbytes + _nbytes_of_cells(values.array, len(values), weigh)
 
 
-def _nbytes_of_cells(cells: Any, n: int, weigh: Callable[[list[Any]], int]) -> int:
+def _nbytes_of_cells(cells: Any, n: int, weigh: Callable[[Any], int]) -> int:
     sample = list(cells[:: max(1, n // CELLS)])
     each = {id(cell): cell for cell in sample}
     nbytes = weigh(list(each.values()))

@@ -15,7 +15,6 @@ from daskps import client_catalog
 from daskps.client_catalog import Catalog
 from daskps.stores.content import fingerprint
 from daskps.stores.frames import contiguous_parts
-from daskps.stores.segments import SegmentConnector
 
 
 class Nobody:
@@ -34,15 +33,24 @@ class Plain(FileConnector):
         return self.put(b"".join(part for f in frames for part in contiguous_parts(f)))
 
 
-@pytest.fixture(params=["mapped", "read"])
-def catalog(request, tmp_path):
-    if request.param == "mapped":
-        with daskps.open_store("shm://") as store:
-            yield Catalog(store, Nobody())
-    else:
-        store = Store("plain", Plain(str(tmp_path)), register=False)
+@pytest.fixture
+def mapped():
+    """Of a store in shared memory."""
+    with daskps.open_store("shm://") as store:
         yield Catalog(store, Nobody())
-        store.connector.close()
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Of a store that has to be asked for what is in it."""
+    store = Store("plain", Plain(str(tmp_path)), register=False)
+    yield Catalog(store, Nobody())
+    store.connector.close()
+
+
+@pytest.fixture(params=["mapped", "read"])
+def catalog(request):
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture
@@ -170,29 +178,23 @@ class TestImmutable:
         assert len(catalog._immutable) <= 1
 
 
-def test_what_is_new_is_not_hashed_where_it_can_be_read_again(hashed, tmp_path):
-    tmp_path.chmod(0o700)
-    store = Store("mapped", SegmentConnector([str(tmp_path)], keep=0), register=False)
-    catalog = Catalog(store, Nobody())
-    first, other = catalog.put([DATA]), catalog.put([DATA[1:]])
+def test_what_is_new_is_not_hashed_where_it_can_be_read_again(mapped, hashed):
+    first, other = mapped.put([DATA]), mapped.put([DATA[1:]])
     assert hashed == []
-    assert catalog.put([DATA]) is first
+    assert mapped.put([DATA]) is first
     assert hashed == [len(DATA)] * 2, "what is stored, and what comes"
-    assert catalog.put([DATA]) is first
+    assert mapped.put([DATA]) is first
     assert hashed == [len(DATA)] * 3
     assert other.digest is None
 
 
-def test_what_is_hashed_is_what_was_stored(hashed, tmp_path):
+def test_what_is_hashed_is_what_was_stored(mapped):
     """Whatever becomes of the array that it came from."""
-    tmp_path.chmod(0o700)
-    store = Store("mapped", SegmentConnector([str(tmp_path)], keep=0), register=False)
-    catalog = Catalog(store, Nobody())
     array = np.frombuffer(alike(1), np.uint8)
-    first = catalog.put([array.data])
+    first = mapped.put([array.data])
     array[1000] = 2
-    assert catalog.put([alike(1)]) is first
-    assert catalog.put([array.data]) is not first
+    assert mapped.put([alike(1)]) is first
+    assert mapped.put([array.data]) is not first
 
 
 def test_what_changes_while_it_is_stored(catalog, monkeypatch):
@@ -212,20 +214,17 @@ def test_what_changes_while_it_is_stored(catalog, monkeypatch):
         assert content(catalog, held[-1]) == alike(i)
 
 
-def test_what_cannot_be_read_again_is_stored_again(tmp_path, monkeypatch):
-    tmp_path.chmod(0o700)
-    store = Store("mapped", SegmentConnector([str(tmp_path)], keep=0), register=False)
-    catalog = Catalog(store, Nobody())
-    first = catalog.put([DATA])
+def test_what_cannot_be_read_again_is_stored_again(mapped, monkeypatch):
+    first = mapped.put([DATA])
 
     def fails(key):
         raise OSError("too many mappings")
 
-    monkeypatch.setattr(store.connector, "get", fails)
-    second = catalog.put([DATA])
+    monkeypatch.setattr(mapped.store.connector, "get", fails)
+    second = mapped.put([DATA])
     monkeypatch.undo()
     assert first.id != second.id
-    assert content(catalog, second) == DATA
+    assert content(mapped, second) == DATA
 
 
 def test_many_threads_put_what_looks_the_same(catalog, threads_alternate):
@@ -238,14 +237,11 @@ def test_many_threads_put_what_looks_the_same(catalog, threads_alternate):
         assert catalog.put([alike(i)]) in stored
 
 
-def test_what_is_held_can_be_asked_while_others_store(tmp_path, threads_alternate):
-    tmp_path.chmod(0o700)
-    store = Store("held", SegmentConnector([str(tmp_path)]), register=False)
-    catalog = Catalog(store, Nobody())
+def test_what_is_held_can_be_asked_while_others_store(mapped, threads_alternate):
     with ThreadPoolExecutor(1) as pool:
         storing = pool.submit(
-            lambda: [catalog.put([i.to_bytes(8, "big")]) for i in range(3000)]
+            lambda: [mapped.put([i.to_bytes(8, "big")]) for i in range(3000)]
         )
         while not storing.done():
-            catalog.held()
-        assert len(catalog.held()) == 3000 == len(storing.result())
+            mapped.held()
+        assert len(mapped.held()) == 3000 == len(storing.result())

@@ -289,7 +289,7 @@ def test_a_size_that_cannot_be_told_is_that_of_the_pickle():
 
 
 def test_data_that_is_not_read_yet_stays_so():
-    xr = pytest.importorskip("xarray")
+    xr = pytest.importorskip("xarray", reason="it is in the extra 'libraries' alone")
     reads = []
 
     class OnDisk(xr.backends.BackendArray):

@@ -142,11 +142,10 @@ VALUES = {
 def described(x):
     """What can be told of an array."""
     mask = getattr(x, "mask", None)
-    data = np.asarray(x)
     return (
-        (type(x), x.dtype.str, x.shape, x.strides, x.flags.writeable),
+        (_describe(x), x.dtype.str, x.strides, np.asarray(x).tobytes()),
         (mask is np.ma.nomask, None if mask is None else np.asarray(mask).tobytes()),
-        (getattr(x, "fill_value", None), data.dtype.str, data.tobytes()),
+        getattr(x, "fill_value", None),
     )
 
 

@@ -8,6 +8,7 @@ import pickle
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from daskps.serialization import deserialize, from_bytes, serialize, to_bytes
@@ -203,8 +204,6 @@ def test_bytes_of_something_else_are_noticed():
 
 
 def test_slices_of_arrow_data_keep_a_type_of_the_users_own():
-    pa = pytest.importorskip("pyarrow")
-
     class Mine(pa.ExtensionType):
         def __init__(self):
             super().__init__(pa.int64(), "daskps.tests.mine")

@@ -232,13 +232,13 @@ class TestOrphans:
         assert [connector.exists(k) for k in (needed, not_needed, others)] == [1, 0, 1]
 
     def test_what_is_being_written_stays(self, connector, monkeypatch):
-        write_all = segments._write_all
+        write_all = segments.write_all
 
         def sweep_meanwhile(*args):
             connector.evict_orphans("me", set())
             write_all(*args)
 
-        monkeypatch.setattr(segments, "_write_all", sweep_meanwhile)
+        monkeypatch.setattr(segments, "write_all", sweep_meanwhile)
         key = connector.put_frames([b"first", b"second"], "me")
         assert bytes(connector.get(key)) == b"firstsecond"
 
@@ -342,15 +342,6 @@ class TestWarmSegments(InMemory):
             connector.evict(key)
         assert len(files(connector)) == 1
 
-    def test_a_reader_that_keeps_nothing_warm_itself(self, connector):
-        reader = SegmentConnector(connector.directories, keep=0)
-        held = []
-        for i in range(4):
-            key = connector.put(bytes([i]) * MIB)
-            held.append(reader.get(key))
-            connector.evict(key)
-        assert [bytes(h[:1]) for h in held] == [bytes([i]) for i in range(4)]
-
     def test_an_interrupt_leaves_nothing(self, connector, monkeypatch):
         connector.evict(connector.put(bytes(MIB)))
 
@@ -377,11 +368,16 @@ class TestWarmSegments(InMemory):
         monkeypatch.undo()
         assert bytes(connector.get(key)) == b"x" * MIB
 
-    def test_what_a_reader_has_is_not_written(self, connector):
+    @pytest.mark.parametrize("keeps", [True, False], ids=["too", "nothing"])
+    def test_what_a_reader_has_is_not_written(self, connector, keeps):
+        """Whether or not the reader itself keeps evicted segments."""
+        reader = connector
+        if not keeps:
+            reader = SegmentConnector(connector.directories, keep=0)
         held = []
         for i in range(4):
             key = connector.put(bytes([i]) * MIB)
-            held.append(connector.get(key))
+            held.append(reader.get(key))
             connector.evict(key)
         assert [bytes(h[:1]) for h in held] == [bytes([i]) for i in range(4)]
         assert all(bytes(h) == bytes(h[:1]) * MIB for h in held)

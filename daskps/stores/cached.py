@@ -15,10 +15,11 @@ from proxystore.store.config import ConnectorConfig
 from proxystore.utils.imports import get_object_path
 
 from daskps.stores.frames import Frame
-from daskps.stores.host_cache import HostCache, write_all
+from daskps.stores.host_cache import HostCache
 from daskps.stores.host_places import HostPlaces
 from daskps.stores.sealed import SealedConnector, SealedKey
 from daskps.stores.shared_directory import SharedDirectory
+from daskps.stores.slabs import write_all
 
 # A smaller object is read again faster than a file is made of it.
 KEEP_AT_LEAST = 64 << 10

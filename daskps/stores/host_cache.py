@@ -207,10 +207,3 @@ def _open_locked(path: str, nbytes: int) -> tuple[int, str]:
             part = f"{path}.{secrets.token_urlsafe(8)}.part"
         os.close(fd)
         time.sleep(POLL)
-
-
-def write_all(fd: int, data: memoryview) -> None:
-    """Write all of some bytes to a file, where the last ones were written."""
-    # Linux writes at most 2 GiB - 4 KiB at a time.
-    while data.nbytes:
-        data = data[os.write(fd, data) :]

@@ -30,7 +30,7 @@ from daskps.stores.frames import Frame, contiguous_parts, frame_nbytes
 from daskps.stores.locks import is_at, lock_for_reading, try_lock
 from daskps.stores.mapping import map_private
 from daskps.stores.orphans import unlink_orphans
-from daskps.stores.slabs import SLAB, in_threads
+from daskps.stores.slabs import in_threads, write_all
 from daskps.stores.warm import WarmSegment, WarmSegments
 
 
@@ -78,8 +78,6 @@ class SegmentConnector(FrameConnector[SegmentKey]):
     directories: list[str]
     reserve: int
     keep: int | None
-    #: Whether what this host has stored is in its memory, where it can be read again.
-    maps_its_own: bool
     closed: threading.Event
     _owned: Sequence[OwnedDirectory]
     _warm: WarmSegments
@@ -99,12 +97,16 @@ class SegmentConnector(FrameConnector[SegmentKey]):
         self.closed = threading.Event()
         self._owned = owned
         self.keep = keep
-        self.maps_its_own = keep is not None
         self._warm = WarmSegments(self.directories[0], keep or 0)
         self._warned = False
 
     def __repr__(self) -> str:
         return f"SegmentConnector({self.directories!r})"
+
+    @property
+    def maps_its_own(self) -> bool:
+        """Whether what this host has stored is in its memory, where it can be read again."""
+        return self.keep is not None
 
     def close(self) -> None:
         """Delete the directories that this connector owns, with all objects.
@@ -313,14 +315,8 @@ def _copy_slab(to: np.ndarray, offset: int, slab: memoryview) -> None:
 
 
 def _write_from_start(fd: int, frames: Sequence[Frame]) -> None:
-    # The file was opened for this. In one thread: the kernel lets one at a time write.
+    # The file was opened for this. write(), not a mapping: on a full tmpfs a mapping ends
+    # in SIGBUS. In one thread: the kernel lets one at a time write.
     for frame in frames:
         for part in contiguous_parts(frame):
-            _write_all(fd, part)
-
-
-def _write_all(fd: int, data: memoryview) -> None:
-    # write(), not a mapping: on a full tmpfs a mapping ends in SIGBUS. In slabs, to be
-    # interrupted between them.
-    while data.nbytes:
-        data = data[os.write(fd, data[:SLAB]) :]
+            write_all(fd, part)

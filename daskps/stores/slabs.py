@@ -1,4 +1,4 @@
-"""Large blocks of memory, on which several threads work at once."""
+"""Large blocks of memory, which are worked on a slab at a time, by several threads."""
 
 from __future__ import annotations
 
@@ -39,3 +39,10 @@ def in_threads(
         return list(map(work, offsets, slabs))
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(work, offsets, slabs))
+
+
+def write_all(fd: int, data: memoryview) -> None:
+    """Write all of some bytes to a file, where the last ones were written."""
+    # In slabs, to be interrupted between them.
+    while data.nbytes:
+        data = data[os.write(fd, data[:SLAB]) :]

@@ -7,7 +7,6 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
-from daskps.stores.host_cache import write_all
 from daskps.stores.peer.protocol import (
     SEAL_NBYTES,
     Address,
@@ -17,6 +16,7 @@ from daskps.stores.peer.protocol import (
     receive_exactly,
 )
 from daskps.stores.sealed import DamagedError
+from daskps.stores.slabs import write_all
 
 if TYPE_CHECKING:
     from daskps.stores.peer.connector import PeerKey

@@ -77,14 +77,13 @@ class PeerRegistry:
     def evict_orphans(self, creator: str, keep: Iterable[str]) -> None:
         """Have all hosts delete what one process stored, except what is needed.
 
-        Those that are not connected are not told later: the process may have come back
-        by then, and have stored something else. It goes with the store.
+        A host that is not connected is not told later: the process may have come back by
+        then, and have stored something else. What it left there goes with the store.
         """
         order = {"op": ORPHANS, "creator": creator, "keep": list(keep)}
         with self._changed:
             for host in self._hosts.values():
-                if host.channel is not None:
-                    host.orders.append(order)
+                host.orders.append(order)
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -115,6 +114,7 @@ class PeerRegistry:
         with self._changed:
             host = self._hosts.setdefault((name, port), _Host())
             host.channel = channel
+            host.forget_orphans()
             if self._closed:  # since it has been let in
                 host.orders.append({"op": "close"})
         try:
@@ -142,8 +142,6 @@ class PeerRegistry:
         except OSError:
             with self._changed:
                 host.orders.appendleft(order)  # when it is back
-                not_later = [o for o in host.orders if o["op"] != ORPHANS]
-                host.orders = collections.deque(not_later)
             raise
         host.seen = time.monotonic()
         return order["op"] != "close"
@@ -170,6 +168,11 @@ class _Host:
         self.orders = collections.deque()
         self.channel = None
         self.seen = time.monotonic()
+
+    def forget_orphans(self) -> None:
+        """Drop the orders that it is too late for."""
+        in_time = (order for order in self.orders if order["op"] != ORPHANS)
+        self.orders = collections.deque(in_time)
 
     def evict(self, name: str) -> None:
         """Order that an object be deleted, together with others."""

@@ -199,7 +199,7 @@ class RedisConnector(FrameConnector[RedisKey]):
                 whole = read_value(connection, name, data[start : start + nbytes])
             if not whole:
                 # Raises if it was an error: the server is loading, or lets nobody in.
-                if self._server.client.strlen(name) == nbytes:
+                if self._holds(key):
                     raise redis.ConnectionError("the server was not ready")
                 return None
             start += nbytes
