@@ -108,8 +108,10 @@ class ClusterLink:
     def _forget_if_disconnected(self) -> None:
         client = self._client()
         if client is not None and connection(client) is not self._connection:
-            self._catalogs = {}
-            self._choices = {}
+            # What a task's client has adopted before it was connected is as good.
+            if self._connection is not None:
+                self._catalogs = {}
+                self._choices = {}
             self._connection = connection(client)
             self._set_families()
 
