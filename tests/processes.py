@@ -58,12 +58,13 @@ class ProcessCluster:
     directory of the tests is the last entry, so that functions of tests can be imported.
     """
 
+    threads = 1  # of each worker
+
     def __init__(
         self,
         workers: int = 2,
         *,
         nanny: bool = False,
-        threads: int = 1,
         scheduler: dict[str, str] | None = None,
         worker: dict[str, str] | None = None,
         dashboard: bool = False,
@@ -77,7 +78,6 @@ class ProcessCluster:
             f"scheduler --port 0 {self._dashboard} --no-show", scheduler or {}
         )
         self._worker = nanny, worker or {}
-        self._threads = threads
         self.workers: list[subprocess.Popen] = []
         for _ in range(workers):
             self.add_worker()
@@ -87,7 +87,8 @@ class ProcessCluster:
         """Start one more."""
         nanny, environment = self._worker
         command = (
-            f"worker --name w{len(self.workers)} --nthreads {self._threads} {self._dashboard} "
+            f"worker --name w{len(self.workers)} --nthreads {self.threads} "
+            f"{self._dashboard} "
             f"--resources R=1 --death-timeout 30 --local-directory {self.directory} "
             f"{'--nanny' if nanny else '--no-nanny'}"
         )

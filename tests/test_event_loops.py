@@ -13,10 +13,16 @@ MIB = 1 << 20
 SIZES = [160, 2 * MIB]
 
 
+class Cluster(ProcessCluster):
+    """On which tasks can wait for tasks."""
+
+    threads = 4
+
+
 @pytest.fixture(scope="module")
 def threads():
-    """A cluster on which tasks can wait for tasks, and on which a session was opened."""
-    with ProcessCluster(threads=4) as cluster:
+    """A cluster on which a session was opened."""
+    with Cluster() as cluster:
         with cluster.client(), daskps.proxy_graph():
             pass
         yield cluster
