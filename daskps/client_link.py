@@ -19,6 +19,7 @@ from daskps.client_keeper import ClientKeeper, connection_lost
 from daskps.config import Settings
 from daskps.dask_private import connection, gather_with
 from daskps.exceptions import ClusterError, ObjectMissingError
+from daskps.safety_net import fell_back
 from daskps.scheduler_lifetimes import LifetimePlugin
 from daskps.stores import evictions, opened
 from daskps.stores.urls import StoreRequest
@@ -148,8 +149,12 @@ class ClusterLink:
         """
         if not self._catalogs:
             return False
-        self._forget_if_disconnected()
-        return self._set_families()
+        try:
+            self._forget_if_disconnected()
+            return self._set_families()
+        except Exception as e:
+            fell_back(e, "ask for references to the results of", self._client())
+            return False
 
     def gather_failed(self, error: Exception) -> bool:
         """Whether results that could not be read are to be fetched without stores.

@@ -4,9 +4,9 @@ A task may submit tasks itself, with ``worker_client`` or ``get_client``. The la
 these travel by reference too, once a session was opened on the cluster: with the settings of
 that session, for as long as the submitting task runs.
 
-Coroutine tasks and asynchronous methods of actors run in the worker's event loop, where Dask
-does not say which task's code runs. They share a session, which keeps nothing for later graphs,
-and so need not end with any of them.
+Coroutine tasks and asynchronous methods of actors run in the event loop, where Dask does not
+say whose code it is. They share a session, which keeps nothing for later graphs, so that it
+need not end with any of them.
 """
 
 from __future__ import annotations
