@@ -54,11 +54,8 @@ _said_local = False
 
 def install() -> None:
     """Hook into Dask: done once, when daskps is imported."""
-    hook_clients(_before_submission)
-    hook_gather(
-        lambda client: ClusterLink.of(client).before_gather(),
-        lambda client, error: ClusterLink.of(client).gather_failed(error),
-    )
+    hook_clients(_before_submission, _submission_failed)
+    hook_gather(_before_gather, _gather_failed)
     hook_scatter(_scatter)
     register()
     hook_local_schedulers(_before_local, _wanted_locally)
@@ -107,16 +104,20 @@ def optimize(dsk: Any, keys: Any, **kwargs: Any) -> Any:
 
 def _before_submission(
     client: Client, expr: Expr, keys: Iterable[Any]
-) -> tuple[Expr, Any]:
+) -> tuple[Expr, Expr, Any]:
     alive: list[Any] = []
     if client.status == "closed":
-        return expr, alive  # Dask says so
+        return expr, expr, alive  # Dask says so
     expr, wanted = _after_other_passes(expr, keys)
     try:
-        return _for_cluster(client, expr, wanted, alive), alive
+        return _for_cluster(client, expr, wanted, alive), expr, alive
     except Exception as e:
         fell_back(e, "replace what is large in an expression of type", expr)
-        return expr, alive
+        return expr, expr, alive
+
+
+def _submission_failed(error: Exception, expr: Expr) -> None:
+    fell_back(error, "have Dask submit an expression of type", expr)
 
 
 def _for_cluster(client: Client, expr: Expr, wanted: bool, alive: list[Any]) -> Expr:
@@ -151,6 +152,22 @@ def _owners(proxies: Iterable[Any]) -> list[Any]:
     """The handles that graph nodes carry, of those that were made in this process."""
     nodes = (node for node in proxies if isinstance(node, ProxyNode))
     return [owner for node in nodes for owner in node.value.owners]
+
+
+def _before_gather(client: Client) -> bool:
+    try:
+        return ClusterLink.of(client).before_gather()
+    except Exception as e:
+        fell_back(e, "ask for references to results of", client)
+        return False
+
+
+def _gather_failed(client: Client, error: Exception) -> bool:
+    try:
+        return ClusterLink.of(client).gather_failed(error)
+    except Exception as e:
+        fell_back(e, "fetch again the results of", client)
+        return False
 
 
 def _scatter(

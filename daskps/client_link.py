@@ -19,7 +19,6 @@ from daskps.client_keeper import ClientKeeper, connection_lost
 from daskps.config import Settings
 from daskps.dask_private import connection, gather_with
 from daskps.exceptions import ClusterError, ObjectMissingError
-from daskps.safety_net import fell_back
 from daskps.scheduler_lifetimes import LifetimePlugin
 from daskps.stores import evictions, opened
 from daskps.stores.urls import StoreRequest
@@ -90,7 +89,8 @@ class ClusterLink:
     @classmethod
     def of(cls, client: Client) -> ClusterLink:
         """The link of this client."""
-        return cls._links.setdefault(client, cls(client))
+        link = cls._links.get(client)
+        return cls._links.setdefault(client, cls(client)) if link is None else link
 
     def catalog(self, request: StoreRequest) -> Catalog | None:
         """The catalog of a store, if it is open already."""
@@ -149,12 +149,8 @@ class ClusterLink:
         """
         if not self._catalogs:
             return False
-        try:
-            self._forget_if_disconnected()
-            return self._set_families()
-        except Exception as e:
-            fell_back(e, "ask for references to the results of", self._client())
-            return False
+        self._forget_if_disconnected()
+        return self._set_families()
 
     def gather_failed(self, error: Exception) -> bool:
         """Whether results that could not be read are to be fetched without stores.

@@ -92,10 +92,10 @@ __all__ = [
     "parse_input",
 ]
 
-#: Called with client, expression and keys; gives the expression to submit, and whatever
-#: has to stay alive until it is on its way.
+#: Called with client, expression and keys; gives the expression to submit, the one to submit
+#: if that fails, and whatever has to stay alive until it is on its way.
 BeforeSubmission: TypeAlias = Callable[
-    [distributed.Client, Expr, Iterable[Any]], tuple[Expr, Any]
+    [distributed.Client, Expr, Iterable[Any]], tuple[Expr, Expr, Any]
 ]
 #: The same for a local scheduler, given the scheduler's ``get`` and the options for it;
 #: gives the options to call it with, too.
@@ -105,8 +105,19 @@ BeforeLocal: TypeAlias = Callable[
 ]
 
 
-def hook_clients(before: BeforeSubmission) -> None:
-    """Call `before` whenever a client is about to submit a graph."""
+def hook_clients(
+    before: BeforeSubmission, failed: Callable[[Exception, Expr], None]
+) -> None:
+    """Call `before` whenever a client is about to submit a graph.
+
+    Parameters
+    ----------
+    before
+        The hook.
+    failed
+        Given the error and the expression if that could not be submitted, but the other
+        one could. Nothing is sent before the whole expression is pickled.
+    """
     original = distributed.Client._graph_to_futures
 
     @functools.wraps(original)
@@ -114,9 +125,18 @@ def hook_clients(before: BeforeSubmission) -> None:
         self: distributed.Client, expr: Any, keys: Any, *args: Any, **kwargs: Any
     ) -> Any:
         # Client.recreate_task_locally passes a dict.
-        if isinstance(expr, Expr):
-            expr, _alive = before(self, expr, keys)
-        return original(self, expr, keys, *args, **kwargs)
+        if not isinstance(expr, Expr):
+            return original(self, expr, keys, *args, **kwargs)
+        expr, otherwise, _alive = before(self, expr, keys)
+        try:
+            return original(self, expr, keys, *args, **kwargs)
+        except Exception as e:
+            if expr is otherwise:
+                raise
+            # What plain Dask cannot submit either raises again.
+            futures = original(self, otherwise, keys, *args, **kwargs)
+            failed(e, expr)
+            return futures
 
     distributed.Client._graph_to_futures = _graph_to_futures
 

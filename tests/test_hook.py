@@ -226,7 +226,7 @@ class TestAnEmptyList:
 
     def test_the_expression_is_not_touched(self, client):
         expr = dask.delayed(np.sum)(VALUE).__dask_graph__()
-        new, alive = client_hook._before_submission(client, expr, [])
+        new, _, alive = client_hook._before_submission(client, expr, [])
         assert new is expr
         assert not alive
 
