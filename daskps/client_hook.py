@@ -190,9 +190,9 @@ def _scatter(
 async def _scattered(
     client: Client, plain: Callable[..., Any], session: Session, data: Any, options: Any
 ) -> Any:
-    if not is_proxy(data) and isinstance(data, Iterator):
-        data = list(data)  # it may be needed twice
     try:
+        if not is_proxy(data) and isinstance(data, Iterator):
+            data = list(data)  # it may be needed twice
         return await scatter(client, plain, session, data, options)
     except (DaskpsError, TimeoutError):
         raise

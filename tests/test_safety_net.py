@@ -365,6 +365,7 @@ NET = (
     "daskps.client_hook._scatter",
     "daskps.client_hook._gather_failed",
     "daskps.client_hook._submission_failed",
+    "daskps.worker_results._load",
 )
 
 
@@ -376,14 +377,26 @@ def injectable(*modules):
     }
 
 
+def any_function(test):
+    """Threads of stores may end by it."""
+    for mark in (
+        pytest.mark.slow,
+        pytest.mark.timeout(1800),
+        pytest.mark.filterwarnings(
+            "ignore::pytest.PytestUnhandledThreadExceptionWarning"
+        ),
+    ):
+        test = mark(test)
+    return test
+
+
 def test_any_function_that_looks_into_a_graph_may_fail(client):
     found = injectable(*PASSES)
     with daskps.proxy_graph():
         check_each(client, found, lambda name: failing(found[name]))
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
+@any_function
 def test_any_function_on_the_client_may_fail(client):
     found = injectable("daskps")
     with daskps.proxy_graph():
@@ -422,8 +435,7 @@ def large_frame(seed):
     return pd.DataFrame({"a": large_array(seed), "b": large_array(seed) / 2})
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
+@any_function
 def test_any_function_of_workers_that_treats_results_may_fail(client):
     names = injectable(*RESULTS)
     with daskps.proxy_graph():
@@ -435,8 +447,7 @@ def test_any_function_of_workers_that_treats_results_may_fail(client):
         )
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
+@any_function
 def test_any_function_of_the_scheduler_may_fail(client):
     names = injectable("daskps.scheduler_lifetimes", "daskps.scheduler_evictions")
     with daskps.proxy_graph():
