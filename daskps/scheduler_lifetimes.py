@@ -26,13 +26,14 @@ from distributed.comm import get_address_host
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.protocol.serialize import ToPickle
 from distributed.utils import offload
-from proxystore.store import Store
 
 from daskps.client_catalog import creator_name
 from daskps.dask_private import do_not_queue
+from daskps.linux import check_linux
 from daskps.proxy_node import ObjectId, stored_objects
 from daskps.scheduler_evictions import Evictor
 from daskps.stores import leases, opened
+from daskps.stores.store import Store
 from daskps.stores.urls import StoreRequest, make
 from daskps.versions import check_version
 from daskps.worker_results import RESULTS, register_reader
@@ -99,7 +100,7 @@ class LifetimePlugin(SchedulerPlugin):
 
     version: str
     _scheduler: Scheduler
-    _stores: dict[StoreRequest, Store[Any]]
+    _stores: dict[StoreRequest, Store]
     _objects: dict[ObjectId, _Object]
     _by_task: dict[Any, set[ObjectId]]
     _by_client: dict[str, set[ObjectId]]
@@ -117,6 +118,7 @@ class LifetimePlugin(SchedulerPlugin):
 
     async def start(self, scheduler: Scheduler) -> None:
         check_version(self.version, f"the scheduler ({scheduler.address})")
+        check_linux(f"The scheduler ({scheduler.address})")
         self._scheduler = scheduler
         self._stores = {}
         self._objects = {}
