@@ -118,7 +118,6 @@ class LifetimePlugin(SchedulerPlugin):
 
     async def start(self, scheduler: Scheduler) -> None:
         check_version(self.version, f"the scheduler ({scheduler.address})")
-        check_linux(f"The scheduler ({scheduler.address})")
         self._scheduler = scheduler
         self._stores = {}
         self._objects = {}
@@ -148,6 +147,7 @@ class LifetimePlugin(SchedulerPlugin):
     async def open(self, request: StoreRequest, version: str) -> Any:
         """Open a store for the cluster, or say how it is opened already."""
         check_version(version, f"the scheduler ({self._scheduler.address})")
+        check_linux(f"The scheduler ({self._scheduler.address})")
         store = self._stores.get(request)
         if store is None:
             host = get_address_host(self._scheduler.address)
