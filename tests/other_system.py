@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import types
 
 #: Modules, and names of ``os``, that each system does not have.
 MISSING = {
@@ -43,18 +44,19 @@ def become(system: str) -> None:
 
     NumPy and Dask are imported as they are on this one.
     """
-    import ctypes
-
-    import distributed.cli.dask_worker  # noqa: F401
+    import distributed.cli.dask_worker
+    import distributed.comm.tcp
+    import distributed.system_monitor
 
     assert "daskps" not in sys.modules
+    # Dask stays on this system, where it asks the system for more than daskps does.
+    plain = types.SimpleNamespace(**vars(sys))
+    distributed.system_monitor.sys = distributed.comm.tcp.sys = plain
     sys.platform = system
     modules, names = MISSING[system]
     sys.modules.update(dict.fromkeys(modules))
     for name in names:
         vars(os).pop(name, None)
-    # There is no C library as on Linux.
-    ctypes.CDLL = None  # type: ignore[assignment, misc]
 
 
 if __name__ == "__main__":
