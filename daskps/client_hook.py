@@ -169,7 +169,7 @@ def _before_local(
             session = session or _session_from_config(dask)
         else:
             expr = expressions.apply(optimization, expr, list(keys))
-    if session is not None:
+    if session is not None and not session.is_off:
         if session.forced and can_read(get):
             expr = _proxied(
                 expr,

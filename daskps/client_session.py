@@ -82,7 +82,7 @@ class Session:
     @property
     def forced(self) -> bool:
         """Whether values are to be stored for local schedulers too."""
-        return self.settings.store is not None
+        return self.settings.store is not None and not self.is_off
 
     def open(self) -> None:
         """Open the store now, if there is a client, so that errors come early."""

@@ -121,6 +121,9 @@ def without_a_cluster(client):
     for store in None, "shm://":
         with daskps.proxy_graph(store=store), dask.config.set(scheduler="threads"):
             assert x.sum().compute() == expected
+    passes = {"optimizations": [daskps.optimize], "daskps.store": "shm://"}
+    with dask.config.set({**passes, "scheduler": "threads"}):
+        assert x.sum().compute() == expected
 """
 
 
@@ -130,9 +133,10 @@ def test_every_way_in_goes_as_in_plain_dask(system):
         system,
         WAYS
         + """
+without_a_cluster(None)
 with Client(processes=False, dashboard_address=None, n_workers=1) as client:
     for way in (with_a_block, with_a_decorator, with_a_pass, with_a_client,
-                with_the_preload, with_a_coroutine, without_a_cluster):
+                with_the_preload, with_a_coroutine):
         way(client)
     assert not daskps.usage()
 """,
