@@ -56,7 +56,7 @@ def cluster(n_workers: int = 2, *, nanny: bool = False) -> Iterator[Cluster]:
     """
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
-        address = f"tcp://127.0.0.1:{_free_port()}"
+        address = f"tcp://127.0.0.1:{free_port()}"
         scheduler = stack.enter_context(
             _process(directory, "scheduler", "--host", address, "--no-dashboard")
         )
@@ -107,7 +107,7 @@ def _cpu(pid: int) -> float:
     return time.clock_gettime((~pid << 3) | 2)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port: int = s.getsockname()[1]

@@ -8,9 +8,10 @@ from urllib.parse import urlsplit
 import click
 
 from daskps.exceptions import ConfigError
-from daskps.stores import directory
-from daskps.stores.records import sweep_records
-from daskps.stores.urls import check_store, scheme_module
+from daskps.linux import is_linux, system
+
+# Dask's command imports this module whenever it starts a scheduler or a worker. What only
+# sweeping needs is imported then.
 
 
 @click.group(name="daskps")
@@ -29,6 +30,12 @@ def sweep_command(dry_run: bool, places: tuple[str, ...]) -> None:
     directory may be a record of objects in a store of your own, which is then opened. What
     belongs to a process that is alive is never touched.
     """
+    if not is_linux():
+        raise click.ClickException(
+            f"daskps keeps nothing on {system()}: it needs Linux"
+        )
+    from daskps.stores.records import sweep_records
+
     try:
         swept = [name for place in places for name in _sweep(place, dry_run)]
         if not places:
@@ -41,6 +48,10 @@ def sweep_command(dry_run: bool, places: tuple[str, ...]) -> None:
 
 
 def _sweep(place: str, dry_run: bool) -> list[str]:
+    from daskps.stores import directory
+    from daskps.stores.records import sweep_records
+    from daskps.stores.urls import check_store, scheme_module
+
     if os.path.isdir(place):
         swept = directory.sweep(place, dry_run=dry_run)
         return swept + sweep_records(place, dry_run=dry_run)

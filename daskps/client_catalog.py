@@ -17,7 +17,6 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import xxhash
-from proxystore.store import Store
 
 from daskps.exceptions import DaskpsError, StoreError
 from daskps.proxy_node import ObjectId
@@ -25,6 +24,7 @@ from daskps.stores import leases
 from daskps.stores.content import content_hash, fingerprint
 from daskps.stores.frames import Frame, frame_nbytes
 from daskps.stores.patience import Patience
+from daskps.stores.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ class Catalog:
     """
 
     name: str
-    store: Store[Any]
+    store: Store
     creator: str
     _connector: Any
     _keeper: Keeper
@@ -137,7 +137,7 @@ class Catalog:
     _immutable: dict[_Place, tuple[weakref.ref[np.ndarray], weakref.ref[StoredObject]]]
     _capacity: int | None
 
-    def __init__(self, store: Store[Any], keeper: Keeper, creator: str = ""):
+    def __init__(self, store: Store, keeper: Keeper, creator: str = ""):
         self.name = store.name
         self.creator = creator
         self.store = store

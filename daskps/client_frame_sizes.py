@@ -6,9 +6,10 @@ have seeded.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
+
+from daskps.lazy import loaded
 
 # Of a column of Python objects, so many cells are weighed.
 CELLS = 100
@@ -16,7 +17,7 @@ CELLS = 100
 
 def is_frame(type_: type) -> bool:
     """Whether objects of this type are data frames, columns of such, or indexes."""
-    pandas = sys.modules.get("pandas")
+    pandas = loaded("pandas")
     return pandas is not None and issubclass(
         type_, (pandas.DataFrame, pandas.Series, pandas.Index)
     )

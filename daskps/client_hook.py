@@ -226,7 +226,7 @@ def _for_local(
     session = current_session(None)
     if session is None and wanted:
         session = _session_from_config(dask)
-    if session is None:
+    if session is None or session.is_off:
         return expr, options
     if not (session.forced and can_read(get)):
         _say_local_once()

@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dask.utils import typename
 from distributed.protocol.serialize import ToPickle
-from proxystore.store import Store
 
 from daskps.client_catalog import Catalog, creator_name
-from daskps.client_choice import Choice, choose
 from daskps.client_keeper import ClientKeeper, connection_lost
 from daskps.config import Settings
 from daskps.dask_private import connection, gather_with
 from daskps.exceptions import ClusterError, ObjectMissingError
 from daskps.scheduler_lifetimes import LifetimePlugin
 from daskps.stores import evictions, opened
+from daskps.stores.store import Store
 from daskps.stores.urls import StoreRequest
 from daskps.versions import __version__, missing
 from daskps.worker_results import PLAIN, family, register_reader
@@ -33,6 +32,8 @@ from daskps.worker_stores import (
 
 if TYPE_CHECKING:
     from distributed import Client
+
+    from daskps.client_choice import Choice
 
 logger = logging.getLogger(__name__)
 
@@ -216,6 +217,8 @@ class ClusterLink:
         if self.catalog(request) is None:
             await install_plugin(client)
             if request.candidates:
+                from daskps.client_choice import choose
+
                 choice = await choose(client, request.candidates)
                 catalog = await self.open(choice.request, settings)
                 logger.info("Store: %s", choice)
@@ -288,7 +291,7 @@ async def _register(client: Client, plugin: Any, where: str) -> None:
         raise missing(where) from e
 
 
-def _catalog(store: Store[Any], client: Client, keeper: ClientKeeper) -> Catalog:
+def _catalog(store: Store, client: Client, keeper: ClientKeeper) -> Catalog:
     return Catalog(store, keeper, creator_name(client.id))
 
 

@@ -10,13 +10,12 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from proxystore.store.config import StoreConfig
-
 from daskps.client_catalog import Catalog
 from daskps.client_session import Session
 from daskps.dask_private import loads_in_processes, runs_in_threads
 from daskps.proxy_node import ObjectId
 from daskps.stores import leases, opened
+from daskps.stores.store import StoreConfig
 from daskps.stores.urls import make
 
 _catalogs: weakref.WeakKeyDictionary[Session, Catalog] = weakref.WeakKeyDictionary()

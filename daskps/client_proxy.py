@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from dask.base import tokenize
 from distributed import Client
 from proxystore.proxy import Proxy
-from proxystore.store import Store, get_or_create_store
-from proxystore.store.config import StoreConfig
 
 from daskps.client_session import Session, current_session
 from daskps.config import Settings
 from daskps.exceptions import ConfigError
+from daskps.linux import is_linux, system
 from daskps.serialization import from_bytes, to_bytes
 from daskps.stores.urls import StoreRequest, check_store, describe
-from daskps.transparent_proxies import ClusterFactory, keep
+from daskps.transparent_proxies import keep
+
+if TYPE_CHECKING:
+    from proxystore.store import Store
 
 
 def proxy(obj: Any, store: Any = None) -> Any:
@@ -38,7 +41,8 @@ def proxy(obj: Any, store: Any = None) -> Any:
     Raises
     ------
     daskps.exceptions.ConfigError
-        If `store` is none of these, or there is no client.
+        If `store` is none of these, or there is no client; or none is given, and this
+        system is not Linux.
 
     Examples
     --------
@@ -54,6 +58,11 @@ def proxy(obj: Any, store: Any = None) -> Any:
             "daskps.proxy(obj) needs a distributed client, whose cluster's store it uses. "
             "Create one, or give a store: daskps.proxy(obj, store=...)"
         ) from None
+    if not is_linux():
+        raise ConfigError(
+            f"daskps.proxy(obj) uses the cluster's store, which needs Linux, and this is "
+            f"{system()}. Give a ProxyStore store: daskps.proxy(obj, store=...)"
+        )
     session = current_session(client) or Session(Settings.resolve())
     catalog = session.catalog(client)
     if catalog is None:
@@ -63,6 +72,8 @@ def proxy(obj: Any, store: Any = None) -> Any:
         )
     handle = catalog.put([to_bytes(obj)])
     catalog.hold([handle])
+    from daskps.proxy_factory import ClusterFactory
+
     factory: Any = ClusterFactory(handle.id)
     made = _unread(Proxy(factory, cache_defaults=True, target=obj))
     keep(handle, made)
@@ -78,13 +89,10 @@ def _unread(made: Any) -> Any:
     return made
 
 
-def _for_proxies(config: StoreConfig) -> StoreConfig:
-    return config.model_copy(
-        update={"serializer": to_bytes, "deserializer": from_bytes, "cache_size": 0}
-    )
-
-
 def _opened(store: Any) -> Store[Any]:
+    from proxystore.store import Store, get_or_create_store
+    from proxystore.store.config import ConnectorConfig, StoreConfig
+
     check_store("store", store)
     if isinstance(store, Store):
         return store
@@ -95,4 +103,17 @@ def _opened(store: Any) -> Store[Any]:
         )
     config = StoreRequest.of(store).config
     assert config is not None, "it is not a URL"
-    return get_or_create_store(_for_proxies(config), register=True)
+    connector = ConnectorConfig(
+        kind=config.connector.kind, options=config.connector.options
+    )
+    return get_or_create_store(
+        StoreConfig(
+            # One store for equal connectors: each process finds it by its name.
+            name=f"daskps-{tokenize(connector.kind, connector.options)}",
+            connector=connector,
+            serializer=to_bytes,
+            deserializer=from_bytes,
+            cache_size=0,
+        ),
+        register=True,
+    )

@@ -17,6 +17,7 @@ from distributed import default_client
 from daskps.client_catalog import Cache, Catalog
 from daskps.client_link import ClusterLink, open_now
 from daskps.config import Settings
+from daskps.linux import is_linux, system
 from daskps.stores.urls import StoreRequest, describe
 
 if TYPE_CHECKING:
@@ -44,8 +45,11 @@ class Session:
         The store, as the scheduler is asked for it.
     cache
         Keeps what was stored for the graphs that follow.
+    is_off
+        Whether values travel as in plain Dask, since this is not Linux.
     """
 
+    is_off: bool
     settings: Settings
     request: StoreRequest
     cache: Cache
@@ -60,40 +64,54 @@ class Session:
         request: StoreRequest | None = None,
     ):
         self.settings = settings
+        self.is_off = not is_linux()
+        if self.is_off:
+            request = StoreRequest(url=None)
+            _say_off_once()
         self.request = request or StoreRequest.of(settings.store)
         self.cache = Cache(settings.cache_size)
         self._client = client
         self._opened = weakref.WeakSet()
         self._reading = weakref.WeakSet()
 
-    def covers(self, client: Client) -> bool:
-        """Whether graphs of this client are in the session."""
-        return self._client is None or self._client is client
+    def covers(self, client: Client | None) -> bool:
+        """Whether graphs of this client, or of a local scheduler, are in the session."""
+        in_session = client is None or self._client in (None, client)
+        return in_session and not self.is_off
 
     @property
     def forced(self) -> bool:
         """Whether values are to be stored for local schedulers too."""
-        return self.settings.store is not None
+        return self.settings.store is not None and not self.is_off
 
     def open(self) -> None:
         """Open the store now, if there is a client, so that errors come early."""
-        client = self._client or _default_client()
-        if client is not None and client.status in ("running", "connecting"):
+        client = self._usable_client()
+        if client is not None:
             self.catalog(client)
 
     async def open_async(self) -> None:
         """Open the store now, if there is a client."""
-        client = self._client or _default_client()
-        if client is not None and client.status in ("running", "connecting"):
+        client = self._usable_client()
+        if client is not None:
             await ClusterLink.of(client).open(self.request, self.settings)
             self._opened.add(client)
             self._read_references(client)
 
+    def _usable_client(self) -> Client | None:
+        client = None if self.is_off else self._client or _default_client()
+        if client is not None and client.status in ("running", "connecting"):
+            return client
+        return None
+
     def catalog(self, client: Client) -> Catalog | None:
         """The catalog of the session's store for a client, opened if need be.
 
-        None if that cannot be waited for: see :func:`daskps.client_link.open_now`.
+        None if the session is off, or if that cannot be waited for: see
+        :func:`daskps.client_link.open_now`.
         """
+        if self.is_off:
+            return None
         catalog = open_now(client, self.request, self.settings)
         if catalog is not None:
             self._opened.add(client)
@@ -123,6 +141,8 @@ class Session:
     @property
     def _store(self) -> str:
         """Which store it is, for people, and why, if daskps chose it."""
+        if self.is_off:
+            return f"none, since this is {system()}, and daskps's stores need Linux"
         if self.settings.store is not None:
             return describe(self.settings.store)
         for client in self._opened:
@@ -290,9 +310,24 @@ def current_session(client: Client | None) -> Session | None:
         None for a local scheduler.
     """
     for session in reversed(_active.get()):
-        if client is None or session.covers(client):
+        if session.covers(client):
             return session
-    return getattr(client, "daskps_session", None)
+    own: Session | None = getattr(client, "daskps_session", None)
+    return own if own is not None and own.covers(client) else None
+
+
+_said_off = False
+
+
+def _say_off_once() -> None:
+    global _said_off
+    if not _said_off:
+        _said_off = True
+        logger.warning(
+            "daskps is off: its stores need Linux, and this process runs on %s. Values "
+            "travel as in plain Dask.",
+            system(),
+        )
 
 
 def _default_client() -> Client | None:

@@ -22,7 +22,9 @@ _DEFAULTS = os.path.join(os.path.dirname(__file__), "daskps.yaml")
 def load_defaults() -> None:
     """Add ``daskps.yaml`` to Dask's configuration, below what the user set."""
     with open(_DEFAULTS) as f:
-        dask.config.update_defaults(yaml.safe_load(f))
+        # In C if there is such: seven times as fast, when every process imports daskps.
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        dask.config.update_defaults(yaml.load(f, loader))
 
 
 def size(key: str, value: Any) -> int:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import copyreg
 import io
 import pickle
-import sys
 import weakref
 from collections import ChainMap
 from collections.abc import Callable
@@ -27,6 +26,8 @@ from typing import Any
 import cloudpickle
 import numpy as np
 from distributed.protocol import pickle as dask_pickle
+
+from daskps.lazy import loaded
 
 # Below these sizes (bytes), pickle's own copy costs less than a buffer.
 BYTES_OUT_OF_BAND = 1 << 16
@@ -68,8 +69,7 @@ def dump(value: Any, buffers: list[Any], last_resort: bool = True) -> bytes:
     Thread-safe. The order of attempts is that of ``distributed.protocol.pickle.dumps``:
     pickle, then cloudpickle if that fails or something of ``__main__`` is in it.
     """
-    if "pyarrow" in sys.modules and not _arrow_known():
-        _know_arrow()
+    _know_arrow()
     start = len(buffers)
     value = _wrap_bytes(value)
     try:
@@ -188,13 +188,11 @@ _reducers[np.ndarray] = _reduce_array
 # Arrow
 
 
-def _arrow_known() -> bool:
-    return sys.modules["pyarrow"].Table in _reducers
-
-
 def _know_arrow() -> None:
-    import pyarrow as pa
-
+    """Treat Arrow's types too, once there may be objects of them."""
+    pa = loaded("pyarrow")
+    if pa is None or pa.Table in _reducers:
+        return
     types = [pa.RecordBatch, pa.ChunkedArray, *_subclasses(pa.Array), pa.Table]
     _reducers.update(dict.fromkeys(types, _reduce_arrow))
 

@@ -11,15 +11,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distributed.threadpoolexecutor import ThreadPoolExecutor
-from proxystore.store import Store
 from tornado.ioloop import IOLoop
 
 from daskps.proxy_node import ObjectId
 from daskps.stores import evictions, opened
-from daskps.stores.records import Record, sweep_soon
+from daskps.stores.store import Store
+
+if TYPE_CHECKING:
+    from daskps.stores.records import Record
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +67,7 @@ class Evictor:
         self._records = {}
         self._closed = False
 
-    def add_store(self, store: Store[Any], config: Any = None) -> None:
+    def add_store(self, store: Store, config: Any = None) -> None:
         """Delete objects of this store from now on.
 
         Parameters
@@ -79,6 +81,8 @@ class Evictor:
             1, thread_name_prefix="daskps-evict"
         )
         if config is not None:
+            from daskps.stores.records import Record, sweep_soon
+
             self._records[store.name] = Record(config)
             sweep_soon()
 
@@ -95,7 +99,7 @@ class Evictor:
             self._loop.add_callback(self._evict)
 
     async def evict_orphans(
-        self, store: Store[Any], creator: str, needed: Callable[[], set[Any] | None]
+        self, store: Store, creator: str, needed: Callable[[], set[Any] | None]
     ) -> None:
         """Delete what a process stored that is gone.
 

@@ -27,14 +27,15 @@ from distributed.comm import get_address_host
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.protocol.serialize import ToPickle
 from distributed.utils import offload
-from proxystore.store import Store
 
 from daskps.client_catalog import creator_name
 from daskps.dask_private import do_not_queue
+from daskps.linux import check_linux
 from daskps.proxy_node import ObjectId, stored_objects
 from daskps.safety_net import PROCESS, count, fell_back
 from daskps.scheduler_evictions import Evictor
 from daskps.stores import leases, opened
+from daskps.stores.store import Store
 from daskps.stores.urls import StoreRequest, make
 from daskps.versions import check_version
 from daskps.worker_results import FAULTS, RESULTS, register_reader
@@ -118,7 +119,7 @@ class LifetimePlugin(SchedulerPlugin):
 
     version: str
     _scheduler: Scheduler
-    _stores: dict[StoreRequest, Store[Any]]
+    _stores: dict[StoreRequest, Store]
     _objects: dict[ObjectId, _Object]
     _by_task: dict[Any, set[ObjectId]]
     _by_client: dict[str, set[ObjectId]]
@@ -169,6 +170,7 @@ class LifetimePlugin(SchedulerPlugin):
     async def open(self, request: StoreRequest, version: str) -> Any:
         """Open a store for the cluster, or say how it is opened already."""
         check_version(version, f"the scheduler ({self._scheduler.address})")
+        check_linux(f"The scheduler ({self._scheduler.address})")
         store = self._stores.get(request)
         if store is None:
             host = get_address_host(self._scheduler.address)

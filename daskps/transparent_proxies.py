@@ -16,38 +16,12 @@ from typing import Any
 from dask.sizeof import sizeof
 from dask.tokenize import normalize_token
 from proxystore.proxy import Proxy, get_factory
-from proxystore.store.config import ConnectorConfig, StoreConfig
-from proxystore.store.factory import StoreFactory
 
+from daskps.lazy import loaded
 from daskps.proxy_node import ObjectId
-from daskps.serialization import from_bytes
-from daskps.stores import opened
 
 # Handles of the objects that proxies stand for, for as long as the proxies exist.
 _handles: weakref.WeakValueDictionary[ObjectId, Any] = weakref.WeakValueDictionary()
-
-
-class ClusterFactory(StoreFactory):
-    """Reads the object of a proxy from a cluster's store, which is open in its processes.
-
-    ProxyStore's own factories have in them what opens the store, credentials included, and
-    a proxy travels in graphs.
-
-    Parameters
-    ----------
-    id
-        The object.
-    """
-
-    def __init__(self, id: ObjectId):
-        unused = ConnectorConfig(kind="the cluster's")
-        super().__init__(id.key, StoreConfig(name=id.store, connector=unused))
-
-    def resolve(self) -> Any:
-        return from_bytes(opened.read(self.store_config.name, self.key))
-
-    def __call__(self) -> Any:
-        return self.resolve()
 
 
 def is_proxy(value: Any) -> bool:
@@ -57,8 +31,8 @@ def is_proxy(value: Any) -> bool:
 
 def stored_by(value: Any) -> Any:
     """The handle of the object that a proxy stands for, if daskps stored it here."""
-    factory = get_factory(value)
-    if not isinstance(factory, StoreFactory):
+    factory = _store_factory(value)
+    if factory is None:
         return None
     return _handles.get(ObjectId(factory.store_config.name, factory.key))
 
@@ -86,7 +60,14 @@ def register() -> None:
 
 
 def _normalize(value: Any) -> Any:
-    factory = get_factory(value)
-    if isinstance(factory, StoreFactory):
+    factory = _store_factory(value)
+    if factory is not None:
         return "proxy", factory.store_config.name, repr(factory.key)
-    return "proxy", normalize_token(factory)
+    return "proxy", normalize_token(get_factory(value))
+
+
+def _store_factory(value: Any) -> Any:
+    """What reads a proxy's object from a ProxyStore store; None if something else does."""
+    module = loaded("proxystore.store.factory")
+    factory = get_factory(value)
+    return factory if module and isinstance(factory, module.StoreFactory) else None

@@ -11,6 +11,7 @@ from distributed.diagnostics.plugin import WorkerPlugin
 
 from daskps.config import Settings
 from daskps.exceptions import ClusterError
+from daskps.linux import check_linux
 from daskps.stores import opened
 from daskps.stores.urls import StoreRequest
 from daskps.versions import check_version
@@ -98,6 +99,11 @@ class WorkerStorePlugin(WorkerPlugin):
         # A client may ask for references even where the rest of this fails.
         register_reader(self.store)
         check_version(self.version, f"worker {worker.address}")
+        try:
+            check_linux(f"Worker {worker.address}")
+        except ClusterError as e:
+            opened.refuse(self.store, str(e))
+            raise
         try:
             # Unpickling the reply may need what is not installed here.
             reply = await worker.scheduler.daskps_store(name=self.store)

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from flaky_store import FlakyConnector, FlakyKey
 from processes import PLACES, ProcessCluster, eventually
-from proxystore.store.config import ConnectorConfig, StoreConfig
 
 import daskps
 from daskps.stores.directory import sweep
 from daskps.stores.records import ENTRIES, OBJECTS, Record, _read, sweep_records
 from daskps.stores.sealed import SealedKey
+from daskps.stores.store import ConnectorConfig, StoreConfig
 
 X = np.arange(1 << 18, dtype="f8")  # 2 MiB
 

@@ -20,14 +20,15 @@ import numpy as np
 import pytest
 from file_systems import tmpfs
 from processes import eventually
-from proxystore.store import Store
 
 import daskps
 from daskps.stores import directory as directories
 from daskps.stores import huge_pages, leases, opened, segments
 from daskps.stores.directory import OwnedDirectory, check_private, sweep
+from daskps.stores.keys import SegmentKey
 from daskps.stores.mapping import HUGE_PAGE, in_huge_pages
-from daskps.stores.segments import SegmentConnector, SegmentKey
+from daskps.stores.segments import SegmentConnector
+from daskps.stores.store import Store
 
 pytestmark = pytest.mark.core
 MIB = 1 << 20
@@ -710,7 +711,7 @@ class TestOpenStores:
     """Stores that several users in one process share."""
 
     def test_the_last_user_closes(self, tmp_path):
-        config = Store("shared", make_connector(tmp_path), register=False).config()
+        config = Store("shared", make_connector(tmp_path)).config()
         first, second = opened.acquire(config), opened.acquire(config)
         assert first is second
         key = first.connector.put(b"x")
@@ -722,7 +723,7 @@ class TestOpenStores:
 
     def test_a_missing_object_says_what_to_do(self, tmp_path):
         connector = make_connector(tmp_path)
-        opened.add(Store("mine", connector, register=False))
+        opened.add(Store("mine", connector))
         try:
             with pytest.raises(daskps.ObjectMissingError) as error:
                 opened.read("mine", SegmentKey("gone", 3, 0))

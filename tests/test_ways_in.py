@@ -674,6 +674,16 @@ def test_a_proxy_keeps_its_object_until_it_is_gone(client):
     del proxy, future
 
 
+def test_proxies_in_two_connectors(tmp_path):
+    """Each process finds the store of a proxy by its name."""
+    connectors = [FileConnector(str(tmp_path / name)) for name in "ab"]
+    a, b = (daskps.proxy(array(i), c) for i, c in enumerate(connectors))
+    assert (a.sum(), b.sum()) == (array(0).sum(), array(1).sum())
+    for connector in connectors:
+        assert os.listdir(connector.store_dir)
+        connector.close()
+
+
 def test_a_proxy_returned_by_a_task(client, tmp_path):
     with Store("by-hand", FileConnector(str(tmp_path)), register=True) as store:
         proxy = daskps.proxy(array(), store)

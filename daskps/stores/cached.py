@@ -11,15 +11,13 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from proxystore.store.config import ConnectorConfig
-from proxystore.utils.imports import get_object_path
-
 from daskps.stores.frames import Frame
 from daskps.stores.host_cache import HostCache
 from daskps.stores.host_places import HostPlaces
 from daskps.stores.sealed import SealedConnector, SealedKey
 from daskps.stores.shared_directory import SharedDirectory
 from daskps.stores.slabs import write_all
+from daskps.stores.store import ConnectorConfig
 
 # A smaller object is read again faster than a file is made of it.
 KEEP_AT_LEAST = 64 << 10
@@ -92,9 +90,8 @@ class CachedConnector:
 
     def config(self) -> dict[str, Any]:
         """Arguments that make an equal connector."""
-        kind = get_object_path(type(self._connector))
         return {
-            "connector": ConnectorConfig(kind=kind, options=self._connector.config()),
+            "connector": ConnectorConfig.of(self._connector),
             "limit": self._limit,
             "token": self._token,
         }

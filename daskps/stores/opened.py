@@ -13,22 +13,21 @@ import time
 from typing import Any
 
 from distributed import get_worker
-from proxystore.store import Store
-from proxystore.store.config import StoreConfig
 
 from daskps.exceptions import ObjectMissingError
 from daskps.stores.sealed import DamagedError
+from daskps.stores.store import Store, StoreConfig
 
 # The garbage collector may close a store at any point, in the thread that opens another.
 _lock = threading.RLock()
-_stores: dict[str, tuple[Store[Any], int]] = {}
+_stores: dict[str, tuple[Store, int]] = {}
 # Why a store could not be opened in this process, by store.
 _refusals: dict[str, str] = {}
 # Seconds for which to try to read, by store.
 _read_timeouts: dict[str, float] = {}
 
 
-def acquire(config: StoreConfig, read_timeout: float = 0.0) -> Store[Any]:
+def acquire(config: StoreConfig, read_timeout: float = 0.0) -> Store:
     """Open a store in this process, or count one more user of it.
 
     A cluster in one process has several users: its client, its scheduler, its workers.
@@ -51,7 +50,7 @@ def acquire(config: StoreConfig, read_timeout: float = 0.0) -> Store[Any]:
     with _lock:
         store, users = _stores.get(config.name, (None, 0))
         if store is None:
-            store = _open(config)
+            store = Store.from_config(config)
         _refusals.pop(config.name, None)
         _stores[config.name] = store, users + 1
         known = _read_timeouts.get(config.name, 0.0)
@@ -64,17 +63,7 @@ def refuse(name: str, why: str) -> None:
     _refusals[name] = why
 
 
-def _open(config: StoreConfig) -> Store[Any]:
-    try:
-        return Store.from_config(config)
-    except ValueError as e:
-        # ProxyStore says only that it does not know the connector.
-        if isinstance(e.__cause__, ImportError):
-            raise e.__cause__ from None
-        raise
-
-
-def add(store: Store[Any]) -> None:
+def add(store: Store) -> None:
     """Open a store in this process, of which this process is the owner."""
     with _lock:
         _stores[store.name] = store, 1
@@ -93,7 +82,7 @@ def release(name: str) -> None:
     store.close()
 
 
-def get(name: str) -> Store[Any] | None:
+def get(name: str) -> Store | None:
     """A store that is open in this process, or None."""
     return _stores.get(name, (None, 0))[0]
 
@@ -129,7 +118,7 @@ def read(name: str, key: Any) -> Any:
     return data
 
 
-def _read_patiently(store: Store[Any], key: Any) -> Any:
+def _read_patiently(store: Store, key: Any) -> Any:
     """Read, and try again for a while if the store cannot be reached."""
     timeout = _read_timeouts.get(store.name, 0.0)
     deadline = time.monotonic() + timeout

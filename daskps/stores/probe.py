@@ -15,7 +15,7 @@ import socket
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from daskps.stores.directory import NEW_PREFIX, check_private
+from daskps.linux import is_linux
 
 
 class Sight(NamedTuple):
@@ -36,6 +36,8 @@ class Sight(NamedTuple):
 @contextlib.contextmanager
 def probes(directories: list[str]) -> Iterator[list[str]]:
     """Make a probe in each of these directories, for a block; their paths."""
+    from daskps.stores.directory import NEW_PREFIX
+
     name = f"{NEW_PREFIX}probe-{secrets.token_urlsafe(12)}"
     paths = [os.path.join(directory, name) for directory in directories]
     for path in paths:
@@ -55,6 +57,10 @@ def look(paths: list[str]) -> list[Sight]:
 
 
 def _room(path: str) -> int | None:
+    if not is_linux():
+        return None
+    from daskps.stores.directory import check_private
+
     try:
         check_private(path)
         room = os.statvfs(path)

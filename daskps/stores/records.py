@@ -21,11 +21,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import dask
-from proxystore.store import Store
-from proxystore.store.config import StoreConfig
 
 from daskps.stores.directory import OwnedDirectory, dead_directories, delete
 from daskps.stores.sealed import sealed
+from daskps.stores.store import Store, StoreConfig
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +171,7 @@ def _evict(path: str) -> None:
         return
     with open(os.path.join(path, STORE), "rb") as f:
         config: StoreConfig = pickle.load(f)
-    store: Store[Any] = Store.from_config(sealed(config))
+    store = Store.from_config(sealed(config))
     try:
         for key in keys:
             store.connector.evict(key)

@@ -18,12 +18,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from blake3 import blake3
-from proxystore.store.config import ConnectorConfig, StoreConfig
-from proxystore.utils.imports import get_object_path
 
 from daskps.exceptions import ClusterError
 from daskps.stores.frames import Frame, contiguous_parts, frame_nbytes
 from daskps.stores.secret import Secret, new_key
+from daskps.stores.store import ConnectorConfig, StoreConfig
 
 SEAL_NBYTES = 16
 
@@ -96,10 +95,8 @@ class SealedConnector:
 
     def config(self) -> dict[str, Any]:
         """Arguments that make an equal connector."""
-        kind = get_object_path(type(self._connector))
-        options = self._connector.config()
         return {
-            "connector": ConnectorConfig(kind=kind, options=options),
+            "connector": ConnectorConfig.of(self._connector),
             "secret": self._secret,
         }
 
@@ -186,17 +183,11 @@ def _parts(frames: Sequence[Frame]) -> Iterable[memoryview]:
 def _make(config: ConnectorConfig) -> Any:
     """A connector, in a process where it may not be installed."""
     try:
-        # Not get_connector(), which fails where from_config() is more than a call of the
-        # class with these options: ProxyStore's MultiConnector (1.1).
-        return config.get_connector_type().from_config(config.options)
-    except (ImportError, ValueError) as e:
-        # ProxyStore gives a ValueError for a class that cannot be imported.
-        missing = e if isinstance(e, ImportError) else e.__cause__
-        if not isinstance(missing, ImportError):
-            raise
+        return config.make()
+    except ImportError as e:
         raise ClusterError(
             f"The store's connector, {config.kind}, cannot be made on host "
-            f"{socket.gethostname()}: {missing}. Install what it needs there; the client, "
+            f"{socket.gethostname()}: {e}. Install what it needs there; the client, "
             "the scheduler and every worker need it."
         ) from e
 
@@ -209,5 +200,4 @@ def sealed(config: StoreConfig) -> StoreConfig:
             kind=f"{__name__}.{SealedConnector.__qualname__}",
             options={"connector": config.connector, "secret": new_key()},
         ),
-        cache_size=0,
     )

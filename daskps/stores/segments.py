@@ -18,7 +18,7 @@ import threading
 import warnings
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from dask.utils import format_bytes
@@ -27,29 +27,12 @@ from daskps.exceptions import StoreFullError
 from daskps.stores.directory import OwnedDirectory, check_private, sweep
 from daskps.stores.frame_connector import FrameConnector
 from daskps.stores.frames import Frame, contiguous_parts, frame_nbytes
+from daskps.stores.keys import SegmentKey
 from daskps.stores.locks import is_at, lock_for_reading, try_lock
 from daskps.stores.mapping import map_private
 from daskps.stores.orphans import unlink_orphans
 from daskps.stores.slabs import in_threads, write_all
 from daskps.stores.warm import WarmSegment, WarmSegments
-
-
-class SegmentKey(NamedTuple):
-    """Names one segment.
-
-    Attributes
-    ----------
-    name
-        File name: who stored it, and 128 random bits.
-    nbytes
-        Exact size; a file of another size is not the object.
-    place
-        Index into the connector's directories.
-    """
-
-    name: str
-    nbytes: int
-    place: int
 
 
 class SegmentConnector(FrameConnector[SegmentKey]):

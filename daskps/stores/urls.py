@@ -8,20 +8,22 @@ from __future__ import annotations
 import importlib
 import secrets
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 from urllib.parse import SplitResult, urlsplit
 
 import dask
-from proxystore.connectors.protocols import Connector
-from proxystore.store import Store
-from proxystore.store.config import ConnectorConfig, StoreConfig
 
 from daskps.config import size
 from daskps.exceptions import ConfigError
+from daskps.lazy import loaded
+from daskps.linux import is_linux, system
 from daskps.serialization import from_bytes, to_bytes
 from daskps.stores import leases
-from daskps.stores.cached import CachedConnector
 from daskps.stores.sealed import SealedConnector, sealed
+from daskps.stores.store import ConnectorConfig, Store, StoreConfig
+
+if TYPE_CHECKING:
+    import proxystore.store
 
 
 class Scheme(NamedTuple):
@@ -150,13 +152,8 @@ class StoreRequest:
                 options=tuple(sorted(options.items())),
                 host_cache=_host_cache(),
             )
-        if isinstance(store, Store):
-            config = _shared(store.config())
-            return cls(url=None, config=config, host_cache=_host_cache())
-        path = f"{type(store).__module__}.{type(store).__qualname__}"
-        connector = ConnectorConfig(kind=path, options=store.config())
-        config = _shared(StoreConfig(name="", connector=connector))
-        return cls(url=None, config=config, host_cache=_host_cache())
+        connector = store.connector if _is_proxystore(store) else store
+        return cls(url=None, config=_shared(connector), host_cache=_host_cache())
 
 
 def _host_cache() -> int | None:
@@ -164,14 +161,26 @@ def _host_cache() -> int | None:
     return None if nbytes is None else size("daskps.host-cache", nbytes)
 
 
-def _shared(config: StoreConfig) -> StoreConfig:
+def _is_proxystore(store: Any) -> bool:
+    """Whether it is a ProxyStore ``Store``."""
+    module = loaded("proxystore.store.base")
+    return module is not None and isinstance(store, module.Store)
+
+
+def _is_connector(store: Any) -> bool:
+    from proxystore.connectors.protocols import Connector
+
+    return isinstance(store, Connector)
+
+
+def _shared(connector: Any) -> StoreConfig:
+    config = ConnectorConfig.of(connector)
     # ProxyStore's FileConnector and others delete everything when any one process closes
     # them, unless told not to; only the user's own instance may do so.
-    options = _without_clear(config.connector.options)
-    connector = ConnectorConfig(kind=config.connector.kind, options=options)
+    shared = ConnectorConfig(config.kind, _without_clear(config.options))
     # The cluster's store is another than the user's, and has a name of its own: what is
     # asked for twice is the same connector, whatever it is called.
-    return StoreConfig(name="", connector=connector, cache_size=0)
+    return StoreConfig(name="", connector=shared)
 
 
 def _without_clear(options: Any) -> Any:
@@ -206,7 +215,9 @@ def check_store(key: str, store: Any) -> Any:
     ConfigError
         If it is none of these, or the URL cannot be used.
     """
-    if isinstance(store, Store):
+    if store is None:
+        return None
+    if _is_proxystore(store):
         if store._serializer is not None or store._deserializer is not None:
             # A value is stored in parts, so that large buffers are stored once.
             raise ConfigError(
@@ -214,7 +225,7 @@ def check_store(key: str, store: Any) -> Any:
                 "cannot use. Pass its connector (store.connector) instead."
             )
         return store
-    if store is None or isinstance(store, Connector):
+    if not isinstance(store, str) and _is_connector(store):
         return store
     valid = ", ".join(f"{scheme}://" for scheme in SCHEMES)
     if not isinstance(store, str):
@@ -228,7 +239,9 @@ def check_store(key: str, store: Any) -> Any:
             f"{key}={describe(store)!r} has no known scheme: give one of {valid}, a "
             "ProxyStore Store or Connector, or None"
         )
-    scheme_module(key, parts.scheme).check(key, parts)
+    # Elsewhere the modules of schemes cannot be imported.
+    if is_linux():
+        scheme_module(key, parts.scheme).check(key, parts)
     return store
 
 
@@ -250,7 +263,7 @@ def _without_credentials(parts: SplitResult) -> str:
     return f"{parts.scheme}://{netloc}{parts.path}{query}"
 
 
-def open_store(url: str) -> Store[Any]:
+def open_store(url: str) -> proxystore.store.Store[Any]:
     """Open a store that belongs to this process.
 
     For proxies made by hand, and for use with ProxyStore's own functions. Close it when
@@ -270,7 +283,7 @@ def open_store(url: str) -> Store[Any]:
     Raises
     ------
     daskps.exceptions.ConfigError
-        If the URL is not valid.
+        If the URL is not valid, or this system is not Linux.
 
     Examples
     --------
@@ -282,16 +295,32 @@ def open_store(url: str) -> Store[Any]:
     """
     if not isinstance(url, str):
         raise ConfigError(f"open_store({url!r}): give a URL, such as 'shm://'")
+    if not is_linux():
+        raise ConfigError(
+            f"open_store({describe(url)!r}): daskps's stores need Linux, and this is "
+            f"{system()}. ProxyStore's own connectors work here."
+        )
     check_store("url", url)
-    store = make(StoreRequest.of(url), register=True)
+    from proxystore.store import Store as ProxyStore
+
+    made = make(StoreRequest.of(url))
+    store = ProxyStore(
+        made.name,
+        made.connector,
+        serializer=to_bytes,
+        deserializer=from_bytes,
+        # ProxyStore's cache counts objects, whatever their size, and would hand one
+        # object to several tasks.
+        cache_size=0,
+        populate_target=False,
+        register=True,
+    )
     leases.say_alive(store.connector)
     leases.renew(store.connector, store, lambda _: None)
     return store
 
 
-def make(
-    request: StoreRequest, *, register: bool = False, host: str = "127.0.0.1"
-) -> Store[Any]:
+def make(request: StoreRequest, *, host: str = "127.0.0.1") -> Store:
     """Make the store that was asked for; whoever makes it owns it.
 
     If none was named: the one for processes of one host.
@@ -300,32 +329,25 @@ def make(
     ----------
     request
         Which one.
-    register
-        With ProxyStore, under its name.
     host
         The address by which other processes of the cluster reach this one.
     """
     if request.candidates:
         request = request.candidates[0]
     if request.config is not None:
-        config = sealed(request.config)
-        cached = CachedConnector(config.connector, request.host_cache)
-        return Store(new_name(), cached, cache_size=0)
+        connector: Any = sealed(request.config).connector
+        return Store(new_name(), _cached(connector, request.host_cache))
     parts = urlsplit(request.url or "")
     options = {"host": host, "host_cache": request.host_cache}
-    connector: Any = scheme_module("store", parts.scheme).make(
+    connector = scheme_module("store", parts.scheme).make(
         parts, {**dict(request.options), **options}
     )
     if isinstance(connector, SealedConnector):
-        connector = CachedConnector(connector, request.host_cache)
-    return Store(
-        new_name(),
-        connector,
-        serializer=to_bytes,
-        deserializer=from_bytes,
-        # ProxyStore's cache counts objects, whatever their size, and would hand one
-        # object to several tasks.
-        cache_size=0,
-        populate_target=False,
-        register=register,
-    )
+        connector = _cached(connector, request.host_cache)
+    return Store(new_name(), connector)
+
+
+def _cached(connector: Any, limit: int | None) -> Any:
+    from daskps.stores.cached import CachedConnector
+
+    return CachedConnector(connector, limit)

@@ -27,7 +27,7 @@ import numpy as np
 from toolz import partition_all
 
 from daskps.stores.daos.dictionary import Dictionary
-from daskps.stores.segments import Frame, contiguous_parts
+from daskps.stores.frames import Frame, contiguous_parts
 
 CHUNK = 1 << 20
 # Keys that are read or deleted at once: 3000 small ones took 0.16 s on a real pool.

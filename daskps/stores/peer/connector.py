@@ -15,53 +15,22 @@ import contextlib
 import secrets
 import threading
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import dask
 
 from daskps.stores.frame_connector import FrameConnector
 from daskps.stores.frames import Frame, frame_nbytes
 from daskps.stores.host_places import HostPlaces
+from daskps.stores.keys import PeerKey
 from daskps.stores.peer.channels import PeerChannels
 from daskps.stores.peer.host import PeerHost
 from daskps.stores.peer.protocol import Address, Keys
 from daskps.stores.peer.registry import PeerRegistry
 from daskps.stores.peer.settings import PeerSettings
 from daskps.stores.secret import new_key
-from daskps.stores.segments import SegmentConnector, SegmentKey
+from daskps.stores.segments import SegmentConnector
 from daskps.stores.shared_directory import SharedDirectory
-
-
-class PeerKey(NamedTuple):
-    """Names one object.
-
-    Attributes
-    ----------
-    name
-        Of its segment: who stored it, and 128 random bits.
-    nbytes
-        Exact size.
-    place
-        Index of the directory on the host that stored it.
-    host, port
-        Of that host's server.
-    """
-
-    name: str
-    nbytes: int
-    place: int
-    host: str
-    port: int
-
-    @property
-    def origin(self) -> Address:
-        """Where it can be read."""
-        return self.host, self.port
-
-    @property
-    def segment(self) -> SegmentKey:
-        """Its name on the host that stored it."""
-        return SegmentKey(self.name, self.nbytes, self.place)
 
 
 class PeerConnector(FrameConnector[PeerKey]):

@@ -15,14 +15,14 @@ import os
 import secrets
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import redis
-from dask.utils import format_bytes
 
 from daskps.stores.frame_connector import FrameConnector
 from daskps.stores.frames import Frame, contiguous_parts, frame_nbytes
+from daskps.stores.keys import RedisKey
 from daskps.stores.redis.server import RedisAddress, RedisServer
 from daskps.stores.redis.wire import read_value, set_command
 
@@ -35,24 +35,6 @@ OWNER_LEASE = 60.0
 # One value holds 512 MiB at most (proto-max-bulk-len), and the server needs memory for it
 # in one piece: 256 MiB took longer in one value than in four.
 PART_NBYTES = 64 << 20
-
-
-class RedisKey(NamedTuple):
-    """Names one object.
-
-    Attributes
-    ----------
-    name
-        Who stored it, and 128 random bits.
-    nbytes
-        Exact size.
-    """
-
-    name: str
-    nbytes: int
-
-    def __repr__(self) -> str:
-        return f"{self.name} ({format_bytes(self.nbytes)})"
 
 
 class RedisConnector(FrameConnector[RedisKey]):
