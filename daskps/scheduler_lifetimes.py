@@ -30,8 +30,10 @@ from proxystore.store import Store
 
 from daskps.client_catalog import creator_name
 from daskps.dask_private import do_not_queue
+from daskps.exceptions import ClusterError
 from daskps.proxy_node import ObjectId, stored_objects
 from daskps.scheduler_evictions import Evictor
+from daskps.scheduler_returns import Returns
 from daskps.stores import leases, opened
 from daskps.stores.urls import StoreRequest, make
 from daskps.versions import check_version
@@ -107,6 +109,7 @@ class LifetimePlugin(SchedulerPlugin):
     #: both have held an object before the graph of either comes.
     _expected: dict[str, Counter[ObjectId]]
     _evictor: Evictor
+    _returns: Returns
     #: The ids that workers gave themselves, by address.
     _workers: dict[str, str]
     #: Results in stores that do not know who stored what, by worker's id.
@@ -124,6 +127,7 @@ class LifetimePlugin(SchedulerPlugin):
         self._by_client = {}
         self._expected = {}
         self._evictor = Evictor(scheduler.loop)
+        self._returns = Returns(scheduler, lambda name: self._named(name) is not None)
         self._workers = {}
         self._results = {}
         for worker in scheduler.workers:
@@ -139,6 +143,7 @@ class LifetimePlugin(SchedulerPlugin):
             HOLD: self.hold,
             RELEASE: self.release,
             RESULTS: self.results,
+            **self._returns.handlers(),
         }
 
     # Stores
@@ -166,10 +171,25 @@ class LifetimePlugin(SchedulerPlugin):
         return {"config": ToPickle(store.config())}
 
     async def store(self, name: str) -> dict[str, Any]:
-        """How to open a store of the cluster, and what was asked for, by its name."""
-        (found,) = (pair for pair in self._stores.items() if pair[1].name == name)
+        """How to open a store of the cluster, and what was asked for, by its name.
+
+        Raises
+        ------
+        ClusterError
+            If the cluster has no such store.
+        """
+        found = self._named(name)
+        if found is None:
+            raise ClusterError(
+                f"The scheduler ({self._scheduler.address}) has no store {name!r}: it was "
+                "restarted, or the store was closed. Begin a new session."
+            )
         request, store = found
         return {"config": ToPickle(store.config()), "request": ToPickle(request)}
+
+    def _named(self, name: str) -> tuple[StoreRequest, Store[Any]] | None:
+        pairs = self._stores.items()
+        return next((pair for pair in pairs if pair[1].name == name), None)
 
     def _needed(self, store: str) -> list[Any]:
         """Keys of the objects of a store that somebody needs. For another thread."""
@@ -301,10 +321,12 @@ class LifetimePlugin(SchedulerPlugin):
     def transition(
         self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any
     ) -> None:
+        self._returns.transition(key, finish)
         if finish == "forgotten" and key in self._by_task:
             self._forget(key)
 
     def restart(self, scheduler: Scheduler) -> None:
+        self._returns.restart()
         for key in list(self._by_task):
             self._forget(key)
 
@@ -317,11 +339,13 @@ class LifetimePlugin(SchedulerPlugin):
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
         self._workers[worker] = scheduler.workers[worker].server_id
+        self._returns.add_worker()
 
     def remove_worker(self, scheduler: Scheduler, worker: str, **kwargs: Any) -> None:
         # Later: references to its results may be on their way to a client. By its id,
         # since another worker may have its address by then.
         id = self._workers.pop(worker, worker)
+        self._returns.remove_worker(worker)
         scheduler.loop.call_later(RESULTS_OF_DEAD_WORKERS, self._evict_results, id)
 
     async def _evict_results(self, worker_id: str) -> None:
