@@ -5,8 +5,11 @@ Faults are injected by what a worker runs first, which wraps a function there.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
 import textwrap
+import threading
 import time
 
 import dask
@@ -14,9 +17,10 @@ import numpy as np
 import pytest
 from conftest import released
 from distributed import wait
-from processes import ProcessCluster
+from processes import HERE, ProcessCluster, eventually, objects_in
 
 import daskps
+from daskps.worker_opening import StoreOpening
 
 X = np.arange(1 << 18, dtype="f8")  # 2 MiB
 
@@ -121,7 +125,9 @@ class Cluster(ProcessCluster):
         path = self._path / f"worker{len(self.workers)}"
         path.mkdir()
         (path / "sitecustomize.py").write_text(textwrap.dedent(code))
-        self.add_worker({"PYTHONPATH": str(path)}, options)
+        # What is under test is imported then, not what is installed.
+        place = os.pathsep.join([str(path), os.path.dirname(HERE)])
+        self.add_worker({"PYTHONPATH": place}, options)
 
 
 GOOD = ""
@@ -217,3 +223,211 @@ class TestTheQuestionIsLost:
             mended.touch()
             assert client.gather(futures) == [(X + i).sum() for i in range(20)]
             assert len(thirty_submits_and_twenty_mapped(client)) == 2
+
+
+class Total:
+    """An actor."""
+
+    def __init__(self, x):
+        self._x = x
+
+    def total(self):
+        return float(self._x.sum())
+
+
+async def awaited(x):
+    await asyncio.sleep(0.01)
+    return float(x.sum())
+
+
+def closure(x):
+    return lambda i: float(x.sum()) + i
+
+
+class TestThisWorkerNever:
+    """It is on another host, say: the others do its tasks."""
+
+    def test_tasks_of_all_kinds(self, start):
+        cluster, client = start(GOOD)
+        with daskps.proxy_graph():
+            cluster.add(ELSEWHERE)
+            client.wait_for_workers(2, timeout=30)
+            able, unable = address(client, "w0"), address(client, "w1")
+            assert thirty_submits_and_twenty_mapped(client) == {able}
+            coroutines = client.map(awaited, [X + i for i in range(6)])
+            assert client.gather(coroutines) == [(X + i).sum() for i in range(6)]
+            functions = [client.submit(closure(X), i) for i in range(6)]
+            assert client.gather(functions) == [X.sum() + i for i in range(6)]
+            proxies = [daskps.proxy(X + i) for i in range(6)]
+            totals = client.map(after, [0.01] * 6, proxies)
+            assert client.gather(totals) == [(X + i).sum() for i in range(6)]
+            actors = [client.submit(Total, X + i, actor=True) for i in range(4)]
+            assert [a.result().total().result() for a in actors] == [
+                (X + i).sum() for i in range(4)
+            ]
+            loose = client.submit(
+                after, 0, X, workers=[unable], allow_other_workers=True, pure=False
+            )
+            assert loose.result(timeout=30) == X.sum()
+            # What needs no store runs there.
+            assert client.submit(sum, [1, 2], workers=[unable]).result() == 3
+            del coroutines, functions, proxies, totals, actors, loose
+        assert released(client)
+
+    @pytest.mark.parametrize("function", [after, awaited])
+    def test_a_task_that_may_run_nowhere_else(self, start, function):
+        """It fails at once, as often as it is told to be tried again, and says why."""
+        cluster, client = start(GOOD)
+        with daskps.proxy_graph():
+            cluster.add(ELSEWHERE, "--resources R=1,S=1")
+            client.wait_for_workers(2, timeout=30)
+            unable = address(client, "w1")
+            arguments = (0, X) if function is after else (X,)
+            for options in (
+                {"workers": [unable]},
+                {"resources": {"S": 1}},
+                {"workers": [unable], "retries": 2},
+            ):
+                future = client.submit(function, *arguments, **options, pure=False)
+                error = future.exception(timeout=60)
+                assert isinstance(error, daskps.ObjectMissingError)
+                assert f"Worker {unable} cannot use the cluster's store" in str(error)
+                assert 'daskps.proxy_graph(store="peer://")' in str(error)
+                del future, error
+
+    def test_the_only_worker_that_can_dies(self, start):
+        cluster, client = start(GOOD)
+        with daskps.proxy_graph():
+            cluster.add(ELSEWHERE)
+            client.wait_for_workers(2, timeout=30)
+            futures = client.map(after, [1.0] * 8, [X + i for i in range(8)])
+            wait(futures[:1], timeout=30)
+            first = [future for future in futures if future.done()]
+            cluster.workers[0].kill()
+            for future in set(futures) - set(first):
+                error = future.exception(timeout=60)
+                assert "cannot use the cluster's store" in str(error)
+            del future, error
+            # One that can comes, and what failed is told to be tried again.
+            cluster.add(GOOD)
+            client.wait_for_workers(2, timeout=30)
+            client.retry(futures)
+            assert client.gather(futures) == [(X + i).sum() for i in range(8)]
+            del futures, first
+
+
+class TestThisWorkerFailsToRead:
+    """The store is open, but reading fails: too many open files, say."""
+
+    def test_others_do_its_tasks(self, start):
+        _, client = start(READS_FAIL, GOOD, read_timeout="1s")
+        with daskps.proxy_graph():
+            futures = client.map(after, [0.5] * 6, [X + i for i in range(6)])
+            assert client.gather(futures) == [(X + i).sum() for i in range(6)]
+            coroutines = client.map(awaited, [X - i for i in range(6)])
+            assert client.gather(coroutines) == [(X - i).sum() for i in range(6)]
+            assert holders(client, futures + coroutines) == {address(client, "w1")}
+            del futures, coroutines
+
+    def test_all_do(self, start):
+        """Tasks fail after a while."""
+        _, client = start(READS_FAIL, READS_FAIL, read_timeout="1s")
+        with daskps.proxy_graph():
+            for function, arguments in ((after, (0, X)), (awaited, (X,))):
+                future = client.submit(function, *arguments)
+                error = future.exception(timeout=60)
+                assert isinstance(error, daskps.ObjectMissingError)
+                assert "Too many open files" in str(error)
+                del future, error
+
+    def test_coroutines_wait(self, start, mended):
+        """As long as other tasks, but not on the event loop."""
+        _, client = start(READS_FAIL, read_timeout="60s")
+        with daskps.proxy_graph():
+            future = client.submit(awaited, X)
+            time.sleep(2)
+            assert client.submit(sum, [1, 2]).result(timeout=10) == 3
+            assert future.status == "pending"
+            mended.touch()
+            assert future.result(timeout=30) == X.sum()
+            del future
+
+
+def test_an_object_that_is_gone_is_missing_everywhere(start):
+    """No other worker is asked."""
+    cluster, client = start(GOOD, GOOD)
+    with daskps.proxy_graph():
+        gates = client.map(time.sleep, [1.0, 1.01])
+        future = client.submit(after_all, gates, X)
+        assert eventually(lambda: objects_in(cluster))
+        for path in objects_in(cluster):
+            os.unlink(path)
+        error = future.exception(timeout=30)
+        assert "is not in store" in str(error)
+        assert "reschedule" not in str(client.get_events("all"))
+        del future, gates, error
+
+
+def after_all(gates, x):
+    return float(x.sum())
+
+
+# The worker dies as soon as it is told of a store.
+DIES = """
+    import os
+    from distributed import Worker
+
+    original = Worker.plugin_add
+
+    async def plugin_add(self, plugin, name=None, **options):
+        if name is not None and name.startswith("daskps-store"):
+            os._exit(1)
+        return await original(self, plugin, name, **options)
+
+    Worker.plugin_add = plugin_add
+"""
+
+
+class TestWorkersAreLostWhileASessionOpens:
+    def test_killed(self, start):
+        cluster, client = start(DIES, GOOD)
+        with daskps.proxy_graph():
+            assert cluster.workers[0].wait(30) == 1
+            futures = client.map(after, [0.01] * 20, [X + i for i in range(20)])
+            assert client.gather(futures) == [(X + i).sum() for i in range(20)]
+            del futures
+
+    @pytest.mark.parametrize("pause", [0.0, 0.1, 0.3])
+    def test_restarted(self, pause):
+        with (
+            ProcessCluster(nanny=True) as cluster,
+            cluster.client() as client,
+            cluster.client(set_as_default=False) as other,
+        ):
+            restart = threading.Thread(target=other.restart)
+            restart.start()
+            time.sleep(pause)
+            with daskps.proxy_graph():
+                restart.join()
+                client.wait_for_workers(2, timeout=60)
+                futures = client.map(after, [0.01] * 20, [X + i for i in range(20)])
+                assert client.gather(futures) == [(X + i).sum() for i in range(20)]
+                del futures
+
+
+def test_the_scheduler_does_not_have_the_store(client):
+    """It says so, and the worker asks no more."""
+
+    async def ask(dask_worker):
+        opening = StoreOpening("no-such-store", daskps.__version__, 30.0, print)
+        try:
+            await opening.start(dask_worker)
+        except daskps.ClusterError as e:
+            return opening.refused, str(e)
+        finally:
+            opening.close()
+
+    with daskps.proxy_graph():
+        for refused, why in client.run(ask).values():
+            assert refused
+            assert "has no store 'no-such-store'" in why
