@@ -280,7 +280,7 @@ async def _open_on_workers(client: Client, plugin: WorkerStorePlugin) -> None:
     waiting = [answer for answer in answers.values() if isinstance(answer, str)]
     for why in waiting:
         # Its tasks go to other workers.
-        logger.warning("%s", why)
+        logger.warning("A worker does without the store for now: %s", why)
     if waiting and None not in answers.values():
         raise ClusterError(waiting[0])
 

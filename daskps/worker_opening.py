@@ -196,7 +196,7 @@ class StoreOpening:
             )
             opened.miss(self._store, self.why, self._read_timeout, self._try_now)
         if first or self.refused:
-            logger.warning(self.why)
+            logger.warning("This worker does without a store: %s", self.why)
             self._tell(worker, "never" if self.refused else "later")
         async with self._changed:
             self._changed.notify_all()
