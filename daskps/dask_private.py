@@ -399,17 +399,22 @@ class Placement:
     task
         A ``distributed.scheduler.TaskState``. As it is now, so it is again after
         :meth:`restore`.
+
+    Attributes
+    ----------
+    loose
+        Whether the user wrote that others may run it, too, if those are not there.
     """
 
     def __init__(self, task: Any):
-        self._task = task
+        self.task = task
         self._workers = task.worker_restrictions
         self._hosts = task.host_restrictions
         self.loose: bool = task.loose_restrictions
 
     def allows(self, scheduler: distributed.Scheduler, worker: Any) -> bool:
         """Whether what the user wrote allows a ``distributed.scheduler.WorkerState``."""
-        wanted = (self._task.resource_restrictions or {}).items()
+        wanted = (self.task.resource_restrictions or {}).items()
         if any(worker.resources.get(name, 0) < amount for name, amount in wanted):
             return False
         hosts = {scheduler.coerce_hostname(host) for host in self._hosts or ()}
@@ -420,15 +425,15 @@ class Placement:
 
     def restrict(self, addresses: Iterable[str]) -> None:
         """Allow these workers alone."""
-        self._task.worker_restrictions = set(addresses)
-        self._task.host_restrictions = None
-        self._task.loose_restrictions = False
+        self.task.worker_restrictions = set(addresses)
+        self.task.host_restrictions = None
+        self.task.loose_restrictions = False
 
     def restore(self) -> None:
         """Allow what the user wrote."""
-        self._task.worker_restrictions = self._workers
-        self._task.host_restrictions = self._hosts
-        self._task.loose_restrictions = self.loose
+        self.task.worker_restrictions = self._workers
+        self.task.host_restrictions = self._hosts
+        self.task.loose_restrictions = self.loose
 
 
 def leave_worker(task: Any) -> None:

@@ -164,35 +164,37 @@ class Returns:
 
     def _place_all(self) -> None:
         for key, task in list(self._tasks.items()):
-            if not self._place(key, task):
+            # Placing one task may end others.
+            if self._tasks.get(key) is task and not self._place(key, task):
                 # It fails where it runs next, unless that worker has recovered.
-                self._let_go(key, task)
+                self._let_go(task)
 
     def _place(self, key: Any, task: _Task) -> bool:
         """Say where a task is to run; whether it may run somewhere, sooner or later."""
-        allowed = self._allowed(task)
         unable = self._unable.get(task.store, {})
-        able = [a for a in allowed if a not in unable and a not in task.tried]
-        now = time.monotonic()
-        if able:
+        allowed = self._allowed(task)
+        avoided = {*unable, *task.tried}
+        choices = ([a for a in some if a not in avoided] for some in allowed)
+        able = next(filter(None, choices), None)
+        if able is not None:
             task.placement.restrict(able)
-            place_again(self._scheduler, self._scheduler.tasks[key])
+            place_again(self._scheduler, task.placement.task)
             return True
-        if any(now < unable.get(address, task.deadline) for address in allowed):
+        now = time.monotonic()
+        if any(now < unable.get(address, task.deadline) for address in allowed[-1]):
             self._keep(key, task)
             return True
         return False
 
-    def _allowed(self, task: _Task) -> list[str]:
+    def _allowed(self, task: _Task) -> list[list[str]]:
+        """The workers on which a task may run, and those that are second choice."""
         workers = self._scheduler.workers
         named = [
             address
             for address, ws in workers.items()
             if task.placement.allows(self._scheduler, ws)
         ]
-        if task.placement.loose and set(named) <= task.tried:
-            return list(workers)
-        return named
+        return [named, list(workers)] if task.placement.loose else [named]
 
     def _keep(self, key: Any, task: _Task) -> None:
         """Keep a task until a worker can run it, or for a while."""
@@ -209,11 +211,11 @@ class Returns:
         task.pausing = False
         task.tried.clear()
         if not self._place(key, task):
-            self._let_go(key, task)
+            self._let_go(task)
 
-    def _let_go(self, key: Any, task: _Task) -> None:
+    def _let_go(self, task: _Task) -> None:
         task.placement.restore()
-        place_again(self._scheduler, self._scheduler.tasks[key])
+        place_again(self._scheduler, task.placement.task)
 
     def _end(self, key: Any) -> None:
         self._tasks.pop(key).placement.restore()
