@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 import weakref
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dask.utils import typename
@@ -22,11 +23,11 @@ from daskps.stores import evictions, opened
 from daskps.stores.store import Store
 from daskps.stores.urls import StoreRequest
 from daskps.versions import __version__, missing
+from daskps.worker_opening import unreachable
 from daskps.worker_results import PLAIN, family, register_reader
 from daskps.worker_stores import (
     WorkerDependenciesPlugin,
     WorkerStorePlugin,
-    unreachable,
     when_open,
 )
 
@@ -248,26 +249,59 @@ async def _open_everywhere(
     keeper = ClientKeeper(client)
     keeper.closes(config.name)
     plugin = WorkerStorePlugin(config.name, settings, __version__)
+    await _open_on_workers(client, plugin)
+    warm = bool(getattr(store.connector, "keep", None))
+    if warm and settings.results is not False:
+        with _whatever_is_lost():
+            await client.register_plugin(WorkerDependenciesPlugin(config.name))
+    register_reader(config.name)
+    if connection(client) is not over:
+        raise connection_lost("a store was opened")
+    return _catalog(store, client, keeper)
+
+
+async def _open_on_workers(client: Client, plugin: WorkerStorePlugin) -> None:
+    """Open a store on the workers, of which some may be lost meanwhile.
+
+    Raises
+    ------
+    ClusterError
+        If a worker will never be able to open it, or none is able now.
+    """
     try:
-        await _register(client, plugin, "a worker")
+        with _whatever_is_lost():
+            await _register(client, plugin, "a worker")
+        # Here, and not at the first use, it is found out which worker was not told.
+        answers = await client.run(when_open, plugin, on_error="return")
+        for answer in answers.values():
+            # Other errors are of workers that were lost meanwhile.
+            if isinstance(answer, ClusterError):
+                raise answer
     except BaseException:
         # The scheduler keeps what some worker refused, and would take the next attempt
         # for done.
         with contextlib.suppress(Exception):
             await client.unregister_worker_plugin(plugin.name)
         raise
-    answers = await client.run(when_open, config.name, on_error="return")
-    for answer in answers.values():
-        # Others are of workers that were lost meanwhile.
-        if isinstance(answer, ClusterError):
-            raise answer
-    warm = bool(getattr(store.connector, "keep", None))
-    if warm and settings.results is not False:
-        await client.register_plugin(WorkerDependenciesPlugin(config.name))
-    register_reader(config.name)
-    if connection(client) is not over:
-        raise connection_lost("a store was opened")
-    return _catalog(store, client, keeper)
+    waiting = [answer for answer in answers.values() if isinstance(answer, str)]
+    for why in waiting:
+        # Its tasks go to other workers.
+        logger.warning("A worker does without the store for now: %s", why)
+    if waiting and None not in answers.values():
+        raise ClusterError(waiting[0])
+
+
+@contextlib.contextmanager
+def _whatever_is_lost() -> Iterator[None]:
+    """Do not mind that a worker is lost while all are told something.
+
+    Dask tells the others all the same, and those that join. If the scheduler itself is out
+    of reach, the next message says so.
+    """
+    try:
+        yield
+    except OSError as e:
+        logger.info("A worker was lost: %s", e)
 
 
 async def install_plugin(client: Client) -> None:

@@ -37,4 +37,13 @@ class StoreFullError(StoreError):
 
 
 class ObjectMissingError(StoreError):
-    """An object that a task needs is not in its store, or is not what was stored."""
+    """An object that a task needs is not in its store, or is not what was stored.
+
+    Attributes
+    ----------
+    unreadable
+        The store, by name, that this process cannot read from, while others perhaps can.
+        None: the object would be missing in any process.
+    """
+
+    unreadable: str | None = None

@@ -18,6 +18,7 @@ from dask.utils import funcname
 from daskps.exceptions import ObjectMissingError
 from daskps.serialization import deserialize
 from daskps.stores import opened
+from daskps.worker_returns import give_back
 
 _anonymous = itertools.count()
 
@@ -123,6 +124,29 @@ class StoredValue:
         )
 
 
+def resolve_in_task(value: StoredValue) -> Any:
+    """Read a value for the task that runs here.
+
+    Raises
+    ------
+    ObjectMissingError
+        If a part of it is not in its store, or there is no other worker to read it.
+    distributed.Reschedule
+        If it cannot be read here, but perhaps elsewhere.
+    """
+    try:
+        # What a proxy stands for is read later, if at all: too late to give the task back.
+        for id in value.refers_to:
+            opened.expect(id.store, id.key)
+    except ObjectMissingError as e:
+        give_back(e)
+    try:
+        return value.resolve()
+    except ObjectMissingError as e:
+        give_back(e)
+        raise
+
+
 class _Reader:
     """Reads the parts of one value, each object once.
 
@@ -189,7 +213,7 @@ class ProxyNode(GraphNode):
         return ProxyNode(key, self.value)
 
     def __call__(self, values: Any = ()) -> Any:
-        return self.value.resolve()
+        return resolve_in_task(self.value)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ProxyNode, (self.key, self.value)
@@ -234,7 +258,7 @@ class ProxyFunction:
         self.__name__ = name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.value.resolve()(*args, **kwargs)
+        return resolve_in_task(self.value)(*args, **kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ProxyFunction, (self.value, self.__name__)

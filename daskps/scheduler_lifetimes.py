@@ -30,10 +30,12 @@ from distributed.utils import offload
 
 from daskps.client_catalog import creator_name
 from daskps.dask_private import do_not_queue
+from daskps.exceptions import ClusterError
 from daskps.linux import check_linux
 from daskps.proxy_node import ObjectId, stored_objects
 from daskps.safety_net import PROCESS, count, fell_back
 from daskps.scheduler_evictions import Evictor
+from daskps.scheduler_returns import Returns
 from daskps.stores import leases, opened
 from daskps.stores.store import Store
 from daskps.stores.urls import StoreRequest, make
@@ -127,6 +129,7 @@ class LifetimePlugin(SchedulerPlugin):
     #: both have held an object before the graph of either comes.
     _expected: dict[str, Counter[ObjectId]]
     _evictor: Evictor
+    _returns: Returns
     #: The ids that workers gave themselves, by address.
     _workers: dict[str, str]
     #: Results in stores that do not know who stored what, by worker's id.
@@ -146,6 +149,7 @@ class LifetimePlugin(SchedulerPlugin):
         self._by_client = {}
         self._expected = {}
         self._evictor = Evictor(scheduler.loop)
+        self._returns = Returns(scheduler, lambda name: self._named(name) is not None)
         self._workers = {}
         self._results = {}
         self._faults = {}
@@ -162,7 +166,8 @@ class LifetimePlugin(SchedulerPlugin):
             HOLD: _forgiving(self.hold),
             RELEASE: _forgiving(self.release),
             RESULTS: _forgiving(self.results),
-            FAULTS: self.faults,
+            FAULTS: _forgiving(self.faults),
+            **{op: _forgiving(h) for op, h in self._returns.handlers().items()},
         }
 
     # Stores
@@ -191,10 +196,25 @@ class LifetimePlugin(SchedulerPlugin):
         return {"config": ToPickle(store.config())}
 
     async def store(self, name: str) -> dict[str, Any]:
-        """How to open a store of the cluster, and what was asked for, by its name."""
-        (found,) = (pair for pair in self._stores.items() if pair[1].name == name)
+        """How to open a store of the cluster, and what was asked for, by its name.
+
+        Raises
+        ------
+        ClusterError
+            If the cluster has no such store.
+        """
+        found = self._named(name)
+        if found is None:
+            raise ClusterError(
+                f"The scheduler ({self._scheduler.address}) has no store {name!r}: it was "
+                "restarted, or the store was closed. Begin a new session."
+            )
         request, store = found
         return {"config": ToPickle(store.config()), "request": ToPickle(request)}
+
+    def _named(self, name: str) -> tuple[StoreRequest, Store] | None:
+        pairs = self._stores.items()
+        return next((pair for pair in pairs if pair[1].name == name), None)
 
     def _needed(self, store: str) -> list[Any]:
         """Keys of the objects of a store that somebody needs. For another thread."""
@@ -344,10 +364,12 @@ class LifetimePlugin(SchedulerPlugin):
     def transition(
         self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any
     ) -> None:
+        self._returns.transition(key, finish)
         if finish == "forgotten" and key in self._by_task:
             self._forget(key)
 
     def restart(self, scheduler: Scheduler) -> None:
+        self._returns.restart()
         for key in list(self._by_task):
             self._forget(key)
 
@@ -360,11 +382,13 @@ class LifetimePlugin(SchedulerPlugin):
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
         self._workers[worker] = scheduler.workers[worker].server_id
+        self._returns.add_worker()
 
     def remove_worker(self, scheduler: Scheduler, worker: str, **kwargs: Any) -> None:
         # Later: references to its results may be on their way to a client. By its id,
         # since another worker may have its address by then.
         id = self._workers.pop(worker, worker)
+        self._returns.remove_worker(worker)
         scheduler.loop.call_later(RESULTS_OF_DEAD_WORKERS, self._evict_results, id)
 
     async def _evict_results(self, worker_id: str) -> None:

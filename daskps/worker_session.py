@@ -4,26 +4,27 @@ A task may submit tasks itself, with ``worker_client`` or ``get_client``. The la
 these travel by reference too, once a session was opened on the cluster: with the settings of
 that session, for as long as the submitting task runs.
 
-Coroutine tasks and asynchronous methods of actors run in the event loop, where Dask does not
-say whose code it is. They share a session, which keeps nothing for later graphs, so that it
-need not end with any of them.
+Asynchronous methods of actors run in the event loop, where Dask does not say whose code it
+is. They share a session, which keeps nothing for later graphs, so that it need not end with
+any of them.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from distributed import get_worker
 
 from daskps.client_link import ClusterLink
 from daskps.client_session import Session
+from daskps.dask_private import current_task
 from daskps.worker_stores import WorkerStorePlugin
 
 if TYPE_CHECKING:
-    from distributed import Client, Worker
+    from distributed import Client
 
-#: In the place of a task's key: code of tasks that are not known.
+#: What :func:`current_task` gives where it does not know the task.
 _SHARED = None
 
 
@@ -45,7 +46,7 @@ def task_session(client: Client) -> Session | None:
         return None
     if client.scheduler.address != worker.scheduler.address:
         return None
-    key = _running_task(worker)
+    key = current_task(worker)
     if key not in plugin.sessions:
         settings = plugin.settings
         if key is _SHARED:
@@ -53,12 +54,3 @@ def task_session(client: Client) -> Session | None:
         plugin.sessions[key] = Session(settings, request=plugin.request)
     ClusterLink.of(client).adopt(plugin.request, plugin.store)
     return plugin.sessions[key]
-
-
-def _running_task(worker: Worker) -> Any:
-    """The key of the task that runs in this thread, if one does."""
-    try:
-        return worker.get_current_task()
-    except (AttributeError, LookupError, ValueError):
-        # Versions of Dask differ in what they raise.
-        return _SHARED

@@ -11,10 +11,8 @@ from distributed.diagnostics.plugin import WorkerPlugin
 
 from daskps.config import Settings
 from daskps.exceptions import ClusterError
-from daskps.linux import check_linux
-from daskps.stores import opened
 from daskps.stores.urls import StoreRequest
-from daskps.versions import check_version
+from daskps.worker_opening import StoreOpening
 from daskps.worker_results import (
     Writer,
     read_dependencies,
@@ -26,11 +24,12 @@ if TYPE_CHECKING:
     from distributed import Worker
 
     from daskps.client_session import Session
+    from daskps.stores.store import Store
 
 # Share of a worker's memory limit that it may keep mapped to write results anew.
 MAPPED_SHARE = 1 / 16
 # A worker that has just joined may be asked for a store before it is told of it. For how
-# long (seconds) it waits for that.
+# long (seconds) it waits for that, and whoever opens a store for a worker that cannot yet.
 PATIENCE = 10.0
 
 
@@ -48,6 +47,8 @@ class WorkerStorePlugin(WorkerPlugin):
 
     Attributes
     ----------
+    opening
+        How far the worker is with opening it.
     request
         As which the scheduler opened the store.
 
@@ -61,14 +62,13 @@ class WorkerStorePlugin(WorkerPlugin):
 
     name: str
     store: str
+    opening: StoreOpening | None
     request: StoreRequest
     settings: Settings
     version: str
     #: Sessions of the tasks that run on this worker, by key (:mod:`daskps.worker_session`).
     sessions: dict[Any, Session]
     _writer: Writer | None
-    #: Why the store cannot be opened here.
-    refusal: str | None
 
     #: The plugin that was set up last on each worker in this process.
     latest: ClassVar[weakref.WeakKeyDictionary[Worker, WorkerStorePlugin]]
@@ -77,43 +77,23 @@ class WorkerStorePlugin(WorkerPlugin):
     def __init__(self, store: str, settings: Settings, version: str):
         self.name = _plugin_name(store)
         self.store = store
+        self.opening = None
         self.settings = settings.portable()
         self.version = version
         self.sessions = {}
         self._writer = None
-        self.refusal = None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the worker has opened the store."""
-        return self._writer is not None
 
     async def setup(self, worker: Worker) -> None:
-        try:
-            await self._setup(worker)
-        except Exception as e:
-            self.refusal = str(e)
-            raise
-
-    async def _setup(self, worker: Worker) -> None:
         # A client may ask for references even where the rest of this fails.
         register_reader(self.store)
-        check_version(self.version, f"worker {worker.address}")
-        try:
-            check_linux(f"Worker {worker.address}")
-        except ClusterError as e:
-            opened.refuse(self.store, str(e))
-            raise
-        try:
-            # Unpickling the reply may need what is not installed here.
-            reply = await worker.scheduler.daskps_store(name=self.store)
-            self.request = reply["request"]
-            store = opened.acquire(reply["config"], self.settings.read_timeout)
-        except (ImportError, OSError) as e:
-            # A worker that joins later joins all the same, and only logs this.
-            why = unreachable(f"Worker {worker.address}", e)
-            opened.refuse(self.store, why)
-            raise ClusterError(why) from e
+        self.opening = StoreOpening(
+            self.store, self.version, self.settings.read_timeout, self._opened
+        )
+        # What this raises, a worker that joins later only logs.
+        await self.opening.start(worker)
+
+    def _opened(self, worker: Worker, store: Store, request: StoreRequest) -> None:
+        self.request = request
         limit = worker.memory_manager.memory_limit
         if limit and hasattr(store.connector, "map_at_most"):
             # What is mapped looks like memory of the worker, which watches that.
@@ -133,13 +113,14 @@ class WorkerStorePlugin(WorkerPlugin):
     def teardown(self, worker: Worker) -> None:
         if self._writer is not None:
             self._writer.close()
-        opened.release(self.store)
+        if self.opening is not None:
+            self.opening.close()
 
 
 class WorkerDependenciesPlugin(WorkerPlugin):
     """Lets workers pass large results to each other through one store.
 
-    Registered once the store is open on every worker.
+    Registered once the store is open on every worker that can open it.
 
     Parameters
     ----------
@@ -158,11 +139,12 @@ class WorkerDependenciesPlugin(WorkerPlugin):
 
     async def setup(self, worker: Worker) -> None:
         # A worker that joins gets all plugins at once.
-        await when_open(self.store_name, worker)
-        read_dependencies(worker, self.store_name)
+        plugin = await _told(self.store_name, worker)
+        if plugin is not None and plugin.opening is not None:
+            plugin.opening.once_open(lambda: read_dependencies(worker, self.store_name))
 
 
-async def when_open(store: str, dask_worker: Worker) -> None:
+async def when_open(plugin: WorkerStorePlugin, dask_worker: Worker) -> str | None:
     """Wait until a worker has opened a store of which the scheduler has told it.
 
     It is the one for graphs that tasks submit from now on.
@@ -170,50 +152,48 @@ async def when_open(store: str, dask_worker: Worker) -> None:
     Of two clients that open a store at the same time, Dask lets the second one go on
     although workers are still opening it for the first one.
 
+    Parameters
+    ----------
+    plugin
+        What the worker was told. If that was lost, it is told now.
+
+    Returns
+    -------
+    str or None
+        Why it is not open yet, if that takes too long.
+
     Raises
     ------
     ClusterError
-        If the worker cannot open it.
+        If it will never be open there.
     """
+    told = await _told(plugin.store, dask_worker)
+    if told is None:
+        await dask_worker.plugin_add(plugin, plugin.name)
+        told = plugin
+    opening = told.opening
+    assert opening is not None, "setup has begun"
+    await opening.wait(PATIENCE)
+    if opening.refused:
+        raise ClusterError(opening.why)
+    if not opening.is_open:
+        return opening.why
+    # It may have been opened before others were.
+    WorkerStorePlugin.latest[dask_worker] = told
+    return None
+
+
+async def _told(store: str, worker: Worker) -> WorkerStorePlugin | None:
+    """What the worker was told of a store, waited for; None if nothing comes."""
     deadline = time.monotonic() + PATIENCE
     while True:
-        plugin = dask_worker.plugins.get(_plugin_name(store))
+        plugin = worker.plugins.get(_plugin_name(store))
         if isinstance(plugin, WorkerStorePlugin):
-            if plugin.refusal is not None:
-                raise ClusterError(plugin.refusal)
-            if plugin.is_open:
-                # It may have been opened before others were.
-                WorkerStorePlugin.latest[dask_worker] = plugin
-                return
-        elif time.monotonic() > deadline:
-            raise ClusterError(
-                f"Store {store!r} was closed while it was opened on worker "
-                f"{dask_worker.address}. Try again."
-            )
+            return plugin
+        if time.monotonic() > deadline:
+            return None
         await asyncio.sleep(0.005)
 
 
 def _plugin_name(store: str) -> str:
     return f"daskps-store-{store}"
-
-
-def unreachable(who: str, error: Exception) -> str:
-    """The message for a process that cannot use a store."""
-    if isinstance(error, ImportError):
-        remedy = (
-            "Install what is missing there; what daskps needs for a kind of store is an "
-            "extra, as in pip install 'daskps[redis]'."
-        )
-    elif isinstance(error, ConnectionError):
-        remedy = (
-            "The address in the store's URL must lead to the server from the client, the "
-            "scheduler and all workers."
-        )
-    else:
-        remedy = (
-            "shm:// needs the client, the scheduler and all workers on one host, as one "
-            "user, with one /dev/shm (containers: --ipc=host). Across hosts, use "
-            'daskps.proxy_graph(store="peer://"), a directory that all of them share, '
-            'store="file:///shared/directory", or a server, store="redis://host".'
-        )
-    return f"{who} cannot use the cluster's store: {error}. {remedy}"

@@ -83,14 +83,17 @@ class ProcessCluster:
             self.add_worker()
         live.add(self)
 
-    def add_worker(self) -> None:
-        """Start one more."""
-        nanny, environment = self._worker
+    def add_worker(
+        self, environment: dict[str, str] | None = None, options: str = ""
+    ) -> None:
+        """Start one more, with some more environment variables and options."""
+        nanny, common = self._worker
+        environment = {**common, **(environment or {})}
         command = (
             f"worker --name w{len(self.workers)} --nthreads {self.threads} "
             f"{self._dashboard} "
             f"--resources R=1 --death-timeout 30 --local-directory {self.directory} "
-            f"{'--nanny' if nanny else '--no-nanny'}"
+            f"{'--nanny' if nanny else '--no-nanny'} {options}"
         )
         self.workers.append(self._start(command, environment))
 
@@ -111,8 +114,8 @@ class ProcessCluster:
     def client(self, **kwargs: Any) -> Client:
         """A new client, once all workers are there."""
         client = Client(scheduler_file=self.file, timeout=30, **kwargs)
-        if not client.asynchronous:
-            alive = sum(worker.poll() is None for worker in self.workers)
+        alive = sum(worker.poll() is None for worker in self.workers)
+        if alive and not client.asynchronous:
             client.wait_for_workers(alive, timeout=30)
         return client
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import pickle
 import re
+import time
 
 import dask
 import dask._task_spec as task_spec
@@ -596,3 +597,139 @@ def test_tasks_on_data_of_their_own_do_not_wait_for_a_free_thread(client):
             assert client.run_on_scheduler(may_queue, keys=keys) == [expected] * 8
         assert client.gather(sharing) == [VALUE.sum()] * 8
     del shared, own, sharing, futures
+
+
+# Tasks that are given back
+
+
+def key_in_thread(_):
+    return dask_private.current_task(distributed.get_worker())
+
+
+async def key_of_coroutine(_):
+    return dask_private.current_task(distributed.get_worker())
+
+
+@pytest.mark.parametrize("function", [key_in_thread, key_of_coroutine])
+def test_which_task_runs(client, function):
+    """Of a coroutine, the name of the ``asyncio`` task and ``active_keys`` tell."""
+    for key in ("a-key", ("key", 1)):
+        assert client.submit(function, 0, key=key).result() == key
+
+
+def test_outside_of_tasks_none_runs(client):
+    def outside(dask_worker):
+        return dask_private.current_task(dask_worker)
+
+    assert set(client.run(outside).values()) == {None}
+
+
+def test_what_tells_of_a_run_of_a_task():
+    names = parameters(distributed.core.error_message)
+    assert names[0] == "e"
+    try:
+        raise ValueError("no")
+    except ValueError as e:
+        message = distributed.core.error_message(e)
+    assert set(message) == {
+        "status",
+        "exception",
+        "traceback",
+        "exception_text",
+        "traceback_text",
+    }
+    assert hasattr(distributed.Worker, "batched_send")
+    worker_state = distributed.worker_state_machine.TaskState("key", "run_id")
+    assert worker_state.run_id == "run_id"
+
+
+def after(gate, *values):
+    return gate
+
+
+def restrict(dask_scheduler, key):
+    ts = dask_scheduler.tasks[key]
+    dask_scheduler.placement_in_test = placement = dask_private.Placement(ts)
+    allowed = [
+        placement.allows(dask_scheduler, ws) for ws in dask_scheduler.workers.values()
+    ]
+    placement.restrict(["nowhere"])
+    return allowed
+
+
+def restore(dask_scheduler, key):
+    ts = dask_scheduler.tasks[key]
+    dask_scheduler.placement_in_test.restore()
+    del dask_scheduler.placement_in_test
+    dask_private.place_again(dask_scheduler, ts)
+    return ts.worker_restrictions, ts.host_restrictions, ts.loose_restrictions
+
+
+def state(dask_scheduler, key):
+    return dask_scheduler.tasks[key].state
+
+
+def test_a_task_without_a_worker_is_placed_again(client):
+    """By ``transitions`` from ``no-worker`` to ``processing``, and keeps restrictions."""
+    addresses = sorted(client.scheduler_info(-1)["workers"])
+    for options, allowed in (
+        ({}, [True, True]),
+        ({"workers": addresses[:1]}, [True, False]),
+        ({"workers": ["127.0.0.1"], "allow_other_workers": True}, [True, True]),
+        ({"resources": {"R": 1}}, [True, True]),
+        ({"resources": {"R": 2}}, [False, False]),
+    ):
+        gate = client.submit(time.sleep, 0.5, pure=False)
+        future = client.submit(after, gate, pure=False, **options)
+        key = future.key
+        assert eventually(lambda key=key: client.run_on_scheduler(knows, key=key))
+        assert sorted(client.run_on_scheduler(restrict, key=key)) == sorted(allowed)
+        assert eventually(
+            lambda key=key: client.run_on_scheduler(state, key=key) == "no-worker"
+        )
+        workers, hosts, loose = client.run_on_scheduler(restore, key=key)
+        assert workers == ({*addresses[:1]} if options.get("workers") else None) or (
+            hosts == {"127.0.0.1"}
+        )
+        assert loose == options.get("allow_other_workers", False)
+        if any(allowed):
+            assert future.result(timeout=10) is None
+        del gate, future
+
+
+def knows(dask_scheduler, key):
+    return key in dask_scheduler.tasks
+
+
+def fail(dask_scheduler, key):
+    ts = dask_scheduler.tasks[key]
+    try:
+        raise ValueError("it failed")
+    except ValueError as e:
+        failure = distributed.core.error_message(e)
+    del failure["status"]
+    failure["run_id"] = ts.run_id
+    worker = ts.processing_on.address
+    dask_private.fail(dask_scheduler, key, worker, failure)
+    dask_private.fill_slots(dask_scheduler)
+
+
+def test_the_scheduler_can_have_a_task_fail(client):
+    """By ``handle_task_erred``, as if the worker had said so."""
+    future = client.submit(time.sleep, 1, pure=False)
+    key = future.key
+    assert eventually(
+        lambda: (
+            client.run_on_scheduler(knows, key=key)
+            and client.run_on_scheduler(state, key=key) == "processing"
+        )
+    )
+    client.run_on_scheduler(fail, key=key)
+    with pytest.raises(ValueError, match="it failed"):
+        future.result(timeout=10)
+
+
+def test_queued_tasks_and_actors_of_the_scheduler():
+    names = parameters(distributed.Scheduler.stimulus_queue_slots_maybe_opened)
+    assert names == ["self", "stimulus_id"]
+    assert "actors" in distributed.scheduler.WorkerState.__slots__

@@ -100,6 +100,8 @@ with daskps.proxy_graph() as session:
         client.submit(np.sum, model, workers=address, pure=False)
         for address in sorted(client.scheduler_info()["workers"])
     ]
+    anywhere = client.map(np.sum, [model + i for i in range(20)])
+    assert client.gather(anywhere) == [(model + i).sum() for i in range(20)]
     print(here.result(), flush=True)
     print(there.exception(), flush=True)
 """

@@ -6,14 +6,19 @@ process over Dask's own connections, when the store is opened there.
 
 from __future__ import annotations
 
+import asyncio
 import atexit
+import contextlib
 import os
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from distributed import get_worker
 
+from daskps.dask_private import current_task
 from daskps.exceptions import ObjectMissingError
 from daskps.stores.sealed import DamagedError
 from daskps.stores.store import Store, StoreConfig
@@ -21,10 +26,39 @@ from daskps.stores.store import Store, StoreConfig
 # The garbage collector may close a store at any point, in the thread that opens another.
 _lock = threading.RLock()
 _stores: dict[str, tuple[Store, int]] = {}
-# Why a store could not be opened in this process, by store.
-_refusals: dict[str, str] = {}
 # Seconds for which to try to read, by store.
 _read_timeouts: dict[str, float] = {}
+# For how long (seconds) after the first failure a task waits here for a store to be opened.
+# Then it is better off elsewhere.
+GRACE = 1.0
+
+
+@dataclass
+class Absence:
+    """Why a store is not open in this process, although it should be.
+
+    Attributes
+    ----------
+    why
+        For people.
+    patience
+        For how long (seconds) it may be waited for; None: it will never be open here.
+    try_now
+        Called by whoever needs the store, in any thread.
+    since
+        When it was first missed (``time.monotonic``).
+    """
+
+    why: str
+    patience: float | None
+    try_now: Callable[[], None]
+    since: float
+
+
+# By store.
+_absences: dict[str, Absence] = {}
+# Notified when a store is opened, or when it is known that it never will be.
+_changed = threading.Condition()
 
 
 def acquire(config: StoreConfig, read_timeout: float = 0.0) -> Store:
@@ -51,16 +85,49 @@ def acquire(config: StoreConfig, read_timeout: float = 0.0) -> Store:
         store, users = _stores.get(config.name, (None, 0))
         if store is None:
             store = Store.from_config(config)
-        _refusals.pop(config.name, None)
         _stores[config.name] = store, users + 1
         known = _read_timeouts.get(config.name, 0.0)
         _read_timeouts[config.name] = max(read_timeout, known)
-        return store
+    _absences.pop(config.name, None)
+    _notify()
+    return store
 
 
-def refuse(name: str, why: str) -> None:
-    """Note why a store could not be opened in this process, for whoever reads from it."""
-    _refusals[name] = why
+def miss(
+    name: str,
+    why: str,
+    patience: float | None = None,
+    try_now: Callable[[], None] = lambda: None,
+) -> None:
+    """Note that a store could not be opened in this process, for whoever reads from it.
+
+    Parameters
+    ----------
+    name
+        The store.
+    why, patience, try_now
+        See :class:`Absence`.
+    """
+    before = _absences.get(name)
+    since = time.monotonic() if before is None else before.since
+    _absences[name] = Absence(why, patience, try_now, since)
+    _notify()
+
+
+def absence(name: str) -> Absence | None:
+    """Why a store is not open in this process, if it should be."""
+    return None if get(name) is not None else _absences.get(name)
+
+
+def forget_absence(name: str) -> None:
+    """Expect a store in this process no longer."""
+    _absences.pop(name, None)
+    _notify()
+
+
+def _notify() -> None:
+    with _changed:
+        _changed.notify_all()
 
 
 def add(store: Store) -> None:
@@ -95,19 +162,7 @@ def read(name: str, key: Any) -> Any:
     ObjectMissingError
         If the store is not open here, or does not have the object.
     """
-    # No lock: looking up a dictionary is atomic, and this runs once for each argument.
-    store = get(name)
-    if store is None and name in _refusals:
-        raise ObjectMissingError(
-            f"Object {key} cannot be read{_for_task()}. {_refusals[name]}"
-        )
-    if store is None:
-        raise ObjectMissingError(
-            f"Store {name!r} is not open in this process, so object {key} cannot be "
-            "read. It is opened on the scheduler and on every worker by "
-            "daskps.proxy_graph() or daskps.Client; was this graph made for another "
-            "cluster, or is that cluster closed?"
-        )
+    store = expect(name, key)
     data = _read_patiently(store, key)
     if data is None:
         raise ObjectMissingError(
@@ -118,9 +173,78 @@ def read(name: str, key: Any) -> Any:
     return data
 
 
+def expect(name: str, key: Any) -> Store:
+    """A store, waited for if it is to be opened here, from which an object is needed.
+
+    Raises
+    ------
+    ObjectMissingError
+        If it is not open here.
+    """
+    # No lock: looking up a dictionary is atomic, and this runs once for each argument.
+    store = get(name) or _when_open(name)
+    if store is None:
+        raise _unreadable(name, _why_not_open(name, key))
+    return store
+
+
+def patience(name: str) -> float:
+    """For how long (seconds) to try to read from a store that cannot be reached."""
+    missing = absence(name)
+    if missing is not None:
+        return missing.patience or 0.0
+    return _read_timeouts.get(name, 0.0)
+
+
+def _when_open(name: str) -> Store | None:
+    """Wait for a store that is to be opened here; None if that takes too long."""
+    missing = _absences.get(name)
+    if missing is None or missing.patience is None:
+        return get(name)
+    missing.try_now()
+    if not _may_wait():
+        return get(name)
+    left = missing.since + min(GRACE, missing.patience) - time.monotonic()
+
+    def settled() -> bool:
+        now = absence(name)
+        return now is None or now.patience is None
+
+    with _changed:
+        _changed.wait_for(settled, max(left, 0.0))
+    return get(name)
+
+
+def _may_wait() -> bool:
+    """Whether this thread may sleep: an event loop, where coroutine tasks run, may not."""
+    with contextlib.suppress(RuntimeError):
+        asyncio.get_running_loop()
+        return False
+    return True
+
+
+def _why_not_open(name: str, key: Any) -> str:
+    missing = absence(name)
+    if missing is not None:
+        return f"Object {key} cannot be read{_for_task()}. {missing.why}"
+    return (
+        f"Store {name!r} is not open in this process, so object {key} cannot be "
+        "read. It is opened on the scheduler and on every worker by "
+        "daskps.proxy_graph() or daskps.Client; was this graph made for another "
+        "cluster, or is that cluster closed?"
+    )
+
+
+def _unreadable(name: str, message: str) -> ObjectMissingError:
+    """The error of a process that cannot read, while others perhaps can."""
+    error = ObjectMissingError(message)
+    error.unreadable = name
+    return error
+
+
 def _read_patiently(store: Store, key: Any) -> Any:
     """Read, and try again for a while if the store cannot be reached."""
-    timeout = _read_timeouts.get(store.name, 0.0)
+    timeout = _read_timeouts.get(store.name, 0.0) if _may_wait() else 0.0
     deadline = time.monotonic() + timeout
     delay = 0.05
     while True:
@@ -133,11 +257,12 @@ def _read_patiently(store: Store, key: Any) -> Any:
             ) from e
         except Exception as e:
             if time.monotonic() + delay > deadline:
-                raise ObjectMissingError(
+                raise _unreadable(
+                    store.name,
                     f"Object {key} could not be read from store {store.name!r} for "
                     f"{timeout:g} s{_for_task()}: {type(e).__name__}: {e}. Check that "
                     "the store can be reached from this worker, and submit the "
-                    "computation again."
+                    "computation again.",
                 ) from e
         time.sleep(delay)
         delay = min(2 * delay, 1.0)
@@ -146,9 +271,10 @@ def _read_patiently(store: Store, key: Any) -> Any:
 def _for_task() -> str:
     """Which task this is, for messages."""
     try:
-        return f" (needed by task {get_worker().get_current_task()!r})"
-    except (AttributeError, LookupError, ValueError):
-        return ""  # not in a task, or in a coroutine task
+        key = current_task(get_worker())
+    except ValueError:
+        return ""
+    return "" if key is None else f" (needed by task {key!r})"
 
 
 def close(name: str) -> None:

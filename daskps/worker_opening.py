@@ -1,0 +1,251 @@
+"""Opens a store on a worker, again and again if need be. Runs on workers.
+
+To open a store takes a message to the scheduler and perhaps a server, and either may fail
+for a moment. A worker that gave up then would be of no use for as long as it lives. So it
+tries again, in the background with growing pauses, and at once when a task needs the store.
+It gives up for good only if what is wrong will not change while it lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from distributed import Worker
+
+from daskps.exceptions import ClusterError
+from daskps.linux import check_linux
+from daskps.stores import opened
+from daskps.stores.store import Store
+from daskps.stores.urls import StoreRequest
+from daskps.versions import check_version
+
+logger = logging.getLogger(__name__)
+
+#: To the scheduler: a worker cannot use a store for now, or for good, or can again.
+ACCESS = "daskps-access"
+# For how long (seconds) to wait for the scheduler's answer: it may be busy, or the question
+# lost without a word.
+ANSWER = 5.0
+# Pauses (seconds) between two attempts; the first is also the least if tasks ask for one.
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 30.0
+
+
+class StoreOpening:
+    """Opens one store on one worker.
+
+    Everything runs on the worker's event loop, except what opens the store.
+
+    Parameters
+    ----------
+    store
+        Its name.
+    version
+        The client's version of daskps.
+    read_timeout
+        For how long (seconds) tasks try to read, if the store cannot be reached.
+    ready
+        Called when the store is open, with the worker, the store and what was asked for.
+
+    Attributes
+    ----------
+    is_open
+        Whether the worker has opened it.
+    why
+        Why it is not open, for people; None before the first attempt.
+    refused
+        Whether it never will be.
+    """
+
+    is_open: bool
+    why: str | None
+    refused: bool
+
+    def __init__(
+        self,
+        store: str,
+        version: str,
+        read_timeout: float,
+        ready: Callable[[Worker, Store, StoreRequest], None],
+    ):
+        self.is_open = False
+        self.why = None
+        self.refused = False
+        self._store = store
+        self._version = version
+        self._read_timeout = read_timeout
+        self._ready = ready
+        self._callbacks: list[Callable[[], None]] = []
+        self._loop = asyncio.get_running_loop()
+        self._wanted = asyncio.Event()
+        self._changed = asyncio.Condition()
+        self._task: asyncio.Task[None] | None = None
+        self._began = time.monotonic()
+
+    async def start(self, worker: Worker) -> None:
+        """Try once, and go on in the background if that fails.
+
+        Raises
+        ------
+        ClusterError
+            If the store will never be open here.
+        """
+        self._task = asyncio.create_task(self._open(worker))
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.is_open or self.why is not None)
+        if self.refused:
+            raise ClusterError(self.why)
+
+    async def wait(self, seconds: float) -> None:
+        """Wait until the store is open, or never will be.
+
+        Parameters
+        ----------
+        seconds
+            For how long at most, since the first attempt began.
+        """
+        left = self._began + seconds - time.monotonic()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(left, 0.0)), self._changed:
+                await self._changed.wait_for(lambda: self.is_open or self.refused)
+
+    def once_open(self, callback: Callable[[], None]) -> None:
+        """Call this when the store is open: now, if it is."""
+        if self.is_open:
+            callback()
+        else:
+            self._callbacks.append(callback)
+
+    def close(self) -> None:
+        """Open it no more, and close it."""
+        if self._task is not None:
+            self._task.cancel()
+        if self.is_open:
+            self.is_open = False
+            opened.release(self._store)
+        else:
+            opened.forget_absence(self._store)
+
+    async def _open(self, worker: Worker) -> None:
+        pause = FIRST_PAUSE
+        while not await self._attempt(worker) and not self.refused:
+            await asyncio.sleep(FIRST_PAUSE)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wanted.wait(), pause)
+            self._wanted.clear()
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _attempt(self, worker: Worker) -> bool:
+        doing = "ask the scheduler how to open it"
+        try:
+            check_version(self._version, f"worker {worker.address}")
+            check_linux(f"Worker {worker.address}")
+            # Unpickling the reply may need what is not installed here.
+            reply = await asyncio.wait_for(
+                worker.scheduler.daskps_store(name=self._store), ANSWER
+            )
+            doing = "open it"
+            await self._acquire(worker, reply)
+        except Exception as e:
+            await self._failed(worker, doing, e)
+            return False
+        self.is_open = True
+        if self.why is not None:
+            logger.info("Worker %s has opened store %s", worker.address, self._store)
+            self._tell(worker, "open")
+        while self._callbacks:
+            self._callbacks.pop()()
+        async with self._changed:
+            self._changed.notify_all()
+        return True
+
+    async def _acquire(self, worker: Worker, reply: dict[str, Any]) -> None:
+        # In a thread: a server that cannot be reached would hold up the event loop.
+        opening = asyncio.ensure_future(
+            asyncio.to_thread(opened.acquire, reply["config"], self._read_timeout)
+        )
+        try:
+            store = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(self._release_again)
+            raise
+        try:
+            self._ready(worker, store, reply["request"])
+        except Exception:
+            opened.release(self._store)
+            raise
+
+    def _release_again(self, opening: asyncio.Future[Store]) -> None:
+        if not opening.cancelled() and opening.exception() is None:
+            opened.release(self._store)
+
+    async def _failed(self, worker: Worker, doing: str, error: Exception) -> None:
+        who = f"Worker {worker.address}"
+        first = self.why is None
+        self.refused = is_final(error)
+        if self.refused:
+            self.why = unreachable(who, error)
+            opened.miss(self._store, self.why)
+        else:
+            self.why = (
+                f"{who} cannot use the cluster's store now: it could not {doing} "
+                f"({type(error).__name__}: {error}). It goes on trying."
+            )
+            opened.miss(self._store, self.why, self._read_timeout, self._try_now)
+        if first or self.refused:
+            logger.warning("This worker does without a store: %s", self.why)
+            self._tell(worker, "never" if self.refused else "later")
+        async with self._changed:
+            self._changed.notify_all()
+
+    def _try_now(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._wanted.set)
+
+    def _tell(self, worker: Worker, access: str) -> None:
+        message = {
+            "op": ACCESS,
+            "store": self._store,
+            "access": access,
+            "patience": self._read_timeout,
+        }
+        worker.batched_send(message)
+
+
+def is_final(error: Exception) -> bool:
+    """Whether what is wrong with opening a store will not change while the worker lives.
+
+    Something is not installed, has another version, or is on another host; or the scheduler
+    does not have the store any more.
+    """
+    elsewhere = (FileNotFoundError, NotADirectoryError, PermissionError)
+    return isinstance(error, (ImportError, ClusterError, *elsewhere))
+
+
+def unreachable(who: str, error: Exception) -> str:
+    """The message for a process that cannot use a store."""
+    if isinstance(error, ClusterError):
+        return f"{who} cannot use the cluster's store: {error}"
+    if isinstance(error, ImportError):
+        remedy = (
+            "Install what is missing there; what daskps needs for a kind of store is an "
+            "extra, as in pip install 'daskps[redis]'."
+        )
+    elif isinstance(error, ConnectionError):
+        remedy = (
+            "The address in the store's URL must lead to the server from the client, the "
+            "scheduler and all workers."
+        )
+    else:
+        remedy = (
+            "shm:// needs the client, the scheduler and all workers on one host, as one "
+            "user, with one /dev/shm (containers: --ipc=host). Across hosts, use "
+            'daskps.proxy_graph(store="peer://"), a directory that all of them share, '
+            'store="file:///shared/directory", or a server, store="redis://host".'
+        )
+    return f"{who} cannot use the cluster's store: {error}. {remedy}"
