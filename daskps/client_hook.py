@@ -121,6 +121,8 @@ def _before_submission(
                 client
             )  # a client that was not there when the session began
         expr = _proxied(expr, session, partial(session.catalog, client), alive)
+        if not alive and session.sends_inline(client):
+            expr = _outside_sessions(client, expr, alive)
     return expr, alive
 
 

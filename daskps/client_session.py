@@ -79,26 +79,41 @@ class Session:
         """Open the store now, if there is a client, so that errors come early."""
         client = self._client or _default_client()
         if client is not None and client.status in ("running", "connecting"):
+            self._reconsider(client)
             self.catalog(client)
 
     async def open_async(self) -> None:
         """Open the store now, if there is a client."""
         client = self._client or _default_client()
         if client is not None and client.status in ("running", "connecting"):
+            self._reconsider(client)
             await ClusterLink.of(client).open(self.request, self.settings)
-            self._opened.add(client)
-            self._read_references(client)
+            self._was_opened(client)
 
     def catalog(self, client: Client) -> Catalog | None:
         """The catalog of the session's store for a client, opened if need be.
 
-        None if that cannot be waited for: see :func:`daskps.client_link.open_now`.
+        None if values go inside the graph: see :func:`daskps.client_link.open_now`.
         """
         catalog = open_now(client, self.request, self.settings)
-        if catalog is not None:
-            self._opened.add(client)
-            self._read_references(client)
+        if ClusterLink.of(client).has(self.request):
+            self._was_opened(client)
         return catalog
+
+    def sends_inline(self, client: Client) -> bool:
+        """Whether values go inside graphs, since no store that was chosen works."""
+        chosen = ClusterLink.of(client).choice(self.request)
+        return chosen is not None and chosen.catalog is None
+
+    def _reconsider(self, client: Client) -> None:
+        """What did not work for the last session may work for this one."""
+        chosen = ClusterLink.of(client).choice(self.request)
+        if chosen is not None:
+            chosen.reconsider()
+
+    def _was_opened(self, client: Client) -> None:
+        self._opened.add(client)
+        self._read_references(client)
 
     def covers_results(self, client: Client) -> bool:
         """Whether results come back to this client in the way that the session wants."""

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 STORED = "daskps-stored"
 HOLD = "daskps-hold"
 RELEASE = "daskps-release"
+#: To clients: the address of a worker that has come.
+WORKERS = "daskps-workers"
 # For how long (seconds) results of a worker that is gone can still be read.
 RESULTS_OF_DEAD_WORKERS = 5.0
 # Share of the workers' memory that tasks may read which do not wait for a free thread. What
@@ -111,6 +113,10 @@ class LifetimePlugin(SchedulerPlugin):
     _workers: dict[str, str]
     #: Results in stores that do not know who stored what, by worker's id.
     _results: dict[str, set[ObjectId]]
+    #: Where clients' objects can be read (host and port), by store and client.
+    _serving: dict[str, dict[str, list[Any]]]
+    #: Stores that are of no use for what tasks submit.
+    _without_tasks: set[str]
 
     def __init__(self, version: str):
         self.version = version
@@ -126,11 +132,14 @@ class LifetimePlugin(SchedulerPlugin):
         self._evictor = Evictor(scheduler.loop)
         self._workers = {}
         self._results = {}
+        self._serving = {}
+        self._without_tasks = set()
         for worker in scheduler.workers:
             self.add_worker(scheduler, worker)
         scheduler.handlers["daskps_open"] = self.open
         scheduler.handlers["daskps_store"] = self.store
         scheduler.handlers["daskps_usage"] = self.usage
+        scheduler.handlers["daskps_serve"] = self.serve
         scheduler.stream_handlers.update(self._handlers())
 
     def _handlers(self) -> dict[str, Callable[..., None]]:
@@ -169,7 +178,36 @@ class LifetimePlugin(SchedulerPlugin):
         """How to open a store of the cluster, and what was asked for, by its name."""
         (found,) = (pair for pair in self._stores.items() if pair[1].name == name)
         request, store = found
-        return {"config": ToPickle(store.config()), "request": ToPickle(request)}
+        return {
+            "config": ToPickle(store.config()),
+            "request": ToPickle(request),
+            "hosts": list({tuple(a) for a in self._serving.get(name, {}).values()}),
+            "tasks": name not in self._without_tasks,
+        }
+
+    async def serve(
+        self, store: str, client: str, address: list[Any] | None, tasks: bool
+    ) -> None:
+        """Note where a client's objects can be read, by all workers that there are now.
+
+        Parameters
+        ----------
+        store
+            Its name.
+        client
+            Its id.
+        address
+            Host and port; None: nowhere, or by all that see the store.
+        tasks
+            Whether workers can read what each other's tasks store.
+        """
+        clients = self._serving.setdefault(store, {})
+        if address is None or client not in self._scheduler.clients:
+            clients.pop(client, None)
+        else:
+            clients[client] = address
+        if not tasks:
+            self._without_tasks.add(store)
 
     def _needed(self, store: str) -> list[Any]:
         """Keys of the objects of a store that somebody needs. For another thread."""
@@ -198,7 +236,7 @@ class LifetimePlugin(SchedulerPlugin):
 
     async def close(self) -> None:
         """With the cluster, everything in its stores goes."""
-        for name in ("daskps_open", "daskps_store", "daskps_usage"):
+        for name in ("daskps_open", "daskps_store", "daskps_usage", "daskps_serve"):
             self._scheduler.handlers.pop(name, None)
         for name in self._handlers():
             self._scheduler.stream_handlers.pop(name, None)
@@ -311,12 +349,15 @@ class LifetimePlugin(SchedulerPlugin):
     def remove_client(self, scheduler: Scheduler, client: str) -> None:
         self.release(client, self._by_client.pop(client, ()))
         self._expected.pop(client, None)
+        for clients in self._serving.values():
+            clients.pop(client, None)
         # What it stored and did not live to announce. A client that has only lost its
         # connection comes back under the same name, and evicts such things itself.
         scheduler.loop.add_callback(self._evict_orphans, client)
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
         self._workers[worker] = scheduler.workers[worker].server_id
+        scheduler.log_event(WORKERS, worker)
 
     def remove_worker(self, scheduler: Scheduler, worker: str, **kwargs: Any) -> None:
         # Later: references to its results may be on their way to a client. By its id,

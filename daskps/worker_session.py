@@ -32,7 +32,9 @@ def task_session(client: Client) -> Session | None:
     except ValueError:
         return None
     plugin = WorkerStorePlugin.latest.get(worker)
-    if plugin is None or client.scheduler.address != worker.scheduler.address:
+    if plugin is None or not plugin.tasks_store:
+        return None
+    if client.scheduler.address != worker.scheduler.address:
         return None
     try:
         key = worker.get_current_task()

@@ -8,10 +8,12 @@ import weakref
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from distributed.diagnostics.plugin import WorkerPlugin
+from distributed.utils import offload
+from proxystore.store import Store
 
 from daskps.config import Settings
 from daskps.exceptions import ClusterError
-from daskps.stores import opened
+from daskps.stores import opened, reach
 from daskps.stores.urls import StoreRequest
 from daskps.versions import check_version
 from daskps.worker_results import (
@@ -68,19 +70,22 @@ class WorkerStorePlugin(WorkerPlugin):
     _writer: Writer | None
     #: Why the store cannot be opened here.
     refusal: str | None
+    #: Whether what tasks submit is stored: it has to be read by other workers.
+    tasks_store: bool
 
     #: The plugin that was set up last on each worker in this process.
     latest: ClassVar[weakref.WeakKeyDictionary[Worker, WorkerStorePlugin]]
     latest = weakref.WeakKeyDictionary()
 
     def __init__(self, store: str, settings: Settings, version: str):
-        self.name = _plugin_name(store)
+        self.name = plugin_name(store)
         self.store = store
         self.settings = settings.portable()
         self.version = version
         self.sessions = {}
         self._writer = None
         self.refusal = None
+        self.tasks_store = True
 
     @property
     def is_open(self) -> bool:
@@ -103,17 +108,27 @@ class WorkerStorePlugin(WorkerPlugin):
             reply = await worker.scheduler.daskps_store(name=self.store)
             self.request = reply["request"]
             store = opened.acquire(reply["config"], self.settings.read_timeout)
+            await self._check_reach(store, reply["hosts"])
         except (ImportError, OSError) as e:
             # A worker that joins later joins all the same, and only logs this.
             why = unreachable(f"Worker {worker.address}", e)
             opened.refuse(self.store, why)
             raise ClusterError(why) from e
+        self.tasks_store = reply["tasks"]
         limit = worker.memory_manager.memory_limit
         if limit and hasattr(store.connector, "map_at_most"):
             # What is mapped looks like memory of the worker, which watches that.
             store.connector.map_at_most(int(limit * MAPPED_SHARE))
         self.latest[worker] = self
         self._writer = register_writer(self.store, self.settings.threshold, worker)
+
+    async def _check_reach(self, store: Store[Any], hosts: list[Any]) -> None:
+        """Take no tasks that this worker could only wait for in vain."""
+        try:
+            await offload(reach.check, store.connector, [tuple(host) for host in hosts])
+        except OSError:
+            opened.release(self.store)
+            raise
 
     def transition(
         self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any
@@ -171,7 +186,7 @@ async def when_open(store: str, dask_worker: Worker) -> None:
     """
     deadline = time.monotonic() + PATIENCE
     while True:
-        plugin = dask_worker.plugins.get(_plugin_name(store))
+        plugin = dask_worker.plugins.get(plugin_name(store))
         if isinstance(plugin, WorkerStorePlugin):
             if plugin.refusal is not None:
                 raise ClusterError(plugin.refusal)
@@ -187,7 +202,7 @@ async def when_open(store: str, dask_worker: Worker) -> None:
         await asyncio.sleep(0.005)
 
 
-def _plugin_name(store: str) -> str:
+def plugin_name(store: str) -> str:
     return f"daskps-store-{store}"
 
 
@@ -197,6 +212,12 @@ def unreachable(who: str, error: Exception) -> str:
         remedy = (
             "Install what is missing there; what daskps needs for a kind of store is an "
             "extra, as in pip install 'daskps[redis]'."
+        )
+    elif isinstance(error, reach.CutOffError):
+        remedy = (
+            "The store needs hosts that can connect to each other. Others run the tasks "
+            "that read what is stored; what is submitted from now on is sent inside the "
+            "graph."
         )
     elif isinstance(error, ConnectionError):
         remedy = (

@@ -6,6 +6,7 @@ that place. The connectors of such stores have the methods of :class:`Serving`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
@@ -13,9 +14,10 @@ from typing import Any, Protocol
 from daskps.stores.peer.protocol import Address
 
 #: The methods of :class:`Serving`.
-SERVING = ("address", "registries", "try_connection")
+SERVING = ("serves_at", "registries", "try_connection")
 # How long (seconds) a host may take to answer a connection.
 TIMEOUT = 2.0
+TIMEOUT_AT_LEAST = 0.2
 # With so many others a host tries to connect, and so many try to connect with it: a host
 # that is cut off is found, and the number of connections grows as that of hosts does.
 AT_MOST = 64
@@ -28,7 +30,7 @@ class CutOffError(ConnectionError):
 class Serving(Protocol):
     """A connector whose objects are read from where they were made."""
 
-    def address(self) -> Address:
+    def serves_at(self) -> Address:
         """Where others read what this process stores.
 
         Raises
@@ -58,20 +60,23 @@ def serving(connector: Any) -> Serving | None:
 def failures(connector: Serving, addresses: Iterable[Address]) -> dict[Address, str]:
     """Connect to all of these at once; why to some of them that is not possible.
 
-    Takes at most about :data:`TIMEOUT`, if nobody answers.
+    Takes little more than :data:`TIMEOUT`, whoever does not answer.
     """
     addresses = list(dict.fromkeys(addresses))
+    deadline = time.monotonic() + TIMEOUT
 
     def attempt(address: Address) -> str | None:
+        # If there are more than threads, and many do not answer, little time is left.
+        left = deadline - time.monotonic()
         try:
-            connector.try_connection(address, TIMEOUT)
+            connector.try_connection(address, max(left, TIMEOUT_AT_LEAST))
         except OSError as e:
             return str(e) or type(e).__name__
         return None
 
     if not addresses:
         return {}
-    with ThreadPoolExecutor(len(addresses), "daskps-reach") as threads:
+    with ThreadPoolExecutor(min(len(addresses), AT_MOST), "daskps-reach") as threads:
         reasons = threads.map(attempt, addresses)
         return {a: why for a, why in zip(addresses, reasons, strict=True) if why}
 
@@ -95,7 +100,7 @@ def check(connector: Any, addresses: Iterable[Address]) -> None:
     """
     found = serving(connector)
     if found is not None:
-        own = found.address()
+        own = found.serves_at()
         failed = failures(found, (a for a in addresses if a != own))
         for (host, port), why in failed.items():
             raise CutOffError(f"it cannot connect to {host}, port {port}: {why}")

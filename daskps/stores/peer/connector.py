@@ -132,7 +132,7 @@ class PeerConnector(FrameConnector[PeerKey]):
             # The server may not have reached the owner yet.
             host.close(remove=self._owner is not None)
 
-    def address(self) -> Address:
+    def serves_at(self) -> Address:
         """Where this host's server is, which is started if there is none.
 
         Raises

@@ -80,7 +80,7 @@ class ZmqConnector(ZeroMQConnector):
         """Make a connector from what :meth:`config` returned."""
         return cls(**config)
 
-    def address(self) -> tuple[str, int]:
+    def serves_at(self) -> tuple[str, int]:
         """Where this process serves its objects."""
         here = self._process()
         return here.host, here.server.port
