@@ -178,7 +178,9 @@ class ChosenStore:
             except (DaskpsError, OSError) as e:
                 if connection(client) is not over or client.status != "running":
                     raise
-                self._against = f"{choice.request.url} cannot be used: {e}"
+                self._against = (
+                    f"{choice.request.url} cannot be used: {str(e).rstrip('.')}"
+                )
                 continue
             self._choice, self._catalog, self._reach = choice, catalog, reach
             break
