@@ -13,6 +13,7 @@ Each of the first three can be done without, since values can travel as in plain
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Container
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -78,12 +79,13 @@ class Reach:
             if self.address is None:
                 await self._serve()
             new = [address for address in self._hosts if address not in known]
-            await self._try_from_here(new)
-            if self._hosts:
-                await self._try_from_workers(client, new, [*new, *known])
-                await self._try_from_workers(client, known, new)
-            elif self.address is not None:
-                await self._try_from_scheduler(client)
+            # At once: who does not answer costs time.
+            await asyncio.gather(
+                self._try_from_here(new),
+                self._try_from_workers(client, new, [*new, *known]),
+                self._try_from_workers(client, known, new),
+                self._try_from_scheduler(client),
+            )
         return all(taken)
 
     def _take(self, worker: str, answer: Any) -> bool:
@@ -180,6 +182,8 @@ class Reach:
 
     async def _try_from_scheduler(self, client: Client) -> None:
         """Without workers: they will be near the scheduler, if not on its host."""
+        if self._hosts or self.address is None:
+            return
         failed = await client.run_on_scheduler(
             try_from_scheduler, self._store.name, self.address
         )

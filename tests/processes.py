@@ -110,7 +110,8 @@ class ProcessCluster:
         client = Client(scheduler_file=self.file, timeout=30, **kwargs)
         if not client.asynchronous:
             alive = sum(worker.poll() is None for worker in self.workers)
-            client.wait_for_workers(alive, timeout=30)
+            if alive:
+                client.wait_for_workers(alive, timeout=30)
         return client
 
     @property
