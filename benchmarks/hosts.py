@@ -240,8 +240,6 @@ class NetworkCluster:
         Further directories to import from.
     env
         Environment variables of all processes.
-    protocol
-        Of Dask's connections.
 
     Attributes
     ----------
@@ -258,17 +256,17 @@ class NetworkCluster:
         log: str,
         python_path: str = "",
         env: dict[str, str] | None = None,
-        protocol: str = "tcp",
     ):
         self._network = network
         self._log = log
         path = [python_path, os.getcwd(), os.environ.get("PYTHONPATH", "")]
         self._env = {"PYTHONPATH": os.pathsep.join(filter(None, path)), **(env or {})}
         self.scheduler = network.hosts["scheduler"]
+        protocol = self._env.get("DASK_DISTRIBUTED__COMM__DEFAULT_SCHEME", "tcp")
         self.address = f"{protocol}://{self.scheduler.address}:8786"
         self.dask(
             *(self.scheduler, "scheduler", "--port", "8786", "--no-dashboard"),
-            *("--no-show", "--protocol", protocol),
+            "--no-show",
         )
         self.n_workers = 0
         for name, host in network.hosts.items():

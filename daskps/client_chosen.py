@@ -155,8 +155,12 @@ class ChosenStore:
                         fit = await self._reach.examine(client, workers)
                         await self._reach.apply(client)
                         self._is_stale |= not fit
+                        if self.against_arguments is not None:
+                            # What is kept for graphs that follow is of no more use.
+                            self._link.let_go()
+                    if self.is_final:
                         self._limits_changed()
-                    if not self.is_final:
+                    else:
                         await self._choose(client)
         except (DaskpsError, OSError) as e:
             if connection(client) is over and client.status == "running":
@@ -197,9 +201,6 @@ class ChosenStore:
 
     def _limits_changed(self) -> None:
         self._link.limits_changed()
-        if self.against_arguments is not None:
-            # What is kept for graphs that follow is of no more use.
-            self._link.let_go()
         for what, text in self._limits().items():
             if (what, self._is_provisional) not in self._said:
                 self._said.add((what, self._is_provisional))
