@@ -11,7 +11,8 @@ import collections
 import logging
 import threading
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -23,6 +24,7 @@ from daskps.proxy_node import ObjectId
 from daskps.stores import leases
 from daskps.stores.content import content_hash, fingerprint
 from daskps.stores.frames import Frame, frame_nbytes
+from daskps.stores.patience import Patience
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +129,7 @@ class Catalog:
     creator: str
     _connector: Any
     _keeper: Keeper
+    _patience: Patience
     _lock: threading.Lock
     _held: weakref.WeakValueDictionary[ObjectId, StoredObject]
     #: By fingerprint.
@@ -142,6 +145,7 @@ class Catalog:
         # Reading it again takes no more than memory's time.
         self._maps_its_own = getattr(self._connector, "maps_its_own", False)
         self._keeper = keeper
+        self._patience = Patience(store.name)
         self._lock = threading.Lock()
         self._held = weakref.WeakValueDictionary()
         self._alike = weakref.WeakValueDictionary()
@@ -221,21 +225,31 @@ class Catalog:
     def _is_there(self, stored: StoredObject) -> bool:
         """Whether nobody has emptied the store behind our back."""
         try:
-            return bool(self._connector.exists(stored.id.key))
+            return bool(self._ask(partial(self._connector.exists, stored.id.key)))
+        except DaskpsError:
+            raise
         except Exception as e:
             raise _failed(self.name, e) from e
+
+    def _ask(self, function: Callable[[], Any], **options: Any) -> Any:
+        """Call a function of the store, which may not answer unless it is on this host."""
+        if self._maps_its_own:
+            return function()
+        return self._patience.call(function, **options)
 
     def _store(
         self, alike: _Alike, frames: Sequence[Frame], digest: bytes | None
     ) -> StoredObject:
+        nbytes = sum(map(frame_nbytes, frames))
+        put = partial(self._connector.put_frames, frames, self.creator)
         try:
-            key = self._connector.put_frames(frames, self.creator)
+            key = self._ask(put, nbytes=nbytes, late=self._connector.evict)
         except DaskpsError:
             raise
         except Exception as e:  # whatever a connector raises
             raise _failed(self.name, e) from e
         id = ObjectId(self.name, key)
-        stored = StoredObject(id, sum(map(frame_nbytes, frames)), alike)
+        stored = StoredObject(id, nbytes, alike)
         finalizer = weakref.finalize(stored, self._keeper.release, [id])
         finalizer.atexit = False
         if not hasattr(self._connector, "evict_orphans"):

@@ -36,6 +36,7 @@ from proxystore.proxy import Proxy
 from daskps.client_frame_sizes import frame_nbytes, is_frame
 from daskps.dask_private import Alias, DataNode, GraphNode, Task, TaskRef
 from daskps.proxy_node import ProxyNode
+from daskps.safety_net import fell_back
 from daskps.serialization import serialize
 
 #: Never large.
@@ -107,8 +108,13 @@ class Weight(NamedTuple):
     proxies: list[Any]
 
 
+NOTHING = Weight(0, 0, 0, [])
+
+
 def weigh(things: Iterable[Any], threshold: int) -> Weight:
     """Weigh tasks and values.
+
+    What cannot be weighed counts as nothing (:mod:`daskps.safety_net`).
 
     Parameters
     ----------
@@ -117,7 +123,37 @@ def weigh(things: Iterable[Any], threshold: int) -> Weight:
     threshold
         Bytes.
     """
-    groups = _by_type(list(things))
+    given = list(things)
+    try:
+        return _weigh(given, threshold)
+    except Exception:
+        # One by one, so that a single odd object does not hide what the others hold.
+        return _sum(_weighed_alone(thing, threshold) for thing in given)
+
+
+def _weighed_alone(thing: Any, threshold: int) -> Weight:
+    try:
+        return _weigh([thing], threshold)
+    except Exception as e:
+        fell_back(e, "weigh", thing)
+        return NOTHING
+
+
+def _sum(weights: Iterable[Weight]) -> Weight:
+    return functools.reduce(
+        lambda a, b: Weight(
+            max(a.largest, b.largest),
+            a.large + b.large,
+            a.small + b.small,
+            a.proxies + b.proxies,
+        ),
+        weights,
+        NOTHING,
+    )
+
+
+def _weigh(things: list[Any], threshold: int) -> Weight:
+    groups = _by_type(things)
     small = 0
     proxies: list[Any] = []
     counted: dict[int, Any] = {}
@@ -140,9 +176,17 @@ def weigh(things: Iterable[Any], threshold: int) -> Weight:
 
 
 def nbytes_of(value: Any) -> int:
-    """Bytes of one literal, with all that it contains or carries."""
+    """Bytes of one literal, with all that it contains or carries; 0 if it cannot be told."""
     if type(value) in FREE:
         return 0
+    try:
+        return _nbytes_of(value)
+    except Exception as e:
+        fell_back(e, "weigh", value)
+        return 0
+
+
+def _nbytes_of(value: Any) -> int:
     counted: dict[int, Any] = {}
     leaves = _leaves({type(value): [value]})
     return sum(sum(_sizes(type_, members, counted)) for type_, members in leaves)

@@ -19,6 +19,7 @@ from daskps.client_reach import Reach
 from daskps.config import Settings
 from daskps.dask_private import connection
 from daskps.exceptions import DaskpsError
+from daskps.safety_net import fell_back
 from daskps.stores.urls import StoreRequest
 from daskps.versions import VersionError
 
@@ -179,12 +180,13 @@ class ChosenStore:
                 await reach.apply(client)
             except VersionError:
                 raise
-            except (DaskpsError, OSError) as e:
+            except Exception as e:
                 if connection(client) is not over or client.status != "running":
                     raise
-                self._against = (
-                    f"{choice.request.url} cannot be used: {str(e).rstrip('.')}"
-                )
+                if not isinstance(e, (DaskpsError, OSError)):
+                    fell_back(e, f"open {choice.request.url}")
+                why = str(e).rstrip(".")
+                self._against = f"{choice.request.url} cannot be used: {why}"
                 continue
             self._choice, self._catalog, self._reach = choice, catalog, reach
             break

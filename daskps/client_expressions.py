@@ -25,6 +25,7 @@ from daskps.dask_private import (
     literals,
     lower,
 )
+from daskps.safety_net import fell_back
 
 #: A pass as Dask knew it: takes a graph and the keys that are wanted, gives a graph.
 Optimization: TypeAlias = Callable[..., Any]
@@ -47,6 +48,14 @@ def contents(expr: Expr) -> Iterable[Any]:
 
 def replace_large(expr: Expr, graph_pass: GraphPass) -> Expr:
     """The same expression, which was :func:`prepared`, with large values replaced."""
+    try:
+        return _replaced(expr, graph_pass)
+    except Exception as e:
+        fell_back(e, "replace what is large in an expression of type", expr)
+        return expr
+
+
+def _replaced(expr: Expr, graph_pass: GraphPass) -> Expr:
     if isinstance(expr, _HLGExprSequence):
         operands = [replace_large(operand, graph_pass) for operand in expr.operands]
         return clone_sequence(expr, operands)

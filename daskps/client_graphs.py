@@ -45,6 +45,7 @@ from daskps.proxy_node import (
     StoredValue,
     children,
 )
+from daskps.safety_net import fell_back
 from daskps.transparent_proxies import is_proxy
 
 # Characters. A longer string in a legacy graph is data, although it could be a key.
@@ -56,18 +57,42 @@ _CONTAINERS = (list, tuple, set, frozenset)
 def contents(graph: HighLevelGraph | Mapping[Any, Any]) -> Iterable[Any]:
     """The nodes and literals of a graph, for the census. Materialises nothing."""
     if not isinstance(graph, HighLevelGraph):
-        return graph.values()  # as it is: a generator would double the census's time
-    return chain.from_iterable(map(_layer_contents, graph.layers.values()))
+        return _contents_or_nothing(graph)
+    return chain.from_iterable(map(_contents_or_nothing, graph.layers.values()))
+
+
+def _contents_or_nothing(layer: Any) -> Iterable[Any]:
+    try:
+        return _layer_contents(layer)
+    except Exception as e:
+        fell_back(e, "look into a layer of type", layer)
+        return ()
 
 
 def _layer_contents(layer: Any) -> Iterable[Any]:
     if isinstance(layer, Blockwise):
-        literals = (value for value, index in layer.indices if index is None)
+        literals = [value for value, index in layer.indices if index is None]
         deps = (d for d in layer.io_deps.values() if isinstance(d, BlockwiseDepDict))
-        return chain([layer.task], literals, *(dep.mapping.values() for dep in deps))
+        return chain([layer.task], literals, *(_values(dep.mapping) for dep in deps))
     if isinstance(layer, MaterializedLayer):
-        return layer.mapping.values()
-    return vars(layer).values() if isinstance(layer, Layer) else layer.values()
+        return _values(layer.mapping)
+    return vars(layer).values() if isinstance(layer, Layer) else _values(layer)
+
+
+def _values(mapping: Mapping[Any, Any]) -> Iterable[Any]:
+    if type(mapping) is dict:
+        return mapping.values()  # as it is: a list would double the census's time
+    return [value for _, value in _items(mapping)]
+
+
+def _items(mapping: Mapping[Any, Any]) -> Iterable[tuple[Any, Any]]:
+    """Keys and values of a mapping of any library.
+
+    Some iterate over values (dask-awkward's), or make their tasks as they are asked.
+    """
+    if type(mapping) is dict:
+        return mapping.items()
+    return [(key, mapping[key]) for key in mapping.keys()]  # noqa: SIM118
 
 
 class GraphPass:
@@ -119,16 +144,14 @@ class GraphPass:
         self._graph, self._keys = graph, None
         if not isinstance(graph, HighLevelGraph):
             new = {}
-            for key, task in graph.items():
+            for key, task in _items(graph):
                 self.where = key
                 new[key] = self._task(key, task)
             return new
         layers = {}
         for name, layer in graph.layers.items():
             self.where = name
-            layers[name] = self._layer(layer)
-            if layers[name] is not layer:
-                layers[name] = _symbolic(graph, name, layers[name])
+            layers[name] = self._layer(name, layer)
         if all(layers[name] is layer for name, layer in graph.layers.items()):
             return graph
         return clone_graph(graph, layers)
@@ -145,16 +168,25 @@ class GraphPass:
         """An argument as the user gave it, perhaps with futures in it."""
         if is_proxy(value):
             return self.argument(value)
-        # Dask does this on the scheduler, where what is stored cannot be searched.
-        parsed = parse_input(value)
-        argument = self.argument(parsed)
+        try:
+            # Dask does this on the scheduler, where what is stored cannot be searched.
+            parsed = parse_input(value)
+            argument = self.argument(parsed)
+        except Exception as e:
+            fell_back(e, "replace what is large in", value)
+            return value
         return value if argument is parsed else argument
 
     def function(self, function: Any) -> Any:
         """A task's function, which may carry a large value."""
         if id(function) not in self._functions:
+            try:
+                new = self._function(function)
+            except Exception as e:
+                fell_back(e, "store a function of type", function)
+                new = function
             # The function is kept, so that its id stays its own.
-            self._functions[id(function)] = function, self._function(function)
+            self._functions[id(function)] = function, new
         return self._functions[id(function)][1]
 
     def _function(self, function: Any) -> Any:
@@ -166,13 +198,18 @@ class GraphPass:
         return function if stored is None else ProxyFunction(stored, funcname(function))
 
     def _tasks(self, tasks: Mapping[Any, Any]) -> Mapping[Any, Any]:
-        new = {key: self._task(key, task) for key, task in tasks.items()}
-        return new if any(new[k] is not t for k, t in tasks.items()) else tasks
+        old = dict(_items(tasks))
+        new = {key: self._task(key, task) for key, task in old.items()}
+        return new if any(new[k] is not t for k, t in old.items()) else tasks
 
     def _task(self, key: Any, task: Any) -> Any:
-        if isinstance(task, GraphNode):
-            return self._node(task)
-        return self._legacy(key, task)
+        try:
+            if isinstance(task, GraphNode):
+                return self._node(task)
+            return self._legacy(key, task)
+        except Exception as e:
+            fell_back(e, "replace what is large in a task of type", task)
+            return task
 
     def _node(self, node: GraphNode) -> GraphNode:
         if isinstance(node, DataNode):
@@ -294,7 +331,16 @@ class GraphPass:
         new = {k: self.input(v) for k, v in arg.items()}
         return new if not all(map(_is, new.values(), arg.values())) else arg
 
-    def _layer(self, layer: Any) -> Any:
+    def _layer(self, name: str, layer: Any) -> Any:
+        """A layer of the graph; the same one if nothing in it is large."""
+        try:
+            new = self._replaced(layer)
+            return layer if new is layer else _symbolic(self._graph, name, new)
+        except Exception as e:
+            fell_back(e, "replace what is large in a layer of type", layer)
+            return layer
+
+    def _replaced(self, layer: Any) -> Any:
         if isinstance(layer, Blockwise):
             return self._blockwise(layer)
         if isinstance(layer, MaterializedLayer):
@@ -305,7 +351,7 @@ class GraphPass:
             return self._tasks(layer)
         # A layer that is known to hold something large, nobody knows where.
         if nbytes_of(list(vars(layer).values())) >= self._encoder.at_least:
-            return clone_materialized(layer, self._tasks(dict(layer)))
+            return clone_materialized(layer, self._tasks(dict(_items(layer))))
         return layer
 
     def _blockwise(self, layer: Blockwise) -> Blockwise:
@@ -330,15 +376,16 @@ class GraphPass:
     def _io_dep(self, dep: Any) -> Any:
         if not isinstance(dep, BlockwiseDepDict):
             return dep
-        mapping = {block: self.argument(value) for block, value in dep.mapping.items()}
-        if all(mapping[block] is value for block, value in dep.mapping.items()):
+        old = dict(_items(dep.mapping))
+        mapping = {block: self.argument(value) for block, value in old.items()}
+        if all(mapping[block] is value for block, value in old.items()):
             return dep
         dep = copy.copy(dep)
         dep.mapping = mapping
         return dep
 
 
-def _symbolic(graph: HighLevelGraph, name: str, layer: Any) -> Any:
+def _symbolic(graph: Any, name: str, layer: Any) -> Any:
     """A layer of stored blocks in a form that Dask fuses with what uses them, if it can.
 
     Dask fuses materialised tasks too, on the scheduler, but leaves a task behind for each

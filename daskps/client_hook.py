@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -32,8 +32,10 @@ from daskps.dask_private import (
     hook_scatter,
     runs_in_threads,
 )
+from daskps.exceptions import DaskpsError
 from daskps.proxy_node import ProxyNode
-from daskps.transparent_proxies import register
+from daskps.safety_net import fell_back
+from daskps.transparent_proxies import is_proxy, register
 from daskps.worker_session import task_session
 
 logger = logging.getLogger(__name__)
@@ -91,13 +93,16 @@ def optimize(dsk: Any, keys: Any, **kwargs: Any) -> Any:
     daskps.exceptions.DaskpsError
         As :func:`daskps.proxy_graph`.
     """
-    client = _current_client()
-    encoder = _encoder(client, graph_contents(dsk))
-    if encoder is None:
+    try:
+        encoder = _encoder(_current_client(), graph_contents(dsk))
+        if encoder is None:
+            return dsk
+        new = GraphPass(encoder).graph(dsk)
+        encoder.finish()
+    except Exception as e:
+        fell_back(e, "replace what is large in a graph of type", dsk)
         return dsk
-    dsk = GraphPass(encoder).graph(dsk)
-    encoder.finish()
-    return dsk
+    return new
 
 
 def _before_submission(
@@ -106,24 +111,27 @@ def _before_submission(
     alive: list[Any] = []
     if client.status == "closed":
         return expr, alive  # Dask says so
-    passes = dask.config.get("optimizations", None) or ()
+    expr, wanted = _after_other_passes(expr, keys)
+    try:
+        return _for_cluster(client, expr, wanted, alive), alive
+    except Exception as e:
+        fell_back(e, "replace what is large in an expression of type", expr)
+        return expr, alive
+
+
+def _for_cluster(client: Client, expr: Expr, wanted: bool, alive: list[Any]) -> Expr:
+    """A graph for a distributed client, which Dask's configuration may want treated."""
     session = current_session(client) or task_session(client)
-    if not passes and session is None:
-        return _outside_sessions(client, expr, alive), alive
-    for optimization in passes:
-        if optimization is optimize:
-            session = session or _session_from_config(client)
-        else:
-            expr = expressions.apply(optimization, expr, list(keys))
-    if session is not None:
-        if not session.covers_results(client) and not client.asynchronous:
-            session.catalog(
-                client
-            )  # a client that was not there when the session began
-        expr = _proxied(expr, session, partial(session.catalog, client), alive)
-        if not alive and session.sends_inline(client):
-            expr = _outside_sessions(client, expr, alive)
-    return expr, alive
+    if session is None and wanted:
+        session = _session_from_config(client)
+    if session is None:
+        return _outside_sessions(client, expr, alive)
+    if not session.covers_results(client) and not client.asynchronous:
+        session.catalog(client)  # a client that was not there when the session began
+    expr = _proxied(expr, session, partial(session.catalog, client), alive)
+    if not alive and session.sends_inline(client):
+        return _outside_sessions(client, expr, alive)
+    return expr
 
 
 def _outside_sessions(client: Client, expr: Expr, alive: list[Any]) -> Expr:
@@ -151,40 +159,81 @@ def _owners(proxies: Iterable[Any]) -> list[Any]:
 def _scatter(
     client: Client, plain: Callable[..., Any], data: Any, **options: Any
 ) -> Any:
-    session = current_session(client) or task_session(client)
+    try:
+        session = current_session(client) or task_session(client)
+    except Exception as e:
+        fell_back(e, "find the session of", client)
+        session = None
     allowed = client.rpc.serializers
     if session is None or (allowed is not None and "pickle" not in allowed):
         return plain(client, data, **options)
     asynchronous = options.pop("asynchronous", None)
     return client.sync(
-        scatter, client, plain, session, data, options, asynchronous=asynchronous
+        _scattered, client, plain, session, data, options, asynchronous=asynchronous
     )
+
+
+async def _scattered(
+    client: Client, plain: Callable[..., Any], session: Session, data: Any, options: Any
+) -> Any:
+    if not is_proxy(data) and isinstance(data, Iterator):
+        data = list(data)  # it may be needed twice
+    try:
+        return await scatter(client, plain, session, data, options)
+    except (DaskpsError, TimeoutError):
+        raise
+    except Exception as e:
+        # What plain Dask cannot do either is no fault of ours.
+        result = await plain(client, data, **options, asynchronous=True)
+        fell_back(e, "scatter", data)
+        return result
 
 
 def _before_local(
     get: Callable[..., Any], expr: Expr, keys: Iterable[Any], options: dict[str, Any]
 ) -> tuple[Expr, dict[str, Any], Any]:
+    expr, wanted = _after_other_passes(expr, keys)
     alive: list[Any] = []
+    try:
+        return *_for_local(get, expr, options, wanted, alive), alive
+    except Exception as e:
+        fell_back(e, "replace what is large in an expression of type", expr)
+        return expr, options, alive
+
+
+def _for_local(
+    get: Callable[..., Any],
+    expr: Expr,
+    options: dict[str, Any],
+    wanted: bool,
+    alive: list[Any],
+) -> tuple[Expr, dict[str, Any]]:
+    """A graph, and options, for a local scheduler."""
     session = current_session(None)
+    if session is None and wanted:
+        session = _session_from_config(dask)
+    if session is None:
+        return expr, options
+    if not (session.forced and can_read(get)):
+        _say_local_once()
+        return expr, options
+    catalog = partial(local_catalog, session)
+    new = _proxied(expr, session, catalog, alive, in_process=runs_in_threads(get))
+    if alive:
+        options = reading_options(get, options, catalog())
+    return new, options
+
+
+def _after_other_passes(expr: Expr, keys: Iterable[Any]) -> tuple[Expr, bool]:
+    """Apply what the user has configured; whether :func:`optimize` is part of it."""
+    wanted = False
     for optimization in dask.config.get("optimizations", None) or ():
         if optimization is optimize:
-            session = session or _session_from_config(dask)
+            wanted = True
         else:
+            # What it raises is the user's to see.
             expr = expressions.apply(optimization, expr, list(keys))
-    if session is not None:
-        if session.forced and can_read(get):
-            expr = _proxied(
-                expr,
-                session,
-                lambda: local_catalog(session),
-                alive,
-                in_process=runs_in_threads(get),
-            )
-            if alive:
-                options = reading_options(get, options, local_catalog(session))
-        else:
-            _say_local_once()
-    return expr, options, alive
+    return expr, wanted
 
 
 def _wanted_locally() -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distributed.protocol.serialize import ToPickle
 
@@ -63,7 +63,8 @@ class ClientKeeper:
         client = self._client()
         if client is None or _is_closed(client):
             raise _gone()
-        if connection(client) is not self._connection:
+        over = self._over(client)
+        if connection(client) is not over:
             raise connection_lost("values were stored")
 
         ids = [id for id, _ in objects]
@@ -76,7 +77,13 @@ class ClientKeeper:
                 self._announced.update(ids)
 
         message = {"op": op, "objects": ToPickle(objects)}
-        send_to_scheduler(client, self._connection, message, with_next, done)
+        send_to_scheduler(client, over, message, with_next, done)
+
+    def _over(self, client: Client) -> Any:
+        """The connection; None before there is one, when messages wait for the first."""
+        if self._connection is None:
+            self._connection = connection(client)
+        return self._connection
 
     def release(self, objects: list[ObjectId]) -> None:
         # The garbage collector calls this at any point, perhaps while this thread holds
@@ -112,7 +119,7 @@ class ClientKeeper:
         # A scheduler that has lost the client has dropped what it held.
         if announced and client is not None and client.status == "running":
             message = {"op": RELEASE, "objects": ToPickle(announced)}
-            send_to_scheduler(client, self._connection, message)
+            send_to_scheduler(client, self._over(client), message)
 
 
 def connection_lost(meanwhile: str) -> ClusterError:

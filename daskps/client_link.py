@@ -19,6 +19,7 @@ from daskps.client_keeper import ClientKeeper, connection_lost
 from daskps.config import Settings
 from daskps.dask_private import connection, gather_with
 from daskps.exceptions import ClusterError, ObjectMissingError
+from daskps.safety_net import fell_back
 from daskps.scheduler_lifetimes import WORKERS, LifetimePlugin
 from daskps.stores import evictions, opened
 from daskps.stores.urls import StoreRequest
@@ -123,8 +124,10 @@ class ClusterLink:
     def _forget_if_disconnected(self) -> None:
         client = self._client()
         if client is not None and connection(client) is not self._connection:
-            self._catalogs = {}
-            self._chosen = {}
+            # What a task's client has adopted before it was connected is as good.
+            if self._connection is not None:
+                self._catalogs = {}
+                self._chosen = {}
             self._connection = connection(client)
             self._set_families()
 
@@ -165,8 +168,12 @@ class ClusterLink:
         """
         if not self._catalogs:
             return False
-        self._forget_if_disconnected()
-        return self._set_families()
+        try:
+            self._forget_if_disconnected()
+            return self._set_families()
+        except Exception as e:
+            fell_back(e, "ask for references to the results of", self._client())
+            return False
 
     def gather_failed(self, error: Exception) -> bool:
         """Whether results that could not be read are to be fetched without stores.

@@ -13,6 +13,7 @@ import numpy as np
 from daskps.client_catalog import Cache, Catalog, StoredObject
 from daskps.exceptions import StoreError
 from daskps.proxy_node import StoredBytes, StoredValue
+from daskps.safety_net import fell_back
 from daskps.serialization import serialize
 from daskps.stores.frames import Frame, contiguous_parts, frame_nbytes
 from daskps.transparent_proxies import is_proxy, stored_by
@@ -121,6 +122,9 @@ class Encoder:
                 if not self._inline_on_error:
                     raise
                 self._warn_once(e)
+                stored = None
+            except Exception as e:
+                fell_back(e, "store", value)
                 stored = None
             # The value is kept, so that its id stays its own.
             known = self._values[id(value)] = value, stored

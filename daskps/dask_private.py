@@ -278,6 +278,7 @@ def send_to_scheduler(
     over
         The connection. If the client has another one by the time, the message is
         dropped: a scheduler ends the connection at a message that it does not know.
+        None: the first one, on which Dask sends what has waited for it.
     with_next
         Whether another message follows, to send them together. The client sends at once
         what it is given, but then nothing more for 10 ms: the graph would have to wait.
@@ -286,8 +287,8 @@ def send_to_scheduler(
     """
 
     def send() -> None:
-        current = client.scheduler_comm is over
-        if current and with_next and client.status == "running":
+        current = over is None or client.scheduler_comm is over
+        if over is not None and current and with_next and client.status == "running":
             over.buffer.append(message)
         elif current:
             client._send_to_scheduler_safe(message)

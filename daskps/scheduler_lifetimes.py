@@ -16,6 +16,7 @@ needed has no holder. A client that is gone holds nothing.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -31,11 +32,12 @@ from proxystore.store import Store
 from daskps.client_catalog import creator_name
 from daskps.dask_private import do_not_queue
 from daskps.proxy_node import ObjectId, stored_objects
+from daskps.safety_net import PROCESS, count, fell_back
 from daskps.scheduler_evictions import Evictor
 from daskps.stores import leases, opened
 from daskps.stores.urls import StoreRequest, make
 from daskps.versions import check_version
-from daskps.worker_results import RESULTS, register_reader
+from daskps.worker_results import FAULTS, RESULTS, register_reader
 
 if TYPE_CHECKING:
     from distributed import Scheduler
@@ -50,6 +52,23 @@ RESULTS_OF_DEAD_WORKERS = 5.0
 # Share of the workers' memory that tasks may read which do not wait for a free thread. What
 # they produce is as large, as a rule, and what comes of that again.
 SPREAD_AT_MOST = 0.25
+
+
+# A task that is never forgotten.
+_UNKNOWN = object()
+
+
+def _forgiving(handler: Callable[..., None]) -> Callable[..., None]:
+    """A handler whose errors do not end the connection that the message came on."""
+
+    @functools.wraps(handler)
+    def handle(*args: Any, **kwargs: Any) -> None:
+        try:
+            handler(*args, **kwargs)
+        except Exception as e:
+            fell_back(e, f"note what was {handler.__name__}")
+
+    return handle
 
 
 class _Object:
@@ -117,6 +136,8 @@ class LifetimePlugin(SchedulerPlugin):
     _serving: dict[str, dict[str, list[Any]]]
     #: Stores that are of no use for what tasks submit.
     _without_tasks: set[str]
+    #: How often something fell back on plain Dask, by process.
+    _faults: dict[str, int]
 
     def __init__(self, version: str):
         self.version = version
@@ -134,6 +155,7 @@ class LifetimePlugin(SchedulerPlugin):
         self._results = {}
         self._serving = {}
         self._without_tasks = set()
+        self._faults = {}
         for worker in scheduler.workers:
             self.add_worker(scheduler, worker)
         scheduler.handlers["daskps_open"] = self.open
@@ -144,10 +166,11 @@ class LifetimePlugin(SchedulerPlugin):
 
     def _handlers(self) -> dict[str, Callable[..., None]]:
         return {
-            STORED: self.stored,
-            HOLD: self.hold,
-            RELEASE: self.release,
-            RESULTS: self.results,
+            STORED: _forgiving(self.stored),
+            HOLD: _forgiving(self.hold),
+            RELEASE: _forgiving(self.release),
+            RESULTS: _forgiving(self.results),
+            FAULTS: self.faults,
         }
 
     # Stores
@@ -215,7 +238,7 @@ class LifetimePlugin(SchedulerPlugin):
         return [id.key for id in list(self._objects) if id.store == store]
 
     async def usage(self) -> dict[str, dict[str, Any]]:
-        """What each store holds now."""
+        """What each store holds now, and how often processes fell back on plain Dask."""
         usage: dict[str, dict[str, Any]] = {
             store.name: {
                 "store": str(request.url or store.connector),
@@ -232,7 +255,7 @@ class LifetimePlugin(SchedulerPlugin):
             row["objects"] += 1
             row["bytes"] += entry.nbytes
             row["hits"] += entry.hits
-        return usage
+        return {"stores": usage, "faults": {**self._faults, PROCESS: count()}}
 
     async def close(self) -> None:
         """With the cluster, everything in its stores goes."""
@@ -286,6 +309,10 @@ class LifetimePlugin(SchedulerPlugin):
         results.difference_update(dropped)
         self._evictor.evict(dropped)
 
+    def faults(self, worker: str, process: str, count: int) -> None:
+        """A process has fallen back on plain Dask so often."""
+        self._faults[process] = count
+
     def update_graph(
         self, scheduler: Scheduler, *, client: str, tasks: list[Any], **kwargs: Any
     ) -> None:
@@ -293,8 +320,25 @@ class LifetimePlugin(SchedulerPlugin):
         expected = self._expected.get(client)
         if not expected:
             return  # a graph without stored objects costs nothing
+        try:
+            new = self._note_needs(scheduler, tasks)
+        except Exception as e:
+            # Some task may need them, so they stay until the cluster closes.
+            for id in expected:
+                self._objects.setdefault(id, _Object(0)).tasks.add(_UNKNOWN)
+            fell_back(e, "find what the tasks of a graph need")
+            return
+        arrived = set(chain.from_iterable(self._by_task[key] for key in new))
+        # Those with more graphs to come stay.
+        self._expected[client] = expected - Counter(arrived)
+        try:
+            self._spread(new)
+        except Exception as e:
+            fell_back(e, "have tasks spread over the workers")
+
+    def _note_needs(self, scheduler: Scheduler, tasks: list[Any]) -> list[Any]:
+        """Note which objects tasks need; gives the keys of those that need some."""
         new = []
-        arrived: set[ObjectId] = set()
         for key in tasks:
             ts = scheduler.tasks[key]
             if ts.run_spec is None or key in self._by_task:
@@ -303,16 +347,13 @@ class LifetimePlugin(SchedulerPlugin):
             if not found:
                 continue
             self._by_task[key] = found
-            arrived |= found
             new.append(key)
             for id in found:
                 if id not in self._objects:
                     # From a graph that another client made.
                     self._objects[id] = _Object(0)
                 self._objects[id].tasks.add(key)
-        # Those with more graphs to come stay.
-        self._expected[client] = expected - Counter(arrived)
-        self._spread(new)
+        return new
 
     def _spread(self, keys: list[Any]) -> None:
         """Have tasks that read data of their own scheduled as if it were on the workers.

@@ -8,6 +8,7 @@ from dask.utils import format_bytes
 from distributed import Client, default_client
 
 from daskps.client_link import install_plugin
+from daskps.safety_net import PROCESS, count
 
 
 class Usage(dict[str, dict[str, Any]]):
@@ -15,7 +16,15 @@ class Usage(dict[str, dict[str, Any]]):
 
     Each value is a dictionary with ``store`` (URL), ``objects`` (how many), ``bytes``, and
     ``hits`` (how often one of these objects was found stored already).
+
+    Attributes
+    ----------
+    faults
+        How often something could not be treated, here, on the scheduler or on a worker, and
+        went as in plain Dask. The log says what.
     """
+
+    faults: int = 0
 
     @property
     def objects(self) -> int:
@@ -38,6 +47,8 @@ class Usage(dict[str, dict[str, Any]]):
             f"{row['hits']} hits"
             for row in self.values()
         ]
+        if self.faults:
+            lines.append(f"{self.faults} times as in plain Dask: see the log")
         return "\n".join(lines) or "no store is open"
 
 
@@ -73,4 +84,7 @@ def usage(client: Client | None = None) -> Any:
 
 async def _usage(client: Client) -> Usage:
     await install_plugin(client)
-    return Usage(await client.scheduler.daskps_usage())
+    reply = await client.scheduler.daskps_usage()
+    usage = Usage(reply["stores"])
+    usage.faults = sum({**reply["faults"], PROCESS: count()}.values())
+    return usage

@@ -14,6 +14,7 @@ What a worker stored that dies is evicted by the scheduler.
 
 from __future__ import annotations
 
+import logging
 import pickle
 import threading
 import weakref
@@ -34,13 +35,19 @@ from daskps.dask_private import gather_from_workers_with
 from daskps.exceptions import ObjectMissingError, StoreError
 from daskps.pickling import is_broadcast, is_dense
 from daskps.proxy_node import ObjectId, StoredValue
+from daskps.safety_net import PROCESS, count, fell_back, listen, stop_listening
 from daskps.stores import evictions, opened
+from daskps.transparent_proxies import is_proxy
 
 if TYPE_CHECKING:
     from distributed import Worker
 
+logger = logging.getLogger(__name__)
+
 #: To the scheduler: results that a worker has stored, and those that it has dropped.
 RESULTS = "daskps-results"
+#: To the scheduler: how often a process fell back on plain Dask.
+FAULTS = "daskps-faults"
 #: What a reader can read besides: Dask's own families.
 PLAIN = ("dask", "pickle", "msgpack", "error")
 
@@ -115,11 +122,21 @@ def _decline(value: Any) -> Any:
 
 
 def _load(header: dict[str, Any], frames: list[Any]) -> Any:
-    stored: StoredValue = pickle.loads(frames[0])
-    value = stored.resolve()
-    # What was read stays mapped. The worker deletes its result without telling this host.
-    for id in stored.objects():
-        opened.evict_copy(id.store, id.key)
+    try:
+        stored: StoredValue = pickle.loads(frames[0])
+        value = stored.resolve()
+        # What was read stays mapped. The worker deletes its result without telling this
+        # host.
+        for id in stored.objects():
+            opened.evict_copy(id.store, id.key)
+    except ObjectMissingError:
+        raise
+    except Exception as e:
+        fell_back(e, "read", StoredValue)
+        # Whoever asked asks again without references, and may fail as in plain Dask.
+        raise ObjectMissingError(
+            f"A result could not be read from its store: {type(e).__name__}: {e}"
+        ) from e
     return value
 
 
@@ -160,6 +177,8 @@ class Writer:
         self._lock = threading.Lock()
         self._catalog: Catalog | None = None
         self._closed = False
+        self._warned = False
+        listen(self._tell_faults)
 
     def dump(self, value: Any) -> tuple[dict[str, Any], list[bytes]]:
         """Serialise as a reference.
@@ -169,6 +188,18 @@ class Writer:
         NotImplementedError
             If the value is not large, or cannot be stored: Dask tries the next family.
         """
+        try:
+            return self._dump(value)
+        except NotImplementedError:
+            raise
+        except Exception as e:
+            fell_back(e, "store a result of type", value)
+            raise NotImplementedError from e
+
+    def _dump(self, value: Any) -> tuple[dict[str, Any], list[bytes]]:
+        # It has the answers of its object, which it would read for them.
+        if is_proxy(value):
+            raise NotImplementedError
         # Dask sends a broadcast array as the memory that there is.
         if is_broadcast(value):
             raise NotImplementedError
@@ -191,11 +222,23 @@ class Writer:
                 # What was stored is held until the value is collected.
                 weakref.finalize(value, list, encoder.stored).atexit = False
             except StoreError as e:
+                self._warn_once(e)
                 raise NotImplementedError from e
         return {}, [pickle.dumps(stored)]
 
+    def _warn_once(self, error: StoreError) -> None:
+        if not self._warned:
+            self._warned = True
+            logger.warning(
+                "Results are sent without the store, which failed: %s", error
+            )
+
+    def _tell_faults(self) -> None:
+        self._keeper.tell({"op": FAULTS, "process": PROCESS, "count": count()})
+
     def close(self) -> None:
         """Evict all that was stored, and store nothing any more: the worker ends."""
+        stop_listening(self._tell_faults)
         with self._lock:
             self._closed = True
             if self._catalog is not None:
@@ -226,7 +269,7 @@ class _ResultKeeper:
     def stored(self, objects: list[tuple[ObjectId, int]]) -> None:
         ids = [id for id, _ in objects]
         self._told.update(ids)
-        self._tell(stored=ids, dropped=[])
+        self._tell_results(stored=ids, dropped=[])
 
     def hold(self, objects: list[tuple[ObjectId, int]]) -> None:
         pass
@@ -235,13 +278,16 @@ class _ResultKeeper:
         dropped = [id for id in objects if id in self._told]
         self._told.difference_update(dropped)
         if dropped:
-            self._tell(stored=[], dropped=dropped)
+            self._tell_results(stored=[], dropped=dropped)
         for id in objects:
             if id not in dropped:
                 evictions.evict_later(id.store, id.key)
 
-    def _tell(self, **results: list[ObjectId]) -> None:
+    def _tell_results(self, **results: list[ObjectId]) -> None:
+        self.tell({"op": RESULTS, **{k: ToPickle(v) for k, v in results.items()}})
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Send a message to the scheduler, if the worker is still there."""
         worker = self._worker()
         if worker is not None:
-            message = {"op": RESULTS, **{k: ToPickle(v) for k, v in results.items()}}
             worker.loop.add_callback(worker.batched_send, message)

@@ -3,11 +3,16 @@
 A task may submit tasks itself, with ``worker_client`` or ``get_client``. The large values of
 these travel by reference too, once a session was opened on the cluster: with the settings of
 that session, for as long as the submitting task runs.
+
+Coroutine tasks and asynchronous methods of actors run in the event loop, where Dask does not
+say whose code it is. They share a session, which keeps nothing for later graphs, so that it
+need not end with any of them.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from distributed import get_worker
 
@@ -16,7 +21,10 @@ from daskps.client_session import Session
 from daskps.worker_stores import WorkerStorePlugin
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Worker
+
+#: In the place of a task's key: code of tasks that are not known.
+_SHARED = None
 
 
 def task_session(client: Client) -> Session | None:
@@ -32,15 +40,25 @@ def task_session(client: Client) -> Session | None:
     except ValueError:
         return None
     plugin = WorkerStorePlugin.latest.get(worker)
-    if plugin is None or not plugin.tasks_store:
+    # A client that is not connected yet may not know where it will be.
+    if plugin is None or not plugin.tasks_store or client.scheduler is None:
         return None
     if client.scheduler.address != worker.scheduler.address:
         return None
-    try:
-        key = worker.get_current_task()
-    except (AttributeError, ValueError):
-        return None  # on the worker, but not in a task
+    key = _running_task(worker)
     if key not in plugin.sessions:
-        plugin.sessions[key] = Session(plugin.settings, request=plugin.request)
+        settings = plugin.settings
+        if key is _SHARED:
+            settings = replace(settings, cache_size=0)
+        plugin.sessions[key] = Session(settings, request=plugin.request)
     ClusterLink.of(client).adopt(plugin.request, plugin.store)
     return plugin.sessions[key]
+
+
+def _running_task(worker: Worker) -> Any:
+    """The key of the task that runs in this thread, if one does."""
+    try:
+        return worker.get_current_task()
+    except (AttributeError, LookupError, ValueError):
+        # Versions of Dask differ in what they raise.
+        return _SHARED

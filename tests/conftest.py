@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 # Before Dask reads it, also in child processes: with less data, tests are faster.
 os.environ["DASK_DASKPS__THRESHOLD"] = "256 KiB"
+# Faults are to fail tests, rather than cost speed.
+os.environ["DASK_DASKPS__SAFETY_NET"] = "False"
 
 import pytest
 from distributed import Client, Scheduler

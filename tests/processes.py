@@ -58,6 +58,8 @@ class ProcessCluster:
     directory of the tests is the last entry, so that functions of tests can be imported.
     """
 
+    threads = 1  # of each worker
+
     def __init__(
         self,
         workers: int = 2,
@@ -85,7 +87,8 @@ class ProcessCluster:
         """Start one more."""
         nanny, environment = self._worker
         command = (
-            f"worker --name w{len(self.workers)} --nthreads 1 {self._dashboard} "
+            f"worker --name w{len(self.workers)} --nthreads {self.threads} "
+            f"{self._dashboard} "
             f"--resources R=1 --death-timeout 30 --local-directory {self.directory} "
             f"{'--nanny' if nanny else '--no-nanny'}"
         )

@@ -158,8 +158,8 @@ def _for_task() -> str:
     """Which task this is, for messages."""
     try:
         return f" (needed by task {get_worker().get_current_task()!r})"
-    except (ValueError, AttributeError):
-        return ""
+    except (AttributeError, LookupError, ValueError):
+        return ""  # not in a task, or in a coroutine task
 
 
 def close(name: str) -> None:
