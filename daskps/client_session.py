@@ -207,7 +207,7 @@ class proxy_graph:  # noqa: N801 - used like a function, as contextlib.suppress 
         If a setting is not valid.
     daskps.exceptions.ClusterError
         If daskps is missing on the scheduler or a worker, has another version there, or
-        the store cannot be used by all of them.
+        a store that was named cannot be used by all of them.
 
     Notes
     -----

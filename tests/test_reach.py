@@ -1,263 +1,211 @@
-"""Hosts that cannot connect to each other: the answers are plain Dask's, and come in time.
-
-Nobody has named a store.
-"""
+"""Which hosts try to connect to which, and what follows from that."""
 
 from __future__ import annotations
 
-import json
-import subprocess
+import asyncio
+import socket
+import time
+from types import SimpleNamespace
 
 import pytest
-from processes import HERE, eventually
+from peers import Peers
 
-from benchmarks.hosts import WORKER_PORTS, Network, NetworkCluster, RefusedError
+from daskps.client_reach import Reach
+from daskps.stores import reach
+from daskps.stores.reach import AT_MOST, CutOffError, check, failures, neighbours
+from daskps.worker_reach import take_part, try_from_scheduler, try_hosts
 
-pytestmark = pytest.mark.slow
+CLIENT, A, B, REGISTRY = (
+    ("192.0.2.9", 1),
+    ("192.0.2.1", 1),
+    ("192.0.2.2", 1),
+    ("r", 1),
+)
 
-# Opens new connections, for nft.
-NEW = "tcp flags & (syn | ack) == syn"
-HOW = pytest.mark.parametrize("how", ["drop", "reject with tcp reset"])
 
-PROGRAM = """
-import contextlib, io, json, logging, sys, time
-import dask, dask.array as da, numpy as np
-from distributed import Client
-from functions_for_network import double, first, resubmit
-import daskps
+class TestNeighbours:
+    def test_few_hosts_try_all(self):
+        assert neighbours(A, [B, A, CLIENT, B]) == [B, CLIENT]
 
-address, n_workers = sys.argv[1], int(sys.argv[2])
-log = logging.StreamHandler(io.StringIO())
-logging.getLogger("daskps").addHandler(log)
-client = Client(address)
-client.wait_for_workers(n_workers)
-model = np.random.default_rng(0).random(2**20)
+    def test_of_many_each_tries_and_is_tried_by_some(self):
+        hosts = [("h", port) for port in range(200)]
+        tried = [other for own in hosts for other in neighbours(own, hosts)]
+        assert {tried.count(host) for host in hosts} == {AT_MOST}
+        assert all(own not in neighbours(own, hosts) for own in hosts)
 
-def program(model):
+
+@pytest.fixture
+def peers():
+    peers = Peers()
+    yield peers
+    peers.close()
+
+
+class TestConnecting:
+    def test_a_server_and_its_owner(self, peers):
+        here, there = peers.connect(0), peers.connect(1)
+        addresses = [there.serves_at(), *there.registries()]
+        assert failures(here, addresses) == {}
+        check(here, [here.serves_at(), there.serves_at()])
+
+    def test_nobody_is_there(self, peers):
+        here = peers.connect(0)
+        with socket.create_server(("127.0.0.2", 0)) as s:
+            gone = s.getsockname()[:2]
+        [why] = failures(here, [gone]).values()
+        assert "refused" in why
+        with pytest.raises(CutOffError, match=f"127.0.0.2, port {gone[1]}: .*refused"):
+            check(here, [gone])
+
+    def test_a_server_of_another_cluster(self, peers):
+        others = Peers()
+        try:
+            theirs = others.connect(1).serves_at()
+            assert theirs in failures(peers.connect(0), [theirs])
+        finally:
+            others.close()
+
+    def test_those_that_are_silent_cost_time_once(self, monkeypatch):
+        monkeypatch.setattr(reach, "TIMEOUT", 0.5)
+        monkeypatch.setattr(reach, "TIMEOUT_AT_LEAST", 0.01)
+
+        def silent(address, timeout):
+            time.sleep(timeout)
+            raise TimeoutError("timed out")
+
+        hosts = [("h", port) for port in range(5 * AT_MOST)]
+        begin = time.monotonic()
+        found = failures(SimpleNamespace(try_connection=silent), hosts)
+        assert set(found) == set(hosts)
+        assert time.monotonic() - begin < 2.5  # one after the other: 160 s
+
+
+class Cluster:
+    """A client of workers on hosts A and B, between which some connections fail.
+
+    `fail` has pairs of addresses: who cannot connect to whom.
+    """
+
+    id = "client-1"
+
+    def __init__(self, *fail, workers=(A, B), refusal=None):
+        self.fail = set(fail)
+        self.workers = {f"tcp://{host}": (host, port) for host, port in workers}
+        self.refusal = refusal
+        self.told = None
+        self.scheduler = SimpleNamespace(ncores=self._ncores, daskps_serve=self._serve)
+        self.connector = SimpleNamespace(
+            serves_at=lambda: CLIENT,
+            registries=lambda: [REGISTRY],
+            try_connection=lambda address, timeout: self._try(CLIENT, address),
+        )
+
+    def _try(self, own, address):
+        if (own, address) in self.fail:
+            raise TimeoutError("timed out")
+
+    async def _ncores(self, workers):
+        return self.workers
+
+    async def _serve(self, **told):
+        self.told = told
+
+    async def run(self, function, store, *args, workers=None, on_error="raise"):
+        answers = {}
+        for worker in workers or self.workers:
+            own = self.workers[worker]
+            if function is take_part:
+                answers[worker] = {
+                    "refusal": self.refusal,
+                    "host": own[0],
+                    "address": list(own),
+                }
+            elif function is try_hosts:
+                targets = [REGISTRY, *map(tuple, args[0])]
+                answers[worker] = [
+                    [list(t), "timed out"] for t in targets if (own, t) in self.fail
+                ]
+        return answers
+
+    async def run_on_scheduler(self, function, store, address):
+        assert function is try_from_scheduler
+        failed = ("scheduler", address) in self.fail
+        return [[list(address), "timed out"]] if failed else []
+
+
+def examined(cluster, workers=None, found=None):
+    found = found or Reach(SimpleNamespace(name="s", connector=cluster.connector))
+
+    async def examine():
+        fit = await found.examine(cluster, workers)
+        await found.apply(cluster)
+        return fit
+
+    assert asyncio.run(examine()) == (cluster.refusal is None)
+    return found
+
+
+def off(found):
+    """What does not travel by the store."""
     return [
-        da.from_array(model, chunks=2**18).sum().compute(),
-        *dask.compute(*[dask.delayed(first)(model, i) for i in range(4)]),
-        client.submit(double, model).result().sum(),
-        client.gather(client.map(double, [model, model + 1]))[1].sum(),
-        client.submit(resubmit, model).result().sum(),
-        client.submit(np.sum, client.scatter(model)).result(),
+        name
+        for name in ("arguments", "results", "tasks")
+        if getattr(found, f"against_{name}") is not None
     ]
 
-def timed(model):
-    begin = time.monotonic()
-    return program(model), time.monotonic() - begin
 
-plain, plain_seconds = timed(model)
-begin = time.monotonic()
-with daskps.proxy_graph() as session:
-    opening = time.monotonic() - begin
-    # Other data, and other keys.
-    other, seconds = timed(2 * model)
-    shown = repr(session)
-usage = daskps.usage(client).objects
-print(json.dumps({
-    "plain": plain_seconds, "seconds": seconds, "opening": opening,
-    "differences": float(np.abs(np.array(other[:1] + other[5:6] + other[8:])
-                         - 2 * np.array(plain[:1] + plain[5:6] + plain[8:])).max()),
-    "session": shown, "log": log.stream.getvalue(),
-}), flush=True)
-"""
-
-
-@pytest.fixture
-def network():
-    try:
-        with Network("client", "scheduler", "worker1", "worker2", rate=None) as network:
-            network.hosts["client"].filter("input accept")
-            yield network
-    except RefusedError as e:
-        pytest.skip(f"several hosts on one machine: {e}")
+@pytest.mark.parametrize(
+    ("fail", "expected"),
+    [
+        ([], []),
+        ([(A, CLIENT)], ["arguments"]),
+        ([(CLIENT, B)], ["results"]),
+        ([(A, B)], ["tasks"]),
+        ([(CLIENT, REGISTRY)], ["arguments"]),
+        ([(B, REGISTRY)], ["results", "tasks"]),
+        ([(A, CLIENT), (CLIENT, A)], ["arguments", "results"]),
+    ],
+)
+def test_what_travels_by_reference(fail, expected):
+    cluster = Cluster(*fail)
+    assert off(examined(cluster)) == expected
+    serves = None if "arguments" in expected else CLIENT
+    assert cluster.told["address"] == serves
+    assert cluster.told["tasks"] is ("tasks" not in expected)
 
 
-def run(network, log, workers=1, address=None, cluster=None, **options):
-    """Run the program on the client's host; what it says."""
-    cluster = cluster or NetworkCluster(network, workers, str(log), HERE, **options)
-    process = cluster.python(
-        network.hosts["client"],
-        *("-c", PROGRAM, address or cluster.address, str(cluster.n_workers)),
-        stdout=subprocess.PIPE,
-    )
-    output, _ = process.communicate(timeout=250)
-    assert process.returncode == 0, log.read_text()
-    said = json.loads(output)
-    print(said)
-    assert said["differences"] < 1e-6
-    # Far from the time for which a task tries to read.
-    assert said["opening"] + said["seconds"] < said["plain"] + 20
-    return said
+@pytest.mark.parametrize("fail", [[], [("scheduler", CLIENT)]])
+def test_without_workers_the_scheduler_tries(fail):
+    found = examined(Cluster(*fail, workers=[]))
+    assert off(found) == ["arguments"] * len(fail)
 
 
-@pytest.fixture
-def tls(tmp_path):
-    """Settings of Dask, in the environment, for a cluster that encrypts."""
-    security = pytest.importorskip("distributed").Security.temporary()
-    env = {"DASK_DISTRIBUTED__COMM__DEFAULT_SCHEME": "tls"}
-    files = {"ca_file": "CA_FILE"}
-    for role in "client", "scheduler", "worker":
-        files[f"{role}_cert"] = f"{role.upper()}__CERT"
-        files[f"{role}_key"] = f"{role.upper()}__KEY"
-    for attribute, name in files.items():
-        (tmp_path / attribute).write_text(getattr(security, f"tls_{attribute}"))
-        env[f"DASK_DISTRIBUTED__COMM__TLS__{name}"] = str(tmp_path / attribute)
-    return env
+@pytest.mark.parametrize(
+    ("fail", "expected"),
+    [
+        ([], []),
+        ([(B, CLIENT)], ["arguments"]),
+        ([(CLIENT, B)], ["results"]),
+        ([(A, B)], ["tasks"]),
+        ([(B, A)], ["tasks"]),
+    ],
+)
+def test_a_host_that_comes_later(fail, expected):
+    cluster = Cluster(*fail, workers=[A])
+    found = examined(cluster)
+    assert off(found) == []
+    cluster.workers[f"tcp://{B[0]}"] = B
+    assert off(examined(cluster, [f"tcp://{B[0]}"], found)) == expected
 
 
-def warnings(said):
-    return [line for line in said["log"].splitlines() if "No store was named" in line]
+def test_a_host_that_is_gone_is_not_tried():
+    cluster = Cluster((B, A))
+    cluster.workers = {f"tcp://{A[0]}": A}
+    found = examined(cluster)
+    cluster.workers = {f"tcp://{B[0]}": B}
+    assert off(examined(cluster, [f"tcp://{B[0]}"], found)) == []
 
 
-@HOW
-def test_the_client_takes_no_connections(network, tmp_path, how):
-    network.hosts["client"].filter(f"input iifname eth0 {NEW} {how}")
-    said = run(network, tmp_path / "log")
-    [warning] = warnings(said)
-    assert "values are sent inside graphs, since the workers' host worker" in warning
-    assert "cannot connect to this client's, client (10.77.0.1" in warning
-    # What the client fetches is still read from the workers' hosts.
-    assert "results come as in plain Dask" not in said["session"]
-
-
-def test_the_client_of_a_cluster_that_encrypts_takes_no_connections(
-    network, tmp_path, tls
-):
-    """As in a notebook that reaches its cluster by way of a gateway."""
-    pytest.importorskip("zmq")
-    network.hosts["client"].filter(f"input iifname eth0 {NEW} drop")
-    said = run(network, tmp_path / "log", env=tls)
-    assert "zmq://" in said["session"]
-    assert "values are sent inside graphs, since the workers' host" in said["session"]
-
-
-@HOW
-def test_workers_take_no_connections_but_those_of_dask(network, tmp_path, how):
-    for name in "worker1", "worker2":
-        network.hosts[name].filter(
-            f"input iifname eth0 tcp dport {WORKER_PORTS} accept",
-            f"input iifname eth0 {NEW} {how}",
-        )
-    said = run(network, tmp_path / "log")
-    results, tasks = warnings(said)
-    assert "results come as in plain Dask, since this client, on client" in results
-    assert "what tasks submit is sent inside graphs" in tasks
-    # The client's values are read from there.
-    assert "values are sent inside graphs" not in said["session"]
-
-
-def test_one_worker_that_takes_no_connections(network, tmp_path):
-    """As behind address translation, with a forwarded port for Dask."""
-    network.hosts["worker2"].filter(
-        f"input iifname eth0 tcp dport {WORKER_PORTS} accept",
-        f"input iifname eth0 {NEW} drop",
-    )
-    said = run(network, tmp_path / "log")
-    assert "of the workers' host worker2" in said["session"]
-
-
-def test_a_registry_that_cannot_be_reached(network, tmp_path):
-    """Of the scheduler's host, only Dask's own port can."""
-    network.hosts["scheduler"].filter(
-        "input iifname eth0 tcp dport 8786 accept", f"input iifname eth0 {NEW} drop"
-    )
-    said = run(network, tmp_path / "log")
-    assert "of the scheduler's host" in said["session"]
-    assert len(warnings(said)) == 3
-
-
-RELAY = """
-import socket, sys, threading
-listening = socket.create_server((sys.argv[1], 8000))
-
-def copy(source, sink):
-    while data := source.recv(1 << 16):
-        sink.sendall(data)
-    sink.shutdown(socket.SHUT_WR)
-
-while True:
-    here, _ = listening.accept()
-    there = socket.create_connection((sys.argv[2], 8786))
-    for pair in (here, there), (there, here):
-        threading.Thread(target=copy, args=pair, daemon=True).start()
-"""
-
-
-def test_a_forwarded_port_of_the_scheduler(network, tmp_path):
-    """The client knows the scheduler by another address, and reaches nothing else."""
-    cluster = NetworkCluster(network, 1, str(tmp_path / "log"), HERE)
-    gateway = network.hosts["worker2"].address
-    cluster.python(
-        *(network.hosts["worker2"], "-c", RELAY, gateway, cluster.scheduler.address)
-    )
-    network.hosts["client"].filter(
-        f"output ip daddr {gateway} tcp dport 8000 accept",
-        f"output oifname eth0 {NEW} drop",
-    )
-    said = run(
-        network, tmp_path / "log", cluster=cluster, address=f"tcp://{gateway}:8000"
-    )
-    assert "of the scheduler's host" in said["session"]
-
-
-LATE = """
-import io, json, logging, sys, time
-import numpy as np
-from distributed import Client
-from functions_for_network import double
-import daskps
-
-log = logging.StreamHandler(io.StringIO())
-logging.getLogger("daskps").addHandler(log)
-client = Client(sys.argv[1])
-client.wait_for_workers(1)
-model = np.random.default_rng(0).random(2**20)
-with daskps.proxy_graph() as session:
-    stored = client.submit(np.sum, model)
-    assert stored.result() == model.sum()
-    print(session, flush=True)
-    input()
-    client.wait_for_workers(2)
-    while "inside graphs" not in repr(session):
-        time.sleep(0.02)
-    begin = time.monotonic()
-    futures = client.map(np.sum, [model + i for i in range(8)], pure=False)
-    correct = np.allclose(client.gather(futures), [(model + i).sum() for i in range(8)])
-    late = sorted(client.ncores())[1]
-    there = client.submit(np.sum, model, workers=late, pure=False).result()
-    seconds = time.monotonic() - begin
-    print(json.dumps({
-        "correct": bool(correct and np.isclose(there, model.sum())), "seconds": seconds,
-        "session": repr(session), "log": log.stream.getvalue(),
-    }), flush=True)
-"""
-
-
-def test_a_late_worker_whose_host_cannot_connect(network, tmp_path):
-    late = network.hosts["worker2"]
-    network.hosts["client"].filter(f"input ip saddr {late.address} {NEW} drop")
-    log = tmp_path / "log"
-    cluster = NetworkCluster(network, 0, str(log), HERE)
-    cluster.add_worker(network.hosts["worker1"])
-    process = cluster.python(
-        *(network.hosts["client"], "-c", LATE, cluster.address),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    first = process.stdout.readline()
-    assert "peer://" in first, log.read_text()
-    assert "inside graphs" not in first
-    cluster.add_worker(late)
-    # It has found out by itself.
-    assert eventually(lambda: "cannot connect to 10.77.0.1" in log.read_text(), 60)
-    output, _ = process.communicate("\n", timeout=100)
-    assert process.returncode == 0, log.read_text()
-    said = json.loads(output)
-    assert said["correct"]
-    assert said["seconds"] < 20
-    [warning] = warnings(said)
-    assert f"Worker tcp://{late.address}" in warning
-    assert "values are sent inside graphs" in said["session"]
+def test_a_worker_that_refuses_the_store():
+    found = examined(Cluster(refusal="Worker x cannot use it"))
+    assert found.against_arguments == "Worker x cannot use it"
