@@ -19,6 +19,8 @@ import time
 from typing import Any, NamedTuple
 
 SUBNET = "10.77.0"
+# What Dask's workers listen on, as nft has it.
+WORKER_PORTS = "9001-9009"
 _TOOLS = ("ip", "tc", "unshare", "nsenter", "mount")
 
 
@@ -94,6 +96,31 @@ class Host:
         if process.returncode:
             raise RefusedError(f"{' '.join(args)} on {self.name}: {output.strip()}")
         return output
+
+    def filter(self, *rules: str) -> None:
+        """Filter packets, as ``nft`` has it, such as ``"input tcp dport 80 drop"``.
+
+        Parameters
+        ----------
+        rules
+            Each begins with a hook, ``input`` or ``output``. Those before are forgotten.
+
+        Raises
+        ------
+        RefusedError
+            If this machine does not let us.
+        """
+        if shutil.which("nft") is None:
+            raise RefusedError("not installed: nft")
+        chains = {rule.split()[0]: [] for rule in rules}  # type: dict[str, list[str]]
+        for rule in rules:
+            hook, _, what = rule.partition(" ")
+            chains[hook].append(what)
+        lines = ["flush ruleset", "table inet filter {"]
+        for hook, whats in chains.items():
+            lines += [f"chain {hook} {{ type filter hook {hook} priority 0;"]
+            lines += [*whats, "}"]
+        self.run("nft", "\n".join([*lines, "}"]))
 
     def traffic(self) -> Traffic:
         """What has gone over its link."""
@@ -211,6 +238,8 @@ class NetworkCluster:
         File to which all of them write.
     python_path
         Further directories to import from.
+    env
+        Environment variables of all processes.
 
     Attributes
     ----------
@@ -220,13 +249,21 @@ class NetworkCluster:
 
     address: str
 
-    def __init__(self, network: Network, workers: int, log: str, python_path: str = ""):
+    def __init__(
+        self,
+        network: Network,
+        workers: int,
+        log: str,
+        python_path: str = "",
+        env: dict[str, str] | None = None,
+    ):
         self._network = network
         self._log = log
         path = [python_path, os.getcwd(), os.environ.get("PYTHONPATH", "")]
-        self._env = {"PYTHONPATH": os.pathsep.join(filter(None, path))}
+        self._env = {"PYTHONPATH": os.pathsep.join(filter(None, path)), **(env or {})}
         self.scheduler = network.hosts["scheduler"]
-        self.address = f"tcp://{self.scheduler.address}:8786"
+        protocol = self._env.get("DASK_DISTRIBUTED__COMM__DEFAULT_SCHEME", "tcp")
+        self.address = f"{protocol}://{self.scheduler.address}:8786"
         self.dask(
             *(self.scheduler, "scheduler", "--port", "8786", "--no-dashboard"),
             "--no-show",
@@ -238,9 +275,10 @@ class NetworkCluster:
                     self.add_worker(host)
 
     def add_worker(self, host: Host) -> subprocess.Popen[Any]:
-        """Start one more."""
+        """Start one more. On each host, the first one is at port 9001, the next at 9002."""
         self.n_workers += 1
         options = "--nthreads 1 --no-nanny --no-dashboard --memory-limit 0"
+        options += f" --worker-port {WORKER_PORTS.replace('-', ':')}"
         return self.dask(
             *(host, "worker", self.address, *options.split()),
             *("--death-timeout", "60", "--local-directory", host.directory),

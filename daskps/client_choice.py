@@ -13,8 +13,13 @@ from urllib.parse import urlsplit
 
 from dask.utils import format_bytes
 
-from daskps.exceptions import ClusterError
-from daskps.stores.probe import Sight, can_encrypt, look, probes
+from daskps.stores.probe import (
+    Sight,
+    can_encrypt,
+    look,
+    look_from_scheduler,
+    probes,
+)
 from daskps.stores.urls import StoreRequest
 
 if TYPE_CHECKING:
@@ -22,8 +27,9 @@ if TYPE_CHECKING:
 
 # With less in shared memory, most large data would go to a disk.
 ROOM_AT_LEAST = 256 << 20
-# Addresses of clusters that encrypt what they send.
-ENCRYPTED = ("tls://", "wss://")
+# Schemes of addresses at which nothing is encrypted. Of one that is not known, as of a
+# gateway's, it has to be expected.
+PLAINTEXT = ("tcp", "ws", "inproc", "ucx", "ucxx")
 
 
 class Choice(NamedTuple):
@@ -44,8 +50,26 @@ class Choice(NamedTuple):
         return f"{self.request.url} ({self.reason})"
 
 
-async def choose(client: Client, candidates: tuple[StoreRequest, ...]) -> Choice:
-    """Choose a store that the client, the scheduler and all workers can use.
+class Choices(NamedTuple):
+    """The stores that may suit a cluster.
+
+    Attributes
+    ----------
+    stores
+        The best one first.
+    against
+        Why there are no others, for people.
+    workers
+        How many workers were asked.
+    """
+
+    stores: list[Choice]
+    against: str
+    workers: int
+
+
+async def choose(client: Client, candidates: tuple[StoreRequest, ...]) -> Choices:
+    """Find the stores that the client, the scheduler and all workers can use.
 
     Parameters
     ----------
@@ -54,16 +78,11 @@ async def choose(client: Client, candidates: tuple[StoreRequest, ...]) -> Choice
     candidates
         Stores to choose from: in memory, in a shared directory if there may be one, and
         two between hosts, of which the second one encrypts what it sends.
-
-    Raises
-    ------
-    ClusterError
-        If there is none.
     """
     *in_directories, peer, encrypted = candidates
     with probes([_directory(request) for request in in_directories]) as paths:
         here = look(paths)
-        scheduler = await client.run_on_scheduler(look, paths)
+        scheduler, addresses = await client.run_on_scheduler(look_from_scheduler, paths)
         # One that dies meanwhile does not matter, nor does one without daskps: it is
         # found out when the store is opened.
         workers = await client.run(look, paths, on_error="ignore")
@@ -72,23 +91,27 @@ async def choose(client: Client, candidates: tuple[StoreRequest, ...]) -> Choice
         _Seen(request, [Sight(*answer[i]) for answer in answers])
         for i, request in enumerate(in_directories)
     ]
+    stores = []
     if workers:
         # Little memory is better than a network.
-        for one in sorted(seen, key=lambda one: one.room < ROOM_AT_LEAST):
-            if one.by_all:
-                return Choice(one.request, one.reason)
+        in_order = sorted(seen, key=lambda one: one.room < ROOM_AT_LEAST)
+        stores = [Choice(one.request, one.reason) for one in in_order if one.by_all]
     why = seen[0].reason_against if workers else "there is no worker yet"
-    if not client.scheduler.address.startswith(ENCRYPTED):
-        return Choice(peer, why)
+    if not any(map(_encrypts, [client.scheduler.address, *addresses])):
+        return Choices([*stores, Choice(peer, why)], why, len(workers))
+    why += ", and this cluster encrypts what it sends"
     if await _everywhere(client, can_encrypt):
-        return Choice(encrypted, f"{why}, and this cluster encrypts what it sends")
-    raise ClusterError(
-        f"No store suits this cluster by itself: {why}, and peer:// does not encrypt "
-        "what it sends, as this cluster does. zmq:// does, and is chosen if it is "
-        "installed on the client, the scheduler and all workers: pip install "
-        "'daskps[zmq]'. Or name a store: daskps.proxy_graph(store=\"peer://\") if the "
-        'network can be trusted, or store="file:///shared/directory".'
+        return Choices([*stores, Choice(encrypted, why)], why, len(workers))
+    why += (
+        ", which zmq:// does as well, but pyzmq is not installed on the client, the "
+        "scheduler and all workers"
     )
+    return Choices(stores, why, len(workers))
+
+
+def _encrypts(address: str) -> bool:
+    """Whether what is sent to this address of a scheduler is encrypted."""
+    return urlsplit(address).scheme not in PLAINTEXT
 
 
 async def _everywhere(client: Client, function: Callable[[], bool]) -> bool:
@@ -120,12 +143,14 @@ class _Seen(NamedTuple):
     @property
     def reason_against(self) -> str:
         there = _directory(self.request)
+        if self.sights[0].room is None:
+            return f"the client, on {self.sights[0].host}, cannot write to {there}"
         names = ["the scheduler", *["a worker"] * (len(self.sights) - 2)]
         for name, sight in zip(names, self.sights[1:], strict=True):
             if sight.room is None:
                 mine = self.sights[0].host
                 return f"{name} on {sight.host} does not see {there} of {mine}"
-        return f"the client cannot write to {there}"
+        return f"all see {there}"
 
 
 def _directory(request: StoreRequest) -> str:

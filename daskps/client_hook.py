@@ -129,7 +129,10 @@ def _for_cluster(client: Client, expr: Expr, wanted: bool, alive: list[Any]) -> 
         return _outside_sessions(client, expr, alive)
     if not session.covers_results(client) and not client.asynchronous:
         session.catalog(client)  # a client that was not there when the session began
-    return _proxied(expr, session, partial(session.catalog, client), alive)
+    expr = _proxied(expr, session, partial(session.catalog, client), alive)
+    if not alive and session.sends_inline(client):
+        return _outside_sessions(client, expr, alive)
+    return expr
 
 
 def _outside_sessions(client: Client, expr: Expr, alive: list[Any]) -> Expr:

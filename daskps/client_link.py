@@ -18,7 +18,7 @@ from daskps.client_keeper import ClientKeeper, connection_lost
 from daskps.config import Settings
 from daskps.dask_private import connection, gather_with
 from daskps.exceptions import ClusterError, ObjectMissingError
-from daskps.scheduler_lifetimes import LifetimePlugin
+from daskps.scheduler_lifetimes import WORKERS, LifetimePlugin
 from daskps.stores import evictions, opened
 from daskps.stores.store import Store
 from daskps.stores.urls import StoreRequest
@@ -34,7 +34,7 @@ from daskps.worker_stores import (
 if TYPE_CHECKING:
     from distributed import Client
 
-    from daskps.client_choice import Choice
+    from daskps.client_chosen import ChosenStore
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class ClusterLink:
     _client: weakref.ref[Client]
     _catalogs: dict[StoreRequest, Catalog]
     #: What was chosen where no store was named.
-    _choices: dict[StoreRequest, Choice]
+    _chosen: dict[StoreRequest, ChosenStore]
     _connection: Any
     _readers: weakref.WeakSet[Reader]
     _deserializers: list[str] | None
@@ -81,7 +81,7 @@ class ClusterLink:
     def __init__(self, client: Client):
         self._client = weakref.ref(client)
         self._catalogs = {}
-        self._choices = {}
+        self._chosen = {}
         self._connection = None
         self._plain_until = 0.0
         self._readers = weakref.WeakSet()
@@ -95,13 +95,28 @@ class ClusterLink:
         return cls._links.setdefault(client, cls(client)) if link is None else link
 
     def catalog(self, request: StoreRequest) -> Catalog | None:
-        """The catalog of a store, if it is open already."""
+        """The catalog of a store that is open; None also if values go inside graphs."""
         self._forget_if_disconnected()
-        return self._catalogs.get(request)
+        chosen = self._chosen.get(request)
+        return self._catalogs.get(request) if chosen is None else chosen.catalog
 
-    def choice(self, request: StoreRequest) -> Choice | None:
-        """What was chosen for a request that names no store, if it is open."""
-        return self._choices.get(request)
+    def choice(self, request: StoreRequest) -> ChosenStore | None:
+        """What was chosen for a request that names no store, if that was done."""
+        self._forget_if_disconnected()
+        return self._chosen.get(request)
+
+    def has(self, request: StoreRequest) -> bool:
+        """Whether a store was opened, or chosen, over this connection."""
+        return request in self._catalogs or self.choice(request) is not None
+
+    def is_open(self, request: StoreRequest) -> bool:
+        """Whether nothing has to be done before the next graph."""
+        choice = self.choice(request)
+        return request in self._catalogs if choice is None else choice.is_final
+
+    def forget(self, request: StoreRequest) -> None:
+        """Use a store no longer of which nothing is held."""
+        self._catalogs.pop(request, None)
 
     def holding(self) -> Catalog | None:
         """A catalog of which this client holds objects, if there is one."""
@@ -114,14 +129,18 @@ class ClusterLink:
             # What a task's client has adopted before it was connected is as good.
             if self._connection is not None:
                 self._catalogs = {}
-                self._choices = {}
+                self._chosen = {}
             self._connection = connection(client)
             self._set_families()
 
     def _client_closed(self) -> None:
         """Let go of the stores; they are closed when what is under way has ended."""
         self._catalogs = {}
-        self._choices = {}
+        self._chosen = {}
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Hold nothing for graphs that could follow."""
         for reader in list(self._readers):
             reader.client_closed()
 
@@ -170,7 +189,12 @@ class ClusterLink:
         client = self._client()
         if client is None or client.scheduler is None:
             return False
-        names = dict.fromkeys(catalog.name for catalog in self._catalogs.values())
+        without = {chosen.without_results for chosen in self._chosen.values()}
+        names = dict.fromkeys(
+            catalog.name
+            for catalog in self._catalogs.values()
+            if catalog not in without
+        )
         families = [family(name) for name in names]
         by_reference = (
             bool(families and self._readers)
@@ -193,43 +217,103 @@ class ClusterLink:
             keeper = ClientKeeper(client)
             self._catalogs[request] = _catalog(store, client, keeper)
 
-    async def open(self, request: StoreRequest, settings: Settings) -> Catalog:
+    def limits_changed(self) -> None:
+        """Ask for references again, where the stores that were chosen allow it."""
+        self._set_families()
+
+    async def open(self, request: StoreRequest, settings: Settings) -> Catalog | None:
         """Open a store on the scheduler, on all workers, and here.
 
         Parameters
         ----------
         request
-            Which store.
+            Which store, or several to choose from.
         settings
-            Those of the session, for the graphs that tasks submit.
+            Those of the session, also for the graphs that tasks submit.
+
+        Returns
+        -------
+        Catalog
+            None: none was named, and values have to be sent inside graphs.
 
         Raises
         ------
         ClusterError
-            If daskps is missing there, has another version, or the store cannot be used
-            by all of them.
+            If daskps is missing there, has another version, or a store that was named
+            cannot be used by all of them.
         ConfigError
-            If the scheduler cannot open the store.
+            If the scheduler cannot open a store that was named.
         """
         client = self._client()
         assert client is not None, "the caller has the client"
         while client.status == "connecting":
             await asyncio.sleep(0.02)  # Dask gives up at some time, and closes it
-        if self.catalog(request) is None:
+        if not request.candidates:
+            return await self.open_named(request, settings)
+        if not self.is_open(request):
             await install_plugin(client)
-            if request.candidates:
-                from daskps.client_choice import choose
+            from daskps.client_chosen import ChosenStore
 
-                choice = await choose(client, request.candidates)
-                catalog = await self.open(choice.request, settings)
-                logger.info("Store: %s", choice)
-                self._choices[request] = choice
-            else:
-                evictions.start(client, self._client_closed)
-                catalog = await _open_everywhere(client, request, settings)
+            chosen = self._chosen.get(request)
+            if chosen is None:
+                _tell_of_workers(client, self)
+                chosen = ChosenStore(self, request.candidates, settings)
+                self._chosen[request] = chosen
+            try:
+                await chosen.settle(client)
+            except BaseException:
+                self._chosen.pop(request, None)
+                raise
+        return self.catalog_for(request, settings)
+
+    async def open_named(self, request: StoreRequest, settings: Settings) -> Catalog:
+        """Open a store that was named, or chosen."""
+        client = self._client()
+        assert client is not None, "the caller has the client"
+        self._forget_if_disconnected()
+        if request not in self._catalogs:
+            await install_plugin(client)
+            evictions.start(client, self._client_closed)
+            catalog = await _open_everywhere(client, request, settings)
             self._catalogs[request] = catalog
             self._set_families()
         return self._catalogs[request]
+
+    def catalog_for(self, request: StoreRequest, settings: Settings) -> Catalog | None:
+        """The catalog of a store that is open.
+
+        Raises
+        ------
+        ClusterError
+            If there is none, and what cannot be stored is to be an error.
+        """
+        catalog, chosen = self.catalog(request), self.choice(request)
+        if catalog is None and chosen and settings.on_store_error == "raise":
+            raise ClusterError(
+                f"Nothing can be stored: {chosen.against_arguments}. Name another store, "
+                "or set daskps.on-store-error to 'inline' to have values sent inside "
+                "graphs."
+            )
+        return catalog
+
+    def worker_joined(self, worker: str) -> None:
+        """A worker has come that may not be able to read what is stored."""
+        client = self._client()
+        if client is not None:
+            for chosen in self._chosen.values():
+                chosen.worker_joined(client, worker)
+
+
+def _tell_of_workers(client: Client, link: ClusterLink) -> None:
+    """Have the link told of workers that come."""
+    weak = weakref.ref(link)
+
+    def joined(event: tuple[float, str]) -> None:
+        alive = weak()
+        if alive is not None:
+            alive.worker_joined(event[1])
+
+    client.subscribe_topic(WORKERS, joined)
 
 
 async def _open_everywhere(
@@ -332,19 +416,21 @@ def _catalog(store: Store, client: Client, keeper: ClientKeeper) -> Catalog:
 def open_now(
     client: Client, request: StoreRequest, settings: Settings
 ) -> Catalog | None:
-    """The catalog of a store, opened if need be; None if that cannot be waited for.
+    """The catalog of a store, opened if need be; None: values go inside the graph.
 
-    An asynchronous client cannot wait inside a function that is not a coroutine. The
-    store is then opened in the background, for the next time.
+    That is so if none was named and none works; or if that cannot be waited for: an
+    asynchronous client cannot wait inside a function that is not a coroutine. The store is
+    then opened in the background, for the next time.
     """
     link = ClusterLink.of(client)
-    catalog = link.catalog(request)
-    if catalog is not None:
-        return catalog
+    if link.is_open(request):
+        return link.catalog_for(request, settings)
     if not client.asynchronous:
         return client.sync(link.open, request, settings)
     task = asyncio.ensure_future(link.open(request, settings))
     task.add_done_callback(_log_failure)
+    if link.choice(request) is not None:
+        return link.catalog_for(request, settings)  # it is chosen again
     logger.warning(
         "This %s is asynchronous, and its store is not open yet: values are sent inside "
         "the graph until it is. Use 'async with daskps.proxy_graph()' to wait for it.",

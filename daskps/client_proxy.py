@@ -8,6 +8,7 @@ from dask.base import tokenize
 from distributed import Client
 from proxystore.proxy import Proxy
 
+from daskps.client_link import ClusterLink
 from daskps.client_session import Session, current_session
 from daskps.config import Settings
 from daskps.exceptions import ConfigError
@@ -65,6 +66,12 @@ def proxy(obj: Any, store: Any = None) -> Any:
         )
     session = current_session(client) or Session(Settings.resolve())
     catalog = session.catalog(client)
+    chosen = ClusterLink.of(client).choice(session.request)
+    if catalog is None and chosen is not None:
+        raise ConfigError(
+            "daskps.proxy(obj) has no store that it could put the object into: "
+            f"{chosen.against_arguments}. Name one: daskps.proxy(obj, store=...)"
+        )
     if catalog is None:
         raise ConfigError(
             "daskps.proxy(obj) cannot wait for the cluster's store to be opened by an "

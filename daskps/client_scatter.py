@@ -62,10 +62,13 @@ async def scatter(
     }
     small = {key: v for key, v in items.items() if key not in large}
     futures: dict[Any, Future] = {}
+    link = ClusterLink.of(client)
+    if large and await link.open(session.request, session.settings) is None:
+        large = {key: value for key, value in large.items() if is_proxy(value)}
+        small = {key: value for key, value in items.items() if key not in large}
     if small:
         futures |= await plain(client, small, **options, asynchronous=True)
     if large:
-        await ClusterLink.of(client).open(session.request, session.settings)
         connect = dask.config.get("distributed.comm.timeouts.connect")
         timeout = parse_timedelta(options.get("timeout", connect), "s")
         await _wait_for_a_worker(client, timeout)

@@ -88,15 +88,16 @@ class Session:
         """Open the store now, if there is a client, so that errors come early."""
         client = self._usable_client()
         if client is not None:
+            self._reconsider(client)
             self.catalog(client)
 
     async def open_async(self) -> None:
         """Open the store now, if there is a client."""
         client = self._usable_client()
         if client is not None:
+            self._reconsider(client)
             await ClusterLink.of(client).open(self.request, self.settings)
-            self._opened.add(client)
-            self._read_references(client)
+            self._was_opened(client)
 
     def _usable_client(self) -> Client | None:
         client = None if self.is_off else self._client or _default_client()
@@ -107,16 +108,30 @@ class Session:
     def catalog(self, client: Client) -> Catalog | None:
         """The catalog of the session's store for a client, opened if need be.
 
-        None if the session is off, or if that cannot be waited for: see
+        None if values go inside the graph: the session is off, or see
         :func:`daskps.client_link.open_now`.
         """
         if self.is_off:
             return None
         catalog = open_now(client, self.request, self.settings)
-        if catalog is not None:
-            self._opened.add(client)
-            self._read_references(client)
+        if ClusterLink.of(client).has(self.request):
+            self._was_opened(client)
         return catalog
+
+    def sends_inline(self, client: Client) -> bool:
+        """Whether values go inside graphs, since no store that was chosen works."""
+        chosen = ClusterLink.of(client).choice(self.request)
+        return chosen is not None and chosen.catalog is None
+
+    def _reconsider(self, client: Client) -> None:
+        """What did not work for the last session may work for this one."""
+        chosen = ClusterLink.of(client).choice(self.request)
+        if chosen is not None:
+            chosen.reconsider()
+
+    def _was_opened(self, client: Client) -> None:
+        self._opened.add(client)
+        self._read_references(client)
 
     def covers_results(self, client: Client) -> bool:
         """Whether results come back to this client in the way that the session wants."""
@@ -212,7 +227,7 @@ class proxy_graph:  # noqa: N801 - used like a function, as contextlib.suppress 
         If a setting is not valid.
     daskps.exceptions.ClusterError
         If daskps is missing on the scheduler or a worker, has another version there, or
-        the store cannot be used by all of them.
+        a store that was named cannot be used by all of them.
 
     Notes
     -----

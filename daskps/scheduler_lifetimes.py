@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 STORED = "daskps-stored"
 HOLD = "daskps-hold"
 RELEASE = "daskps-release"
+#: To clients: the address of a worker that has come.
+WORKERS = "daskps-workers"
 # For how long (seconds) results of a worker that is gone can still be read.
 RESULTS_OF_DEAD_WORKERS = 5.0
 # Share of the workers' memory that tasks may read which do not wait for a free thread. What
@@ -134,6 +136,10 @@ class LifetimePlugin(SchedulerPlugin):
     _workers: dict[str, str]
     #: Results in stores that do not know who stored what, by worker's id.
     _results: dict[str, set[ObjectId]]
+    #: Where clients' objects can be read (host and port), by store and client.
+    _serving: dict[str, dict[str, list[Any]]]
+    #: Stores that are of no use for what tasks submit.
+    _without_tasks: set[str]
     #: How often something fell back on plain Dask, by process.
     _faults: dict[str, int]
 
@@ -152,12 +158,15 @@ class LifetimePlugin(SchedulerPlugin):
         self._returns = Returns(scheduler, lambda name: self._named(name) is not None)
         self._workers = {}
         self._results = {}
+        self._serving = {}
+        self._without_tasks = set()
         self._faults = {}
         for worker in scheduler.workers:
             self.add_worker(scheduler, worker)
         scheduler.handlers["daskps_open"] = self.open
         scheduler.handlers["daskps_store"] = self.store
         scheduler.handlers["daskps_usage"] = self.usage
+        scheduler.handlers["daskps_serve"] = self.serve
         scheduler.stream_handlers.update(self._handlers())
 
     def _handlers(self) -> dict[str, Callable[..., None]]:
@@ -210,7 +219,36 @@ class LifetimePlugin(SchedulerPlugin):
                 "restarted, or the store was closed. Begin a new session."
             )
         request, store = found
-        return {"config": ToPickle(store.config()), "request": ToPickle(request)}
+        return {
+            "config": ToPickle(store.config()),
+            "request": ToPickle(request),
+            "hosts": list({tuple(a) for a in self._serving.get(name, {}).values()}),
+            "tasks": name not in self._without_tasks,
+        }
+
+    async def serve(
+        self, store: str, client: str, address: list[Any] | None, tasks: bool
+    ) -> None:
+        """Note where a client's objects can be read, by all workers that there are now.
+
+        Parameters
+        ----------
+        store
+            Its name.
+        client
+            Its id.
+        address
+            Host and port; None: nowhere, or by all that see the store.
+        tasks
+            Whether workers can read what each other's tasks store.
+        """
+        clients = self._serving.setdefault(store, {})
+        if address is None or client not in self._scheduler.clients:
+            clients.pop(client, None)
+        else:
+            clients[client] = address
+        if not tasks:
+            self._without_tasks.add(store)
 
     def _named(self, name: str) -> tuple[StoreRequest, Store] | None:
         pairs = self._stores.items()
@@ -243,7 +281,7 @@ class LifetimePlugin(SchedulerPlugin):
 
     async def close(self) -> None:
         """With the cluster, everything in its stores goes."""
-        for name in ("daskps_open", "daskps_store", "daskps_usage"):
+        for name in ("daskps_open", "daskps_store", "daskps_usage", "daskps_serve"):
             self._scheduler.handlers.pop(name, None)
         for name in self._handlers():
             self._scheduler.stream_handlers.pop(name, None)
@@ -376,6 +414,8 @@ class LifetimePlugin(SchedulerPlugin):
     def remove_client(self, scheduler: Scheduler, client: str) -> None:
         self.release(client, self._by_client.pop(client, ()))
         self._expected.pop(client, None)
+        for clients in self._serving.values():
+            clients.pop(client, None)
         # What it stored and did not live to announce. A client that has only lost its
         # connection comes back under the same name, and evicts such things itself.
         scheduler.loop.add_callback(self._evict_orphans, client)
@@ -383,6 +423,7 @@ class LifetimePlugin(SchedulerPlugin):
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
         self._workers[worker] = scheduler.workers[worker].server_id
         self._returns.add_worker()
+        scheduler.log_event(WORKERS, worker)
 
     def remove_worker(self, scheduler: Scheduler, worker: str, **kwargs: Any) -> None:
         # Later: references to its results may be on their way to a client. By its id,

@@ -19,9 +19,8 @@ from distributed import Worker
 
 from daskps.exceptions import ClusterError
 from daskps.linux import check_linux
-from daskps.stores import opened
+from daskps.stores import opened, reach
 from daskps.stores.store import Store
-from daskps.stores.urls import StoreRequest
 from daskps.versions import check_version
 
 logger = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ class StoreOpening:
     read_timeout
         For how long (seconds) tasks try to read, if the store cannot be reached.
     ready
-        Called when the store is open, with the worker, the store and what was asked for.
+        Called when the store is open, with the worker, the store and the scheduler's answer.
 
     Attributes
     ----------
@@ -71,7 +70,7 @@ class StoreOpening:
         store: str,
         version: str,
         read_timeout: float,
-        ready: Callable[[Worker, Store, StoreRequest], None],
+        ready: Callable[[Worker, Store, dict[str, Any]], None],
     ):
         self.is_open = False
         self.why = None
@@ -175,8 +174,11 @@ class StoreOpening:
             opening.add_done_callback(self._release_again)
             raise
         try:
-            self._ready(worker, store, reply["request"])
-        except Exception:
+            # Take no tasks that this worker could only wait for in vain.
+            hosts = [tuple(host) for host in reply["hosts"]]
+            await asyncio.to_thread(reach.check, store.connector, hosts)
+            self._ready(worker, store, reply)
+        except BaseException:
             opened.release(self._store)
             raise
 
@@ -220,10 +222,15 @@ class StoreOpening:
 def is_final(error: Exception) -> bool:
     """Whether what is wrong with opening a store will not change while the worker lives.
 
-    Something is not installed, has another version, or is on another host; or the scheduler
-    does not have the store any more.
+    Something is not installed, has another version, or is on another host, which may be cut
+    off from others; or the scheduler does not have the store any more.
     """
-    elsewhere = (FileNotFoundError, NotADirectoryError, PermissionError)
+    elsewhere = (
+        FileNotFoundError,
+        NotADirectoryError,
+        PermissionError,
+        reach.CutOffError,
+    )
     return isinstance(error, (ImportError, ClusterError, *elsewhere))
 
 
@@ -235,6 +242,12 @@ def unreachable(who: str, error: Exception) -> str:
         remedy = (
             "Install what is missing there; what daskps needs for a kind of store is an "
             "extra, as in pip install 'daskps[redis]'."
+        )
+    elif isinstance(error, reach.CutOffError):
+        remedy = (
+            "The store needs hosts that can connect to each other. Others run the tasks "
+            "that read what is stored; what is submitted from now on is sent inside the "
+            "graph."
         )
     elif isinstance(error, ConnectionError):
         remedy = (

@@ -42,7 +42,7 @@ def task_session(client: Client) -> Session | None:
         return None
     plugin = WorkerStorePlugin.latest.get(worker)
     # A client that is not connected yet may not know where it will be.
-    if plugin is None or client.scheduler is None:
+    if plugin is None or not plugin.tasks_store or client.scheduler is None:
         return None
     if client.scheduler.address != worker.scheduler.address:
         return None

@@ -69,19 +69,22 @@ class WorkerStorePlugin(WorkerPlugin):
     #: Sessions of the tasks that run on this worker, by key (:mod:`daskps.worker_session`).
     sessions: dict[Any, Session]
     _writer: Writer | None
+    #: Whether what tasks submit is stored: it has to be read by other workers.
+    tasks_store: bool
 
     #: The plugin that was set up last on each worker in this process.
     latest: ClassVar[weakref.WeakKeyDictionary[Worker, WorkerStorePlugin]]
     latest = weakref.WeakKeyDictionary()
 
     def __init__(self, store: str, settings: Settings, version: str):
-        self.name = _plugin_name(store)
+        self.name = plugin_name(store)
         self.store = store
         self.opening = None
         self.settings = settings.portable()
         self.version = version
         self.sessions = {}
         self._writer = None
+        self.tasks_store = True
 
     async def setup(self, worker: Worker) -> None:
         # A client may ask for references even where the rest of this fails.
@@ -92,8 +95,9 @@ class WorkerStorePlugin(WorkerPlugin):
         # What this raises, a worker that joins later only logs.
         await self.opening.start(worker)
 
-    def _opened(self, worker: Worker, store: Store, request: StoreRequest) -> None:
-        self.request = request
+    def _opened(self, worker: Worker, store: Store, reply: dict[str, Any]) -> None:
+        self.request = reply["request"]
+        self.tasks_store = reply["tasks"]
         limit = worker.memory_manager.memory_limit
         if limit and hasattr(store.connector, "map_at_most"):
             # What is mapped looks like memory of the worker, which watches that.
@@ -171,23 +175,34 @@ async def when_open(plugin: WorkerStorePlugin, dask_worker: Worker) -> str | Non
     if told is None:
         await dask_worker.plugin_add(plugin, plugin.name)
         told = plugin
-    opening = told.opening
-    assert opening is not None, "setup has begun"
-    await opening.wait(PATIENCE)
-    if opening.refused:
-        raise ClusterError(opening.why)
-    if not opening.is_open:
-        return opening.why
+    why = await _why_not_open(told)
+    if why is not None:
+        if told.opening is not None and told.opening.refused:
+            raise ClusterError(why)
+        return why
     # It may have been opened before others were.
     WorkerStorePlugin.latest[dask_worker] = told
     return None
+
+
+async def why_not_open(store: str, worker: Worker) -> str | None:
+    """Wait until a worker has opened a store; why it has not, if that takes too long."""
+    told = await _told(store, worker)
+    return "it was told of no store" if told is None else await _why_not_open(told)
+
+
+async def _why_not_open(plugin: WorkerStorePlugin) -> str | None:
+    opening = plugin.opening
+    assert opening is not None, "setup has begun"
+    await opening.wait(PATIENCE)
+    return None if opening.is_open else opening.why
 
 
 async def _told(store: str, worker: Worker) -> WorkerStorePlugin | None:
     """What the worker was told of a store, waited for; None if nothing comes."""
     deadline = time.monotonic() + PATIENCE
     while True:
-        plugin = worker.plugins.get(_plugin_name(store))
+        plugin = worker.plugins.get(plugin_name(store))
         if isinstance(plugin, WorkerStorePlugin):
             return plugin
         if time.monotonic() > deadline:
@@ -195,5 +210,5 @@ async def _told(store: str, worker: Worker) -> WorkerStorePlugin | None:
         await asyncio.sleep(0.005)
 
 
-def _plugin_name(store: str) -> str:
+def plugin_name(store: str) -> str:
     return f"daskps-store-{store}"

@@ -115,7 +115,7 @@ class TestAnotherVersion:
 class TestAnotherHost:
     """Simulated by another user's view: a directory that a worker cannot see."""
 
-    def test_a_store_that_the_client_cannot_see(self, start, tmp_path):
+    def test_a_store_that_the_client_cannot_see(self, start, caplog):
         hidden = """
             import os
             original = os.lstat
@@ -132,12 +132,28 @@ class TestAnotherHost:
             pytest.raises(
                 daskps.ClusterError, match="cannot use the cluster's store"
             ) as error,
-            daskps.proxy_graph(),
+            daskps.proxy_graph("peer://"),
         ):
             pytest.fail("the block must not be entered")
         assert "Worker tcp://" in str(error.value)
         assert 'store="file:///shared/directory"' in str(error.value)
         check_plain_dask_still_works(client)
+
+        # Nobody has asked for a store.
+        with daskps.proxy_graph() as session:
+            check_plain_dask_still_works(client)
+            value = np.ones(1 << 18)
+            assert client.submit(np.sum, value).result() == 1 << 18
+            scattered = client.scatter(value)
+            assert client.submit(np.sum, scattered).result() == 1 << 18
+            assert "peer:// cannot be used: Worker tcp://" in repr(session)
+        assert len([r for r in caplog.records if "inside graphs" in r.message]) == 1
+        with (
+            dask.config.set({"daskps.on-store-error": "raise"}),
+            pytest.raises(daskps.ClusterError, match="Nothing can be stored: peer://"),
+            daskps.proxy_graph(),
+        ):
+            pytest.fail("the block must not be entered")
 
 
 def test_a_cluster_that_has_all_it_needs(start):

@@ -14,6 +14,7 @@ from typing import Any
 from daskps.stores.frames import Frame
 from daskps.stores.host_cache import HostCache
 from daskps.stores.host_places import HostPlaces
+from daskps.stores.reach import SERVING
 from daskps.stores.sealed import SealedConnector, SealedKey
 from daskps.stores.shared_directory import SharedDirectory
 from daskps.stores.slabs import write_all
@@ -72,6 +73,7 @@ class CachedConnector:
             "heartbeat",
             "lease",
             "renew",
+            *SERVING,
         ):
             if hasattr(connector, name):
                 setattr(self, name, getattr(connector, name))

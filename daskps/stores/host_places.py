@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from typing import NamedTuple
 
@@ -17,7 +18,8 @@ class HostPlaces(NamedTuple):
     Attributes
     ----------
     parents
-        The one in memory, and the one on disk for what has no room there.
+        The one in memory, and the one on disk for what has no room there. Without the
+        first where this process may not write to it.
     reserve
         Bytes to leave free in the one in memory.
     keep
@@ -38,18 +40,25 @@ class HostPlaces(NamedTuple):
     @classmethod
     def configured(cls) -> HostPlaces:
         """From Dask's configuration."""
-        parents = [dask.config.get("daskps.shm.directory"), spill_directory()]
+        memory, disk = dask.config.get("daskps.shm.directory"), spill_directory()
         reserve, keep = (
             size(key, dask.config.get(key))
             for key in ("daskps.shm.reserve", "daskps.shm.keep-warm")
         )
-        return cls(parents, reserve, keep)
+        if writable(disk) and not writable(memory):
+            return cls([disk], 0, 0)
+        return cls([memory, disk] if writable(disk) else [memory], reserve, keep)
 
     def sweep(self, dry_run: bool = False) -> list[str]:
         """Delete the directories there whose owners are dead; gives their names."""
         return [
             path for parent in self.parents for path in sweep(parent, dry_run=dry_run)
         ]
+
+
+def writable(directory: str) -> bool:
+    """Whether this process can make files there: not on a file system mounted to read."""
+    return os.access(directory, os.W_OK | os.X_OK)
 
 
 def spill_directory() -> str:

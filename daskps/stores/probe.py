@@ -13,9 +13,12 @@ import os
 import secrets
 import socket
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from daskps.linux import is_linux
+
+if TYPE_CHECKING:
+    from distributed import Scheduler
 
 
 class Sight(NamedTuple):
@@ -54,6 +57,17 @@ def probes(directories: list[str]) -> Iterator[list[str]]:
 def look(paths: list[str]) -> list[Sight]:
     """What this process sees of these probes."""
     return [Sight(socket.gethostname(), _room(path)) for path in paths]
+
+
+def look_from_scheduler(
+    paths: list[str], dask_scheduler: Scheduler
+) -> tuple[list[Sight], list[str]]:
+    """What the scheduler sees of these probes, and at which addresses it is.
+
+    A client behind a gateway knows it by another one.
+    """
+    addresses = [listener.contact_address for listener in dask_scheduler.listeners]
+    return look(paths), addresses
 
 
 def _room(path: str) -> int | None:

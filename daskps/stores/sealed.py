@@ -21,6 +21,7 @@ from blake3 import blake3
 
 from daskps.exceptions import ClusterError
 from daskps.stores.frames import Frame, contiguous_parts, frame_nbytes
+from daskps.stores.reach import SERVING
 from daskps.stores.secret import Secret, new_key
 from daskps.stores.store import ConnectorConfig, StoreConfig
 
@@ -80,7 +81,7 @@ class SealedConnector:
             connector = _make(connector)
         self._connector: Any = connector
         self._secret = secret or new_key()
-        for name in ("capacity", "closed", "heartbeat", "lease"):
+        for name in ("capacity", "closed", "heartbeat", "lease", *SERVING):
             if hasattr(connector, name):
                 setattr(self, name, getattr(connector, name))
         for name in ("evict_orphans", "renew"):

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import SplitResult
 
+import dask
+
+from daskps.config import size
 from daskps.exceptions import ConfigError
 from daskps.stores.file import in_directories
-from daskps.stores.host_places import HostPlaces, spill_directory
+from daskps.stores.host_places import HostPlaces, spill_directory, writable
 from daskps.stores.segments import SegmentConnector
 
 
@@ -24,19 +27,19 @@ def check(key: str, parts: SplitResult) -> None:
 
 def options(parts: SplitResult) -> dict[str, Any]:
     """The settings ``daskps.shm``."""
-    places = HostPlaces.configured()
     return {
-        "directory": places.parents[0],
-        "reserve": places.reserve,
-        "keep": places.keep,
+        "directory": dask.config.get("daskps.shm.directory"),
+        "reserve": size("daskps.shm.reserve", dask.config.get("daskps.shm.reserve")),
+        "keep": size("daskps.shm.keep-warm", dask.config.get("daskps.shm.keep-warm")),
     }
 
 
 def make(parts: SplitResult, options: dict[str, Any]) -> SegmentConnector:
-    """A connector over new directories there, and in the temporary directory."""
-    return in_directories(
-        [options["directory"], spill_directory()], options["reserve"], options["keep"]
-    )
+    """A connector over new directories there and, if it can be, in the temporary one."""
+    places = [options["directory"]]
+    if writable(spill_directory()):
+        places.append(spill_directory())
+    return in_directories(places, options["reserve"], options["keep"])
 
 
 def sweep(parts: SplitResult, dry_run: bool) -> list[str]:

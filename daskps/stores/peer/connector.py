@@ -25,7 +25,7 @@ from daskps.stores.host_places import HostPlaces
 from daskps.stores.keys import PeerKey
 from daskps.stores.peer.channels import PeerChannels
 from daskps.stores.peer.host import PeerHost
-from daskps.stores.peer.protocol import Address, Keys
+from daskps.stores.peer.protocol import Address, Keys, connect
 from daskps.stores.peer.registry import PeerRegistry
 from daskps.stores.peer.settings import PeerSettings
 from daskps.stores.secret import new_key
@@ -60,7 +60,8 @@ class PeerConnector(FrameConnector[PeerKey]):
         self._host: PeerHost | None = None
         self._map_at_most: int | None = None
         self._closed = False
-        self._channels = PeerChannels(Keys(settings.secret.value))
+        self._keys = Keys(settings.secret.value)
+        self._channels = PeerChannels(self._keys)
         # This host's objects, for an owner that is no user of them.
         self._segments: SegmentConnector | None = None
 
@@ -99,6 +100,30 @@ class PeerConnector(FrameConnector[PeerKey]):
         if host is not None:
             # The server may not have reached the owner yet.
             host.close(remove=self._owner is not None)
+
+    def serves_at(self) -> Address:
+        """Where this host's server is, which is started if there is none.
+
+        Raises
+        ------
+        OSError
+            If it cannot be started.
+        """
+        return self._here().address()
+
+    def registries(self) -> list[Address]:
+        """Where the owner is, whose orders this host's server has to get."""
+        return [self._settings.registry]
+
+    def try_connection(self, address: Address, timeout: float) -> None:
+        """Connect to a server, or to the owner.
+
+        Raises
+        ------
+        OSError
+            If it cannot be reached, or is not of this store.
+        """
+        connect(address, self._keys, timeout).close()
 
     def capacity(self) -> int:
         """Bytes that the directory in memory can hold at most on this host."""

@@ -80,6 +80,25 @@ class ZmqConnector(ZeroMQConnector):
         """Make a connector from what :meth:`config` returned."""
         return cls(**config)
 
+    def serves_at(self) -> tuple[str, int]:
+        """Where this process serves its objects."""
+        here = self._process()
+        return here.host, here.server.port
+
+    def registries(self) -> list[tuple[str, int]]:
+        """None."""
+        return []
+
+    def try_connection(self, address: tuple[str, int], timeout: float) -> None:
+        """Connect to another process.
+
+        Raises
+        ------
+        OSError
+            If it cannot be reached.
+        """
+        _look(address, timeout)
+
     def put(self, obj: Any) -> DIMKey:
         """Store the bytes of one object."""
         return self.put_frames([obj])
@@ -247,7 +266,7 @@ def _no_answer(peer: tuple[str, int]) -> TimeoutError:
     return TimeoutError(f"{peer[0]}:{peer[1]} did not answer")
 
 
-def _look(peer: tuple[str, int]) -> None:
+def _look(peer: tuple[str, int], timeout: float = CONNECT_TIMEOUT) -> None:
     """See whether a server is there: ZeroMQ itself would try for ever.
 
     Raises
@@ -257,4 +276,4 @@ def _look(peer: tuple[str, int]) -> None:
     OSError
         If its host cannot be reached.
     """
-    socket.create_connection(peer, CONNECT_TIMEOUT).close()
+    socket.create_connection(peer, timeout).close()

@@ -1,0 +1,106 @@
+"""Whether hosts can connect to each other, found by trying. Runs everywhere.
+
+Where a store leaves an object in the place in which it was made, others have to connect to
+that place. The connectors of such stores have the methods of :class:`Serving`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+from daskps.stores.peer.protocol import Address
+
+#: The methods of :class:`Serving`.
+SERVING = ("serves_at", "registries", "try_connection")
+# How long (seconds) a host may take to answer a connection.
+TIMEOUT = 2.0
+TIMEOUT_AT_LEAST = 0.2
+# With so many others a host tries to connect, and so many try to connect with it: a host
+# that is cut off is found, and the number of connections grows as that of hosts does.
+AT_MOST = 64
+
+
+class CutOffError(ConnectionError):
+    """Another host cannot be connected to."""
+
+
+class Serving(Protocol):
+    """A connector whose objects are read from where they were made."""
+
+    def serves_at(self) -> Address:
+        """Where others read what this process stores.
+
+        Raises
+        ------
+        OSError
+            If this process cannot store anything.
+        """
+
+    def registries(self) -> list[Address]:
+        """To what this process has to connect if it is to store anything."""
+
+    def try_connection(self, address: Address, timeout: float) -> None:
+        """Connect to an address, and nothing else.
+
+        Raises
+        ------
+        OSError
+            If it cannot be reached.
+        """
+
+
+def serving(connector: Any) -> Serving | None:
+    """A connector, if its objects are read from where they were made."""
+    return connector if hasattr(connector, "try_connection") else None
+
+
+def failures(connector: Serving, addresses: Iterable[Address]) -> dict[Address, str]:
+    """Connect to all of these at once; why to some of them that is not possible.
+
+    Takes little more than :data:`TIMEOUT`, whoever does not answer.
+    """
+    addresses = list(dict.fromkeys(addresses))
+    deadline = time.monotonic() + TIMEOUT
+
+    def attempt(address: Address) -> str | None:
+        # If there are more than threads, and many do not answer, little time is left.
+        left = deadline - time.monotonic()
+        try:
+            connector.try_connection(address, max(left, TIMEOUT_AT_LEAST))
+        except OSError as e:
+            return str(e) or type(e).__name__
+        return None
+
+    if not addresses:
+        return {}
+    with ThreadPoolExecutor(min(len(addresses), AT_MOST), "daskps-reach") as threads:
+        reasons = threads.map(attempt, addresses)
+        return {a: why for a, why in zip(addresses, reasons, strict=True) if why}
+
+
+def neighbours(own: Address, addresses: Sequence[Address]) -> list[Address]:
+    """Of these addresses, those that the host with one of its own is to try."""
+    others = sorted(address for address in set(addresses) if address != own)
+    if len(others) <= AT_MOST:
+        return others
+    first = sum(address < own for address in others)
+    return (others[first:] + others[:first])[:AT_MOST]
+
+
+def check(connector: Any, addresses: Iterable[Address]) -> None:
+    """Make sure that objects at these addresses can be read here.
+
+    Raises
+    ------
+    CutOffError
+        If one cannot be reached.
+    """
+    found = serving(connector)
+    if found is not None:
+        own = found.serves_at()
+        failed = failures(found, (a for a in addresses if a != own))
+        for (host, port), why in failed.items():
+            raise CutOffError(f"it cannot connect to {host}, port {port}: {why}")
