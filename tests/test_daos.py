@@ -310,6 +310,22 @@ class TestFailures:
         assert b"forked" in os.read(read, 1000)
         connector.put(b"abc")
 
+    def test_a_forked_process_ends(self, pool):
+        """It says nothing, and deletes nothing."""
+        code = """
+            import os, sys
+            from daskps.stores.daos.connector import DaosConnector
+            connector = DaosConnector("pool", "kvstore", "ns", sys.argv[1], lease=60)
+            key = connector.put(b"abc")
+            pid = os.fork()
+            if not pid:
+                sys.exit()
+            os.waitpid(pid, 0)
+            assert connector.get(key) == b"abc"
+            connector.close()
+        """
+        assert run(code, CLUSTER) == (0, "")
+
     def test_closed(self, connector):
         key = connector.put(b"abc")
         connector.close()

@@ -624,3 +624,16 @@ def test_usage_shows_what_is_there(client):
         assert row["objects"] == usage.objects == 1
         assert row["bytes"] == usage.nbytes >= X.nbytes
         assert "shm://: 1 objects, 2.00 MiB" in repr(usage)
+
+
+def test_usage_is_that_of_the_blocks_client(cluster, client):
+    """Though another client, of another cluster, is the current one."""
+    with ProcessCluster(workers=1) as another, another.client():
+        with daskps.proxy_graph(client=client):
+            future = client.submit(np.sum, X)
+            assert daskps.usage().objects == 1
+            with daskps.proxy_graph():
+                assert daskps.usage().objects == 0, "the innermost block counts"
+            assert future.result() == X.sum()
+            del future
+        assert daskps.usage().objects == 0

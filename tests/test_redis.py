@@ -292,6 +292,19 @@ class TestWhenTheServer:
         ):
             pass
 
+    def test_has_no_such_database_the_session_says_which_it_has(self, client, server):
+        url = server.url.removesuffix("/0") + "/99"
+        with (
+            pytest.raises(
+                daskps.ConfigError, match=r"no database 99: .* one of 0 to 15"
+            ) as error,
+            daskps.proxy_graph(url),
+        ):
+            pass
+        assert server.password not in str(error.value)
+        with pytest.raises(daskps.ConfigError, match="no database 99"):
+            daskps.open_store(url)
+
     def test_goes_away_values_are_sent_in_the_graph(self, client):
         with redis_server() as server, daskps.proxy_graph(server.url):
             assert client.submit(np.sum, X).result() == X.sum()

@@ -7,6 +7,7 @@ process over Dask's own connections, when the store is opened there.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import threading
 import time
@@ -19,6 +20,8 @@ from proxystore.store.config import StoreConfig
 from daskps.exceptions import ObjectMissingError
 from daskps.stores.sealed import DamagedError
 
+logger = logging.getLogger(__name__)
+
 # The garbage collector may close a store at any point, in the thread that opens another.
 _lock = threading.RLock()
 _stores: dict[str, tuple[Store[Any], int]] = {}
@@ -26,6 +29,8 @@ _stores: dict[str, tuple[Store[Any], int]] = {}
 _refusals: dict[str, str] = {}
 # Seconds for which to try to read, by store.
 _read_timeouts: dict[str, float] = {}
+# Names of stores that the process had open from which this one was forked: its, to close.
+_inherited: set[str] = set()
 
 
 def acquire(config: StoreConfig, read_timeout: float = 0.0) -> Store[Any]:
@@ -90,7 +95,7 @@ def release(name: str) -> None:
             _stores[name] = store, users - 1
             return
         del _stores[name]
-    store.close()
+    _close(store)
 
 
 def get(name: str) -> Store[Any] | None:
@@ -167,16 +172,40 @@ def close(name: str) -> None:
     with _lock:
         store, _ = _stores.pop(name, (None, 0))
     if store is not None:
+        _close(store)
+
+
+def _close(store: Store[Any]) -> None:
+    """Close it. What goes wrong is nobody's error: who used it is done with it.
+
+    It may be late: the process ends, the server has ended, the directory was deleted.
+    """
+    if store.name in _inherited:
+        return
+    try:
         store.close()
+    except Exception as e:
+        logger.warning(
+            "Store %r could not be closed, and may keep what is in it: %s: %s",
+            store.connector,
+            type(e).__name__,
+            e,
+        )
 
 
-def _close_all(process: int) -> None:
-    if os.getpid() == process:  # not a forked one
-        for name in list(_stores):
-            close(name)
+def _close_all() -> None:
+    for name in list(_stores):
+        close(name)
 
 
-atexit.register(_close_all, os.getpid())
+def _forked() -> None:
+    global _lock
+    _lock = threading.RLock()  # a thread that is not here may have held it
+    _inherited.update(_stores)
+
+
+atexit.register(_close_all)
+os.register_at_fork(after_in_child=_forked)
 
 
 def evict(name: str, key: Any) -> None:
