@@ -59,8 +59,8 @@ def who_needs_what(dask_scheduler: Scheduler) -> dict[str, tuple[list[str], list
     }
 
 
-def released(client: Client, seconds: float = 2) -> bool:
-    """Whether the stores become empty soon."""
+def released(client: Client) -> bool:
+    """Whether the stores become empty."""
 
     def empty() -> bool:
         if daskps.usage(client).objects:
@@ -68,7 +68,7 @@ def released(client: Client, seconds: float = 2) -> bool:
             return False
         return True
 
-    return eventually(empty, seconds)
+    return eventually(empty)
 
 
 @pytest.fixture(autouse=True)
@@ -84,9 +84,9 @@ def no_leaks() -> Iterator[None]:
         return new
 
     yield
-    eventually(lambda: not left(), 2)
+    eventually(lambda: not left())
     assert not left()
-    eventually(lambda: children() <= processes, 2)
+    eventually(lambda: children() <= processes)
     assert children() <= processes
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from processes import PATIENCE
 
 HERE = os.path.dirname(__file__)
 
@@ -20,7 +21,7 @@ def run(program, *arguments, **environment):
         env={**os.environ, "PYTHONPATH": path, **environment},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=PATIENCE,
         check=False,
     )
     assert not done.returncode, done.stderr

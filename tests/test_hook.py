@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import logging
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import dask
@@ -19,7 +18,7 @@ import pandas as pd
 import pytest
 from dask.highlevelgraph import HighLevelGraph
 from distributed import Client, LocalCluster
-from processes import eventually, graph_nbytes, messages_sent
+from processes import PATIENCE, eventually, graph_nbytes, messages_sent
 
 import daskps
 from daskps import client_hook
@@ -309,12 +308,12 @@ class TestProxyGraph:
         def other():
             with block:
                 entered.set()
-                assert left.wait(10)
+                assert left.wait(PATIENCE)
                 return session_now()
 
         with ThreadPoolExecutor(1) as pool:
             future = pool.submit(other)
-            assert entered.wait(10)
+            assert entered.wait(PATIENCE)
             with block as mine:
                 assert session_now() is mine
             assert session_now() is None
@@ -617,14 +616,15 @@ def test_partitions_are_stored_by_several_threads(client, kind, monkeypatch):
     plain = Encoder.encode
 
     def encode(self, value):
-        threads.add(threading.current_thread())
-        time.sleep(0.01)
+        if threading.current_thread() is not threading.main_thread():
+            threads.add(threading.current_thread())
+            assert eventually(lambda: len(threads) == THREADS)  # none does it all
         return plain(self, value)
 
     monkeypatch.setattr(Encoder, "encode", encode)
     with daskps.proxy_graph():
         PARTS[kind]().compute()
-    assert len(threads - {threading.current_thread()}) == THREADS
+    assert len(threads) == THREADS
 
 
 # Local schedulers

@@ -276,5 +276,5 @@ def test_a_program():
             cluster.workers[0].wait()
             np.testing.assert_array_equal(kept.compute(), X + 1)
             del kept, future, x
-        assert released(client, 10)
-        assert eventually(lambda: not stored, 10)
+        assert released(client)
+        assert eventually(lambda: not stored)
