@@ -252,19 +252,10 @@ class Gate:
         """Let it end."""
         os.unlink(self._path)
 
-    def __enter__(self) -> Gate:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            self.open()
-        del self.future
-
 
 def until_gone(path: str) -> None:
     """Wait until a file is deleted."""
-    while os.path.exists(path):
-        time.sleep(0.02)
+    eventually(lambda: not os.path.exists(path))
 
 
 def free_port() -> int:
