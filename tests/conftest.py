@@ -13,6 +13,7 @@ os.environ["DASK_DASKPS__THRESHOLD"] = "256 KiB"
 import pytest
 from distributed import Client, Scheduler
 from processes import (
+    PATIENCE,
     PLACES,
     ProcessCluster,
     children,
@@ -59,7 +60,7 @@ def who_needs_what(dask_scheduler: Scheduler) -> dict[str, tuple[list[str], list
     }
 
 
-def released(client: Client) -> bool:
+def released(client: Client, seconds: float = PATIENCE) -> bool:
     """Whether the stores become empty."""
 
     def empty() -> bool:
@@ -68,7 +69,7 @@ def released(client: Client) -> bool:
             return False
         return True
 
-    return eventually(empty)
+    return eventually(empty, seconds)
 
 
 @pytest.fixture(autouse=True)
