@@ -7,8 +7,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from distributed import Client
-from proxystore.connectors.protocols import Connector
-from proxystore.store import Store
 
 from daskps.client_decorator import decorated
 from daskps.client_session import Session, enter, leave, sessions_here
@@ -16,6 +14,9 @@ from daskps.config import Settings
 from daskps.exceptions import ConfigError
 
 if TYPE_CHECKING:
+    from proxystore.connectors.protocols import Connector
+    from proxystore.store import Store
+
     F = TypeVar("F", bound=Callable[..., Any])
 
 
