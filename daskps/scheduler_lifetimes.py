@@ -294,9 +294,10 @@ class LifetimePlugin(SchedulerPlugin):
             for key in keys
             if all(len(self._objects[id].tasks) == 1 for id in self._by_task[key])
         ]
-        if len(own) <= self._scheduler.total_nthreads:
+        workers = self._scheduler.workers.values()
+        if len(own) <= sum(ws.nthreads for ws in workers):
             return
-        limits = [ws.memory_limit for ws in self._scheduler.workers.values()]
+        limits = [ws.memory_limit for ws in workers]
         # 0: the worker has no limit.
         if all(limits) and sum(n for _, n in own) > SPREAD_AT_MOST * sum(limits):
             return
