@@ -15,9 +15,9 @@ from daskps.config import load_defaults
 load_defaults()
 
 from daskps.client import Client
+from daskps.client_block import proxy_graph
 from daskps.client_hook import install, optimize
 from daskps.client_proxy import proxy
-from daskps.client_session import proxy_graph
 from daskps.exceptions import (
     ClusterError,
     ConfigError,

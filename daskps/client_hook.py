@@ -22,7 +22,7 @@ from daskps.client_local import can_read, local_catalog, reading_options
 from daskps.client_scatter import scatter
 from daskps.client_session import Session, current_session
 from daskps.client_values import Encoder
-from daskps.config import Settings, size
+from daskps.config import Settings, large_graph
 from daskps.dask_private import (
     Expr,
     _MapExpr,
@@ -313,7 +313,7 @@ def _encoder_for(
     weight: Weight,
 ) -> Encoder | None:
     """What stores values for a graph; None if nothing in it is to be stored."""
-    pack = weight.small > _large_graph()
+    pack = weight.small > large_graph()
     if weight.largest < threshold and not pack and not weight.proxies:
         return None
     opened = catalog()
@@ -324,12 +324,6 @@ def _encoder_for(
     encoder = Encoder(opened, session.cache, threshold, pack, inline)
     encoder.stored += _owners(weight.proxies)
     return encoder
-
-
-def _large_graph() -> int:
-    """From which size on Dask warns of a large graph, in bytes."""
-    key = "distributed.admin.large-graph-warning-threshold"
-    return size(key, dask.config.get(key))
 
 
 def _session_from_config(owner: Any) -> Session:

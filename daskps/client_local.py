@@ -45,7 +45,9 @@ def local_catalog(session: Session) -> Catalog:
         store = make(session.request)
         opened.add(store)
         leases.say_alive(store.connector)
-        weakref.finalize(session, opened.close, store.name)
+        close = weakref.finalize(session, opened.close, store.name)
+        # When the process ends, open stores close by themselves; in a forked one, none.
+        close.atexit = False
         catalog = _catalogs[session] = Catalog(store, _LocalKeeper())
     return catalog
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import functools
-import inspect
 import logging
 import weakref
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from dask.utils import format_bytes
 from distributed import default_client
@@ -35,7 +33,7 @@ _active: contextvars.ContextVar[tuple[Session, ...]] = contextvars.ContextVar(
 class Session:
     """Large values of graphs submitted meanwhile travel by reference.
 
-    Made by :func:`proxy_graph`, which describes the parameters.
+    Made by :func:`daskps.proxy_graph`, which describes the parameters.
 
     Attributes
     ----------
@@ -78,6 +76,11 @@ class Session:
         """Whether graphs of this client, or of a local scheduler, are in the session."""
         in_session = client is None or self._client in (None, client)
         return in_session and not self.is_off
+
+    @property
+    def client(self) -> Client | None:
+        """The only client that it is for; None: for all."""
+        return self._client
 
     @property
     def forced(self) -> bool:
@@ -190,118 +193,20 @@ class Session:
         return f"<table><caption>daskps session</caption>{cells}</table>"
 
 
-class proxy_graph:  # noqa: N801 - used like a function, as contextlib.suppress is
-    """Let the large values of Dask graphs travel by reference, for a block.
+def enter(session: Session) -> None:
+    """Switch an open session on for what follows in this thread or asyncio task."""
+    _active.set((*_active.get(), session))
 
-    Whatever is submitted in the block (``compute``, ``persist``, ``submit``, ``map``, ...)
-    is searched for large values. Each is put into a store once, and a small node with its
-    key takes its place in the graph. Workers read it from the store when a task runs; the
-    scheduler never sees it. Results, keys and annotations are what they are without.
 
-    Can also be used as a decorator, of functions and of coroutine functions, and with
-    ``async with``. Blocks nest; the innermost one counts.
+def leave(session: Session) -> None:
+    """Switch it off, and close it."""
+    _active.set(tuple(s for s in _active.get() if s is not session))
+    session.close()
 
-    Parameters
-    ----------
-    store
-        Where values are kept: a URL such as ``"shm://"`` or ``"file:///directory"``, a
-        ProxyStore ``Store``, or a ``Connector``. Default: ``daskps.store`` in Dask's
-        configuration; if that is null, daskps chooses one that
-        suits the cluster, and the session says which and why.
-    threshold
-        Values of at least this size leave the graph: bytes, or a string such as
-        ``"1 MiB"``. Default: ``daskps.threshold``.
-    results
-        Whether large results come back through the store. Default: ``daskps.results``.
-    client
-        Only for graphs of this client. Default: for every client used in the block.
 
-    Yields
-    ------
-    Session
-        Shows its settings.
-
-    Raises
-    ------
-    daskps.exceptions.ConfigError
-        If a setting is not valid.
-    daskps.exceptions.ClusterError
-        If daskps is missing on the scheduler or a worker, has another version there, or
-        a store that was named cannot be used by all of them.
-
-    Notes
-    -----
-    Thread-safe. The block is local to the thread or asyncio task that entered it.
-
-    With a local scheduler (threads, or none) values do not travel, and daskps does
-    nothing, unless a store is given here or in the configuration.
-
-    Examples
-    --------
-    >>> with daskps.proxy_graph():  # doctest: +SKIP
-    ...     da.from_array(big_array).sum().compute()
-    """
-
-    def __init__(
-        self,
-        store: Any = None,
-        *,
-        threshold: Any = None,
-        results: bool | None = None,
-        client: Client | None = None,
-    ):
-        self._arguments = {
-            "store": store,
-            "threshold": threshold,
-            "results": results,
-        }
-        self._client = client
-        self._entered: list[Session] = []
-        Settings.resolve(**self._arguments)  # a bad argument fails here
-
-    def __enter__(self) -> Session:
-        session = Session(Settings.resolve(**self._arguments), self._client)
-        session.open()
-        return self._enter(session)
-
-    async def __aenter__(self) -> Session:
-        session = Session(Settings.resolve(**self._arguments), self._client)
-        await session.open_async()
-        return self._enter(session)
-
-    def _enter(self, session: Session) -> Session:
-        _active.set((*_active.get(), session))
-        self._entered.append(session)
-        return session
-
-    def __exit__(self, *exc: object) -> None:
-        active = _active.get()
-        # Other threads and tasks may have entered this very instance.
-        mine = (s for s in reversed(active) if s in self._entered)
-        session = next(mine, None) or self._entered[-1]
-        self._entered.remove(session)
-        _active.set(tuple(s for s in active if s is not session))
-        session.close()
-
-    async def __aexit__(self, *exc: object) -> None:
-        self.__exit__(*exc)
-
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        if inspect.iscoroutinefunction(function):
-
-            @functools.wraps(function)
-            async def coroutine(*args: Any, **kwargs: Any) -> Any:
-                async with proxy_graph(client=self._client, **self._arguments):
-                    return await function(*args, **kwargs)
-
-            return coroutine
-
-        @functools.wraps(function)
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            with proxy_graph(client=self._client, **self._arguments):
-                return function(*args, **kwargs)
-
-        return wrapper
+def sessions_here() -> tuple[Session, ...]:
+    """Sessions of the blocks around the running code, the innermost last."""
+    return _active.get()
 
 
 @contextlib.contextmanager

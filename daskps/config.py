@@ -78,6 +78,12 @@ def seconds(key: str, value: Any) -> float:
     return float(result)
 
 
+def large_graph() -> int:
+    """From which size on Dask warns of a large graph, in bytes."""
+    key = "distributed.admin.large-graph-warning-threshold"
+    return size(key, dask.config.get(key))
+
+
 def _on_store_error(key: str, value: Any) -> str:
     if value not in ("inline", "raise"):
         raise ConfigError(f'{key}={value!r} is not valid: give "inline" or "raise"')

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -13,13 +13,14 @@ from dask.utils import format_bytes, typename
 from daskps import client_expressions as expressions
 from daskps.client_census import nbytes_of, weigh
 from daskps.client_graphs import GraphPass
-from daskps.config import Settings
+from daskps.client_values import PACK_AT_LEAST, PACK_NBYTES
+from daskps.config import Settings, large_graph
 from daskps.dask_private import FinalizeCompute
 
 
 @dataclass
 class LargeValue:
-    """One large value of a graph.
+    """One value of a graph that would travel by reference.
 
     Attributes
     ----------
@@ -31,12 +32,15 @@ class LargeValue:
         How often it occurs in the graph.
     where
         The layer, or the task, in which it occurs first.
+    packed
+        Whether it is below the threshold, and would be packed together with others.
     """
 
     type: str
     nbytes: int
     count: int
     where: str
+    packed: bool = False
 
 
 class Explanation:
@@ -50,13 +54,17 @@ class Explanation:
         Bytes from which on a value is large.
     stored
         How many values are stored already, by an earlier pass.
+    packs
+        Into about how many objects the values that are packed would go.
     """
 
     values: list[LargeValue]
     threshold: int
     stored: int
+    packs: int
 
     def __init__(self, values: list[LargeValue], threshold: int, stored: int):
+        self.packs = _packs(value.nbytes for value in values if value.packed)
         self.values = sorted(values, key=lambda value: -value.nbytes)
         self.threshold = threshold
         self.stored = stored
@@ -74,12 +82,23 @@ class Explanation:
 
     def _summary(self) -> str:
         at_least = format_bytes(self.threshold)
-        if not self.values:
+        large = [value.nbytes for value in self.values if not value.packed]
+        packed = [value.nbytes for value in self.values if value.packed]
+        if not large and not packed:
             return f"No value of {at_least} or more: nothing would travel by reference."
-        return (
-            f"{len(self.values)} values of {at_least} or more, "
-            f"{format_bytes(self.nbytes)} in all, would travel by reference."
-        )
+        said = f"No value of {at_least} or more."
+        if large:
+            said = (
+                f"{len(large)} values of {at_least} or more, "
+                f"{format_bytes(sum(large))} in all, would travel by reference."
+            )
+        if packed:
+            # Dask would warn of a graph that has all of them in it.
+            said += (
+                f" {len(packed)} smaller values, {format_bytes(sum(packed))} in all, "
+                f"would travel by reference too, packed into {self.packs} objects."
+            )
+        return said
 
     def _rows(self, most: int = 20) -> Iterator[tuple[str, str, str, str]]:
         """Values that look alike share a row."""
@@ -119,7 +138,8 @@ def explain(*collections: Any, threshold: Any = None) -> Explanation:
     """Say which values in a graph are large, where, and how often they occur.
 
     Nothing is computed, stored or sent. Dask's warning about a large graph says only how
-    large it is; this says why.
+    large it is; this says why. If there are so many smaller values that Dask would warn of
+    them, they would be packed together, and are listed as well.
 
     Parameters
     ----------
@@ -154,13 +174,16 @@ def explain(*collections: Any, threshold: Any = None) -> Explanation:
                 f"explain() takes Dask collections, not {type(collection).__name__}"
             )
     limit = Settings.resolve(threshold=threshold).threshold
-    recorder = _Recorder(limit)
     stored = 0
+    recorder = _Recorder(limit, limit)
     if collections:
         expr = optimized(collections)
         weight = weigh(expressions.contents(expr), limit)
         stored = len(weight.proxies)
-        if weight.largest >= limit:
+        pack = weight.small > large_graph()
+        if weight.largest >= limit or pack:
+            at_least = min(PACK_AT_LEAST, limit) if pack else limit
+            recorder = _Recorder(limit, at_least)
             recorder.graph_pass = GraphPass(recorder)
             expressions.replace_large(expressions.prepared(expr), recorder.graph_pass)
     return Explanation(list(recorder.found.values()), limit, stored)
@@ -179,18 +202,29 @@ class _Recorder:
 
     graph_pass: GraphPass
 
-    def __init__(self, threshold: int):
-        self.at_least = threshold
+    def __init__(self, threshold: int, at_least: int):
+        self._threshold = threshold
+        self.at_least = at_least
         self.found: dict[int, LargeValue] = {}
         self._alive: list[Any] = []
 
     def encode(self, value: Any) -> None:
         if id(value) not in self.found:
             self._alive.append(value)
+            nbytes, where = nbytes_of(value), str(self.graph_pass.where)
             self.found[id(value)] = LargeValue(
-                _describe(value), nbytes_of(value), 0, str(self.graph_pass.where)
+                _describe(value), nbytes, 0, where, packed=nbytes < self._threshold
             )
         self.found[id(value)].count += 1
+
+
+def _packs(sizes: Iterable[int]) -> int:
+    """Objects that small values of these sizes (bytes) go into, in this order."""
+    packs, waiting = 0, 0
+    for nbytes in sizes:
+        packs += not waiting
+        waiting = waiting + nbytes if waiting + nbytes < PACK_NBYTES else 0
+    return packs
 
 
 def _describe(value: Any) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from distributed.threadpoolexecutor import ThreadPoolExecutor
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 # When (seconds) and how often to try again if a store refuses to delete.
 AGAIN = 2.0
 ATTEMPTS = 30
+# How often (seconds) a closing scheduler looks whether its stores are closed.
+LOOK = 0.01
 # For how long (seconds) a closing scheduler waits for stores that do not answer.
 AT_CLOSE = 5.0
 
@@ -127,10 +130,9 @@ class Evictor:
         self.waiting += rest
         await self._in_time(self._evict())
         self._closed = True
-        closing = (self._in_thread_of(n, opened.close, n) for n in self._threads)
+        closing = [t.submit(opened.close, name) for name, t in self._threads.items()]
         try:
-            # Shielded: a store that is slow is closed later.
-            await self._in_time(asyncio.shield(asyncio.gather(*closing)))
+            await self._in_time(_all_done(closing))
         finally:
             for thread in self._threads.values():
                 thread.shutdown(wait=False)
@@ -179,3 +181,10 @@ class Evictor:
     ) -> Any:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads[store], function, *args)
+
+
+async def _all_done(futures: list[Future[None]]) -> None:
+    # Not by asyncio's own futures: a store that is slow is closed later, when this loop may
+    # have ended, and the thread could not tell it.
+    while not all(future.done() for future in futures):
+        await asyncio.sleep(LOOK)

@@ -386,13 +386,19 @@ class LifetimePlugin(SchedulerPlugin):
         is on the workers already do not wait, and neither need these: what they read is
         mapped, and no more than has its place in the cluster's memory. A task that shares
         its objects with others may produce whatever it likes, and waits.
+
+        Dask places tasks that may wait otherwise than those that may not: the latter next
+        to their siblings. So if there is a thread for each of them, all stay as they are.
         """
         own = [
             (key, sum(self._objects[id].nbytes for id in self._by_task[key]))
             for key in keys
             if all(len(self._objects[id].tasks) == 1 for id in self._by_task[key])
         ]
-        limits = [ws.memory_limit for ws in self._scheduler.workers.values()]
+        workers = self._scheduler.workers.values()
+        if len(own) <= sum(ws.nthreads for ws in workers):
+            return
+        limits = [ws.memory_limit for ws in workers]
         # 0: the worker has no limit.
         if all(limits) and sum(n for _, n in own) > SPREAD_AT_MOST * sum(limits):
             return

@@ -29,8 +29,9 @@ def assert_proxied(*collections: Any, threshold: Any = None) -> None:
     Raises
     ------
     AssertionError
-        If nothing in the collections is large; or if, after everything that daskps finds
-        has left the graph, a buffer of at least the threshold is still in it.
+        If nothing in the collections would travel by reference; or if, after everything
+        that daskps finds has left the graph, a buffer of at least the threshold is still
+        in it.
 
     Examples
     --------
@@ -38,13 +39,15 @@ def assert_proxied(*collections: Any, threshold: Any = None) -> None:
     >>> daskps.testing.assert_proxied(da.from_array(np.zeros(10**6), chunks=250_000))
     """
     limit = Settings.resolve(threshold=threshold).threshold
-    if not explain(*collections, threshold=limit).values:
+    explanation = explain(*collections, threshold=limit)
+    if not explanation.values:
         raise AssertionError(
             f"No value of {format_bytes(limit)} or more is in these collections: nothing "
             "would travel by reference. Is the data loaded by tasks, or the threshold "
             "too high?"
         )
-    graph_pass = GraphPass(_Pretender(limit))
+    smallest = min(value.nbytes for value in explanation)
+    graph_pass = GraphPass(_Pretender(min(limit, smallest)))
     expr = expressions.replace_large(
         expressions.prepared(optimized(collections)), graph_pass
     )
@@ -61,8 +64,8 @@ def assert_proxied(*collections: Any, threshold: Any = None) -> None:
 class _Pretender:
     """Takes the place of an encoder, and stores nothing."""
 
-    def __init__(self, threshold: int):
-        self.at_least = threshold
+    def __init__(self, at_least: int):
+        self.at_least = at_least
 
     def encode(self, value: Any) -> StoredValue:
         return StoredValue(b"", [], [])

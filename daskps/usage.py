@@ -8,6 +8,7 @@ from dask.utils import format_bytes
 from distributed import Client, default_client
 
 from daskps.client_link import install_plugin
+from daskps.client_session import sessions_here
 from daskps.safety_net import PROCESS, count
 
 
@@ -60,7 +61,8 @@ def usage(client: Client | None = None) -> Any:
     Parameters
     ----------
     client
-        Whose cluster; default: the current one's.
+        Whose cluster. Default: that of the client that the innermost block around this
+        call is for, if it names one; otherwise the current client.
 
     Returns
     -------
@@ -72,13 +74,19 @@ def usage(client: Client | None = None) -> Any:
     ------
     ValueError
         If there is no client.
+    TypeError
+        If `client` is none.
 
     Examples
     --------
     >>> daskps.usage()  # doctest: +SKIP
     shm://: 64 objects, 256.00 MiB, 0 hits
     """
-    client = client or default_client()
+    if client is None:
+        here = sessions_here()
+        client = (here[-1].client if here else None) or default_client()
+    elif not isinstance(client, Client):
+        raise TypeError(f"usage() takes a distributed.Client, not {client!r}")
     return client.sync(_usage, client)
 
 

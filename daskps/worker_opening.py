@@ -21,7 +21,7 @@ from daskps.exceptions import ClusterError
 from daskps.linux import check_linux
 from daskps.stores import opened, reach
 from daskps.stores.store import Store
-from daskps.versions import check_version
+from daskps.versions import VersionError, check_version
 
 logger = logging.getLogger(__name__)
 
@@ -57,13 +57,13 @@ class StoreOpening:
         Whether the worker has opened it.
     why
         Why it is not open, for people; None before the first attempt.
-    refused
-        Whether it never will be.
+    refusal
+        The error, if it never will be.
     """
 
     is_open: bool
     why: str | None
-    refused: bool
+    refusal: ClusterError | None
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class StoreOpening:
     ):
         self.is_open = False
         self.why = None
-        self.refused = False
+        self.refusal = None
         self._store = store
         self._version = version
         self._read_timeout = read_timeout
@@ -97,8 +97,8 @@ class StoreOpening:
         self._task = asyncio.create_task(self._open(worker))
         async with self._changed:
             await self._changed.wait_for(lambda: self.is_open or self.why is not None)
-        if self.refused:
-            raise ClusterError(self.why)
+        if self.refusal is not None:
+            raise self.refusal
 
     async def wait(self, seconds: float) -> None:
         """Wait until the store is open, or never will be.
@@ -111,7 +111,7 @@ class StoreOpening:
         left = self._began + seconds - time.monotonic()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(left, 0.0)), self._changed:
-                await self._changed.wait_for(lambda: self.is_open or self.refused)
+                await self._changed.wait_for(self._is_settled)
 
     def once_open(self, callback: Callable[[], None]) -> None:
         """Call this when the store is open: now, if it is."""
@@ -132,7 +132,7 @@ class StoreOpening:
 
     async def _open(self, worker: Worker) -> None:
         pause = FIRST_PAUSE
-        while not await self._attempt(worker) and not self.refused:
+        while not await self._attempt(worker) and self.refusal is None:
             await asyncio.sleep(FIRST_PAUSE)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wanted.wait(), pause)
@@ -189,9 +189,9 @@ class StoreOpening:
     async def _failed(self, worker: Worker, doing: str, error: Exception) -> None:
         who = f"Worker {worker.address}"
         first = self.why is None
-        self.refused = is_final(error)
-        if self.refused:
-            self.why = unreachable(who, error)
+        if is_final(error):
+            self.refusal = _refusal(who, error)
+            self.why = str(self.refusal)
             opened.miss(self._store, self.why)
         else:
             self.why = (
@@ -199,11 +199,14 @@ class StoreOpening:
                 f"({type(error).__name__}: {error}). It goes on trying."
             )
             opened.miss(self._store, self.why, self._read_timeout, self._try_now)
-        if first or self.refused:
+        if first or self.refusal is not None:
             logger.warning("This worker does without a store: %s", self.why)
-            self._tell(worker, "never" if self.refused else "later")
+            self._tell(worker, "later" if self.refusal is None else "never")
         async with self._changed:
             self._changed.notify_all()
+
+    def _is_settled(self) -> bool:
+        return self.is_open or self.refusal is not None
 
     def _try_now(self) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed
@@ -232,6 +235,13 @@ def is_final(error: Exception) -> bool:
         reach.CutOffError,
     )
     return isinstance(error, (ImportError, ClusterError, *elsewhere))
+
+
+def _refusal(who: str, error: Exception) -> ClusterError:
+    # It says who, and what to do.
+    if isinstance(error, VersionError):
+        return error
+    return ClusterError(unreachable(who, error))
 
 
 def unreachable(who: str, error: Exception) -> str:

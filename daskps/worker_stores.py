@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from daskps.config import Settings
-from daskps.exceptions import ClusterError
 from daskps.stores.urls import StoreRequest
 from daskps.worker_opening import StoreOpening
 from daskps.worker_results import (
@@ -177,8 +176,8 @@ async def when_open(plugin: WorkerStorePlugin, dask_worker: Worker) -> str | Non
         told = plugin
     why = await _why_not_open(told)
     if why is not None:
-        if told.opening is not None and told.opening.refused:
-            raise ClusterError(why)
+        if told.opening is not None and told.opening.refusal is not None:
+            raise told.opening.refusal
         return why
     # It may have been opened before others were.
     WorkerStorePlugin.latest[dask_worker] = told

@@ -15,6 +15,7 @@ os.environ["DASK_DASKPS__SAFETY_NET"] = "False"
 import pytest
 from distributed import Client, Scheduler
 from processes import (
+    PATIENCE,
     PLACES,
     ProcessCluster,
     children,
@@ -61,8 +62,8 @@ def who_needs_what(dask_scheduler: Scheduler) -> dict[str, tuple[list[str], list
     }
 
 
-def released(client: Client, seconds: float = 2) -> bool:
-    """Whether the stores become empty soon."""
+def released(client: Client, seconds: float = PATIENCE) -> bool:
+    """Whether the stores become empty."""
 
     def empty() -> bool:
         if daskps.usage(client).objects:
@@ -86,9 +87,9 @@ def no_leaks() -> Iterator[None]:
         return new
 
     yield
-    eventually(lambda: not left(), 2)
+    eventually(lambda: not left())
     assert not left()
-    eventually(lambda: children() <= processes, 2)
+    eventually(lambda: children() <= processes)
     assert children() <= processes
 
 

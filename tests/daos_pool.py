@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import HERE
+from processes import HERE, PATIENCE
 
 DOUBLES = os.path.join(HERE, "doubles")
 CONTAINER = "daos://pool/kvstore"
@@ -60,5 +60,5 @@ def start(code: str, *args: str) -> subprocess.Popen[str]:
 def run(code: str, *args: str) -> tuple[int, str]:
     """Run some code in another process; its exit status, and what it printed."""
     process = start(code, *args)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     return process.returncode, out.strip() + err

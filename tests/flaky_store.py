@@ -71,7 +71,7 @@ class FlakyConnector:
             os.unlink(self._path(key))
 
     def close(self) -> None:
-        pass
+        self._fault("close")
 
     def config(self) -> dict[str, Any]:
         return {"directory": self.directory}

@@ -37,11 +37,15 @@ PLACES = [os.environ[name] for name in VARIABLES]
 import dask  # noqa: E402
 import psutil  # noqa: E402
 from dask.sizeof import sizeof  # noqa: E402
-from distributed import Client  # noqa: E402
+from distributed import Client, Future  # noqa: E402
 
 dask.config.refresh()
 
 HERE = os.path.dirname(__file__)
+
+#: For how long (seconds) a test waits for what has to come: a machine may be ten times
+#: slower, or busy. Whatever waits so long goes on as soon as it is there.
+PATIENCE = 100
 
 #: Process ids of servers that are running, for more than one test perhaps.
 servers: set[int] = set()
@@ -92,7 +96,7 @@ class ProcessCluster:
         command = (
             f"worker --name w{len(self.workers)} --nthreads {self.threads} "
             f"{self._dashboard} "
-            f"--resources R=1 --death-timeout 30 --local-directory {self.directory} "
+            f"--resources R=1 --death-timeout {PATIENCE} --local-directory {self.directory} "
             f"{'--nanny' if nanny else '--no-nanny'} {options}"
         )
         self.workers.append(self._start(command, environment))
@@ -113,10 +117,10 @@ class ProcessCluster:
 
     def client(self, **kwargs: Any) -> Client:
         """A new client, once all workers are there."""
-        client = Client(scheduler_file=self.file, timeout=30, **kwargs)
+        client = Client(scheduler_file=self.file, timeout=PATIENCE, **kwargs)
         alive = sum(worker.poll() is None for worker in self.workers)
         if alive and not client.asynchronous:
-            client.wait_for_workers(alive, timeout=30)
+            client.wait_for_workers(alive, timeout=PATIENCE)
         return client
 
     @property
@@ -157,7 +161,7 @@ class ProcessCluster:
                     process.send_signal(signal.SIGTERM)
             for process in processes:
                 try:
-                    process.wait(10)
+                    process.wait(PATIENCE)
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
@@ -196,7 +200,7 @@ def catch_storing(cluster: ProcessCluster, pid: int | None = None) -> bool:
     def storing() -> list[str]:
         return [path for path in objects_in(cluster) if path.endswith(".part")]
 
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         if storing():
             if pid is None:
@@ -226,12 +230,38 @@ def _is_resource_tracker(process: psutil.Process) -> bool:
         return True
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 5) -> Any:
+def eventually(condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     """Wait until a condition holds; its last value."""
     deadline = time.monotonic() + seconds
     while not (value := condition()) and time.monotonic() < deadline:
         time.sleep(0.02)
     return value
+
+
+class Gate:
+    """A task that ends when it is told to.
+
+    Attributes
+    ----------
+    future
+        What other tasks may depend on.
+    """
+
+    future: Future
+
+    def __init__(self, client: Client):
+        file, self._path = tempfile.mkstemp(prefix="gate-of-tests-")
+        os.close(file)
+        self.future = client.submit(until_gone, self._path, pure=False)
+
+    def open(self) -> None:
+        """Let it end."""
+        os.unlink(self._path)
+
+
+def until_gone(path: str) -> None:
+    """Wait until a file is deleted."""
+    eventually(lambda: not os.path.exists(path))
 
 
 def free_port() -> int:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 import trustme
-from processes import free_port, servers
+from processes import PATIENCE, free_port, servers
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -97,7 +97,7 @@ class RedisServer:
         with open(os.path.join(self.directory, "log"), "ab") as log:
             self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
         servers.add(self.process.pid)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 self.admin.ping()
@@ -110,7 +110,7 @@ class RedisServer:
     def stop(self, *, save: bool = False) -> None:
         """Stop it; with `save`, it has its keys again when it is started."""
         self.admin.shutdown(save=save, nosave=not save)
-        self.process.wait(20)
+        self.process.wait(PATIENCE)
         servers.discard(self.process.pid)
 
     def restart(self) -> None:

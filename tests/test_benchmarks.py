@@ -10,7 +10,7 @@ from pathlib import Path
 
 import dask
 import pytest
-from processes import ProcessCluster
+from processes import PATIENCE, ProcessCluster
 
 pytest.importorskip("proxystore_ex")
 pytest.importorskip("matplotlib")
@@ -213,7 +213,7 @@ def test_the_command_writes_everything(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=280,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "20 small tasks, computed" in done.stdout

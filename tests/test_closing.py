@@ -16,7 +16,7 @@ import pytest
 from conftest import released
 from distributed import Client
 from flaky_store import FlakyConnector
-from processes import catch_storing, eventually, objects_in
+from processes import PATIENCE, catch_storing, eventually, objects_in
 
 import daskps
 from daskps.stores import opened
@@ -41,7 +41,7 @@ class Submitting:
             self.error = e.with_traceback(None)
 
     def join(self):
-        self._thread.join(60)
+        self._thread.join(PATIENCE)
         assert not self._thread.is_alive(), "it hangs"
 
 
@@ -62,11 +62,11 @@ def test_while_a_value_is_stored(cluster, client):
         thread.join()
         assert isinstance(thread.error, daskps.ClusterError)
         assert "client was closed while" in str(thread.error)
-        assert eventually(lambda: len(objects_in(cluster)) == 1, 5)
-        assert mine.result(timeout=20) == X.sum()
+        assert eventually(lambda: len(objects_in(cluster)) == 1)
+        assert mine.result(timeout=PATIENCE) == X.sum()
         del mine
     assert released(client)
-    assert eventually(lambda: not objects_in(cluster), 3)
+    assert eventually(lambda: not objects_in(cluster))
 
 
 def test_between_two_of_many_values(cluster, client):
@@ -79,11 +79,11 @@ def test_between_two_of_many_values(cluster, client):
             own.map(np.sum, values)
 
     thread = Submitting(submit)
-    assert eventually(lambda: len(objects_in(cluster)) > 2, 20)
+    assert eventually(lambda: len(objects_in(cluster)) > 2)
     own.close()
     thread.join()
     assert isinstance(thread.error, daskps.ClusterError)
-    assert eventually(lambda: not objects_in(cluster), 5)
+    assert eventually(lambda: not objects_in(cluster))
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.002, 0.02])
@@ -100,12 +100,12 @@ def test_again_and_again(cluster, client, seconds):
                     own.submit(np.sum, X + i, pure=False)
 
         thread = Submitting(submit)
-        assert begun.wait(20)
+        assert begun.wait(PATIENCE)
         threading.Event().wait(seconds)
         own.close()
         thread.join()
         assert "closed" in str(thread.error), thread.error
-    assert eventually(lambda: not objects_in(cluster), 5)
+    assert eventually(lambda: not objects_in(cluster))
 
 
 def test_in_a_store_of_the_users_own(cluster, client, tmp_path):
@@ -122,11 +122,11 @@ def test_in_a_store_of_the_users_own(cluster, client, tmp_path):
             own.submit(np.sum, X)
 
     thread = Submitting(submit)
-    assert begun.wait(20)
+    assert begun.wait(PATIENCE)
     own.close()
     thread.join()
     assert isinstance(thread.error, daskps.ClusterError)
-    assert eventually(lambda: not glob.glob(str(tmp_path / "object-*")), 5)
+    assert eventually(lambda: not glob.glob(str(tmp_path / "object-*")))
 
 
 def test_with_its_cluster():
@@ -145,7 +145,7 @@ def test_with_its_cluster():
                     begun.set()
 
         thread = Submitting(submit)
-        assert begun.wait(20)
+        assert begun.wait(PATIENCE)
         own.close()
         thread.join()
         assert thread.error is not None
@@ -158,7 +158,7 @@ def test_a_closed_client_stores_nothing(cluster, client):
         own.close()
         with pytest.raises(Exception, match="closed"):
             own.submit(np.sum, X + 1)
-        assert eventually(lambda: not objects_in(cluster), 3)
+        assert eventually(lambda: not objects_in(cluster))
 
 
 def test_a_client_that_loses_its_connection_while_a_value_is_stored(cluster, client):
@@ -176,10 +176,10 @@ def test_a_client_that_loses_its_connection_while_a_value_is_stored(cluster, cli
     thread.join()
     assert isinstance(thread.error, daskps.ClusterError)
     assert "connection to the scheduler was lost" in str(thread.error)
-    assert eventually(lambda: client.status == "running", 10)
-    assert eventually(lambda: not objects_in(cluster), 5), "the client lives on"
+    assert eventually(lambda: client.status == "running")
+    assert eventually(lambda: not objects_in(cluster)), "the client lives on"
     with daskps.proxy_graph():
-        assert client.submit(np.sum, X).result(timeout=20) == X.sum()
+        assert client.submit(np.sum, X).result(timeout=PATIENCE) == X.sum()
 
 
 def test_a_closed_client_keeps_no_copies(cluster, tmp_path):
@@ -190,8 +190,8 @@ def test_a_closed_client_keeps_no_copies(cluster, tmp_path):
         assert own.submit(np.add, X, 1).result()[1] == 2
         assert len(caches_used()) == 2, "in memory, and on disk"
         own.close()
-        assert eventually(lambda: not caches_used(), 3)
-        assert eventually(lambda: set(opened._stores) <= before, 3)
+        assert eventually(lambda: not caches_used())
+        assert eventually(lambda: set(opened._stores) <= before)
 
 
 def caches_used():

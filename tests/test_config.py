@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -191,6 +192,49 @@ def test_errors_show_no_credentials():
         daskps.proxy_graph(store="unknown://user:secret@host/0")
     assert "secret" not in str(error.value)
     assert "host" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://user:s3cret@[::zz]:6379/0",
+        "rediss://[::zz]",
+        "zmq://[::zz]",
+        "file://[::zz]/directory",
+        "unknown://[::zz]",
+        "redis://:s3cret@[::1/0",
+        "redis://:s3cret[@[::1]/0",
+        "redis://:s3cret@ho\u2100st",
+    ],
+)
+def test_an_address_that_is_none_is_an_error_without_credentials(url):
+    for use in daskps.proxy_graph, daskps.open_store:
+        with pytest.raises(
+            daskps.ConfigError, match=r"not a URL.*redis://\[::1\]"
+        ) as e:
+            use(url)
+        assert url.partition("://")[0] in str(e.value)
+        assert "s3cret" not in str(e.value)
+
+
+def test_what_is_no_client_is_an_error():
+    with pytest.raises(daskps.ConfigError, match=r"client='x' is not a client: give"):
+        daskps.proxy_graph(client="x")
+    with pytest.raises(TypeError, match=r"usage\(\).*'x'"):
+        daskps.usage("x")
+
+
+def test_a_function_is_no_store():
+    with pytest.raises(daskps.ConfigError) as error:
+        daskps.proxy_graph(json.dumps, threshold=1, results=False)
+    for words in (
+        "store=dumps is a function",
+        "proxy_graph(threshold=..., results=...)",
+    ):
+        assert words in str(error.value)
+    for thing in (dict, object()):
+        with pytest.raises(daskps.ConfigError, match="is not a store: give a URL"):
+            daskps.proxy_graph(thing)
 
 
 def test_sizes_are_numbers_or_strings():

@@ -14,7 +14,7 @@ import dask
 import numpy as np
 import pytest
 from distributed.protocol import serialize_bytelist
-from processes import ProcessCluster, free_port, messages_sent
+from processes import PATIENCE, Gate, ProcessCluster, free_port, messages_sent
 from redis_server import redis_server
 
 import daskps
@@ -224,28 +224,23 @@ def test_not_in_errors_of_tasks_and_warnings(client, server, address, logged):
         dask.config.set({"daskps.read-timeout": "100ms"}),
         daskps.proxy_graph(store) as session,
     ):
-        gate = client.submit(delay)
-        future = client.submit(sum_later, X, gate, key="reads-nothing")
+        gate = Gate(client)
+        future = client.submit(sum_later, X, gate.future, key="reads-nothing")
         server.admin.acl_setuser(USER, enabled=False)
         server.admin.execute_command("CLIENT", "KILL", "USER", USER)
+        gate.open()
         try:
             with pytest.raises(daskps.ObjectMissingError) as error:
-                future.result(timeout=60)
+                future.result(timeout=PATIENCE)
             assert_not_in(f"{error.value!r}", "the error of a task")
             with pytest.warns(UserWarning, match="sent inside the graph") as caught:
-                client.submit(np.sum, X + 1).result(timeout=60)
+                client.submit(np.sum, X + 1).result(timeout=PATIENCE)
             assert_not_in(str([w.message for w in caught]), "a warning")
         finally:
             server.admin.acl_setuser(USER, enabled=True)
-        del session
+        del session, gate
         future.release()
     assert_not_in(logged.getvalue(), "the log of the client")
-
-
-def delay():
-    import time
-
-    time.sleep(1.5)
 
 
 def sum_later(x, gate):
@@ -280,7 +275,7 @@ def visit(page, pages):
         return
     pages.add(page)
     try:
-        with urllib.request.urlopen(page, timeout=20) as answer:
+        with urllib.request.urlopen(page, timeout=PATIENCE) as answer:
             text = answer.read()
     except OSError:
         return  # not every link leads somewhere

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from daos_pool import CONTAINER, pool, run, start
+from processes import PATIENCE
 from proxystore.connectors.protocols import Connector
 
 import daskps
@@ -129,7 +130,7 @@ class TestEachFaultOfTheBindings:
         started = tmp_path / "started"
         started.mkdir()
         processes = [start(code, str(started)) for _ in range(4)]
-        errors = [process.communicate(timeout=60)[1] for process in processes]
+        errors = [process.communicate(timeout=PATIENCE)[1] for process in processes]
         assert errors == [""] * 4
 
     @pytest.mark.parametrize("end", ["connector.close()", "del connector", "pass"])
@@ -310,6 +311,22 @@ class TestFailures:
         assert b"forked" in os.read(read, 1000)
         connector.put(b"abc")
 
+    def test_a_forked_process_ends(self, pool):
+        """It says nothing, and deletes nothing."""
+        code = """
+            import os, sys
+            from daskps.stores.daos.connector import DaosConnector
+            connector = DaosConnector("pool", "kvstore", "ns", sys.argv[1], lease=60)
+            key = connector.put(b"abc")
+            pid = os.fork()
+            if not pid:
+                sys.exit()
+            os.waitpid(pid, 0)
+            assert connector.get(key) == b"abc"
+            connector.close()
+        """
+        assert run(code, CLUSTER) == (0, "")
+
     def test_closed(self, connector):
         key = connector.put(b"abc")
         connector.close()
@@ -338,7 +355,7 @@ class TestWhatIsLeft:
             connector.put_frames([bytes(3000000)], "dead")
             """
         process = start(code)
-        name = process.communicate(timeout=60)[0].strip()
+        name = process.communicate(timeout=PATIENCE)[0].strip()
         assert process.returncode == -9
         mine = connector.put_frames([b"mine"], "alive")
         assert len(objects_in(pool)) == 4
@@ -376,7 +393,7 @@ class TestWhatIsLeft:
     def test_its_lease_is_renewed(self, pool, monkeypatch):
         monkeypatch.setattr("daskps.stores.leases.HEARTBEAT", 0.1)
         connector = DaosConnector("pool", "kvstore", "ns", CLUSTER, lease=60)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         others = Namespace("pool", "kvstore", "ns")
         until = others._index.get("lease." + CLUSTER)
         while others._index.get("lease." + CLUSTER) == until:

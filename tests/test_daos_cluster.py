@@ -14,7 +14,7 @@ import pytest
 from conftest import released
 from daos_pool import CONTAINER, environment, pool, start
 from distributed import wait
-from processes import ProcessCluster, eventually
+from processes import PATIENCE, ProcessCluster, eventually
 
 import daskps
 
@@ -78,8 +78,8 @@ def test_a_program(cluster, pool):
 
         del kept, future, x
     with cluster.client() as client:
-        assert released(client, 10)
-    assert eventually(lambda: not in_daos(pool), 10)
+        assert released(client)
+    assert eventually(lambda: not in_daos(pool))
 
 
 def test_a_client_that_is_killed(cluster, pool):
@@ -98,9 +98,9 @@ def test_a_client_that_is_killed(cluster, pool):
         """,
         cluster.address,
     )
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == -signal.SIGKILL, err
-    assert eventually(lambda: not in_daos(pool), 20)
+    assert eventually(lambda: not in_daos(pool))
 
 
 def test_pydaos_is_missing_on_a_worker(pool):
@@ -162,7 +162,7 @@ def test_a_real_pool(tmp_path):
         [sys.executable, str(path), os.environ["DASKPS_TEST_DAOS"]],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=PATIENCE,
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "works\n"), done.stderr

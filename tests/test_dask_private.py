@@ -596,7 +596,12 @@ def test_tasks_on_data_of_their_own_do_not_wait_for_a_free_thread(client):
             wait(futures)
             assert client.run_on_scheduler(may_queue, keys=keys) == [expected] * 8
         assert client.gather(sharing) == [VALUE.sum()] * 8
-    del shared, own, sharing, futures
+        few = client.map(np.sum, [VALUE + i for i in range(8, 10)], pure=False)
+        wait(few)
+        keys = [future.key for future in few]
+        # There is a thread for each: Dask may place them as it likes.
+        assert client.run_on_scheduler(may_queue, keys=keys) == [True] * 2
+    del shared, own, sharing, futures, few
 
 
 # Tasks that are given back

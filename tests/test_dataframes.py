@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from distributed import wait
-from processes import eventually, graph_nbytes, messages_sent
+from processes import PATIENCE, eventually, graph_nbytes, messages_sent
 
 import daskps
 import daskps.testing
@@ -282,4 +282,4 @@ with Client({client.scheduler.address!r}):
         assert np.allclose((x + 1).sum(axis=0).compute(), (a + 1).sum(axis=0))
         assert daskps.usage().objects == 4, daskps.usage()
 """
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=PATIENCE)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from distributed import Client, wait
 from distributed.protocol.serialize import families
-from processes import ProcessCluster, eventually
+from processes import PATIENCE, ProcessCluster, eventually
 
 import daskps
 from daskps.stores import opened
@@ -107,11 +107,11 @@ def test_what_was_received_outlives_its_sender():
         wait(kept)
         cluster.workers[0].kill()
         cluster.workers[0].wait()
-        assert eventually(lambda: len(client.scheduler_info()["workers"]) == 1, 10)
+        assert eventually(lambda: len(client.scheduler_info()["workers"]) == 1)
         assert client.submit(np.sum, kept).result() == 5 * N
         del source
         # What it has stored is deleted some seconds later.
-        assert eventually(lambda: not stored(cluster), 15)
+        assert eventually(lambda: not stored(cluster))
 
 
 def break_reading():
@@ -166,4 +166,4 @@ def test_of_a_worker_that_cannot_open_the_store(own_cluster):
         client.submit(first, made(1), workers=[there]).result()
         client.run(refuse, workers=[here])
         _, result = moved(client, here, there, first)
-        assert result.result(timeout=10) == 5
+        assert result.result(timeout=PATIENCE) == 5

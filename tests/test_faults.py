@@ -24,6 +24,7 @@ import pytest
 from conftest import released
 from distributed import Client, LocalCluster, wait
 from processes import (
+    PATIENCE,
     ProcessCluster,
     catch_storing,
     children,
@@ -54,9 +55,9 @@ def no_leaks():
         return store_directories() - directories - owned
 
     yield
-    eventually(lambda: not left(), 2)
+    eventually(lambda: not left())
     assert not left()
-    eventually(lambda: processes() <= before, 2)
+    eventually(lambda: processes() <= before)
     assert processes() <= before
 
 
@@ -77,10 +78,10 @@ def nannies():
 @pytest.fixture
 def nanny_client(nannies):
     with nannies.client() as client:
-        client.wait_for_workers(2, timeout=30)
+        client.wait_for_workers(2, timeout=PATIENCE)
         yield client
-        assert released(client, 5), f"not released: {daskps.usage(client)}"
-        assert eventually(lambda: not objects_in(nannies), 8), "files are left"
+        assert released(client), f"not released: {daskps.usage(client)}"
+        assert eventually(lambda: not objects_in(nannies)), "files are left"
 
 
 def kill_workers(client, *addresses):
@@ -135,15 +136,15 @@ class TestAWorkerIsKilled:
             future = nanny_client.submit(after, gates, X)
             time.sleep(0.2)
             kill_workers(nanny_client)
-            assert future.result(timeout=60) == X.sum()
+            assert future.result(timeout=PATIENCE) == X.sum()
 
     def test_during_its_task(self, nanny_client, tmp_path):
         path = str(tmp_path / "runs")
         with daskps.proxy_graph():
             future = nanny_client.submit(mark_and_sum, X, path)
-            assert eventually(lambda: os.path.exists(path), 20)
+            assert eventually(lambda: os.path.exists(path))
             kill_workers(nanny_client)
-            assert future.result(timeout=60) == X.sum()
+            assert future.result(timeout=PATIENCE) == X.sum()
 
     def test_that_alone_holds_a_result(self, nanny_client):
         with daskps.proxy_graph():
@@ -151,8 +152,8 @@ class TestAWorkerIsKilled:
             wait(first)
             kill_workers(nanny_client, holder(nanny_client, first))
             second = nanny_client.submit(np.add, first, 1)
-            np.testing.assert_array_equal(second.result(timeout=60), X + 2)
-            np.testing.assert_array_equal(first.result(timeout=60), X + 1)
+            np.testing.assert_array_equal(second.result(timeout=PATIENCE), X + 2)
+            np.testing.assert_array_equal(first.result(timeout=PATIENCE), X + 1)
 
     @pytest.mark.slow
     def test_after_its_result_was_read(self, nanny_client):
@@ -161,9 +162,9 @@ class TestAWorkerIsKilled:
             read = future.result()
             kill_workers(nanny_client, holder(nanny_client, future))
             # Its results are deleted some seconds after it died; what was read stays.
-            np.testing.assert_array_equal(future.result(timeout=60), X + 1)
+            np.testing.assert_array_equal(future.result(timeout=PATIENCE), X + 1)
             time.sleep(6)
-            np.testing.assert_array_equal(future.result(timeout=60), X + 1)
+            np.testing.assert_array_equal(future.result(timeout=PATIENCE), X + 1)
             np.testing.assert_array_equal(read, X + 1)
 
     def test_while_it_stores_a_result(self, nannies, nanny_client):
@@ -176,13 +177,13 @@ class TestAWorkerIsKilled:
             got = []
 
             def read(future):
-                got.append(future.result(timeout=90))
+                got.append(future.result(timeout=PATIENCE))
 
             reader = threading.Thread(target=read, args=[future])
             reader.start()
             assert catch_storing(nannies, pid), "it was too fast to be caught"
             os.kill(pid, signal.SIGKILL)
-            reader.join(90)
+            reader.join(PATIENCE)
             assert got
             assert got[0].shape == (HUGE,)
             assert got[0].min() == got[0].max() == 1
@@ -200,7 +201,7 @@ class TestAWorkerIsKilled:
                 assert nanny_client.gather(futures) == [
                     (X + i * 10 + j).sum() for j in range(8)
                 ]
-                nanny_client.wait_for_workers(2, timeout=30)
+                nanny_client.wait_for_workers(2, timeout=PATIENCE)
 
 
 def slow_sum(x):
@@ -223,7 +224,7 @@ class TestWorkersComeAndGo:
                 nanny.wait()
                 for i, result in enumerate(client.gather(futures)):
                     np.testing.assert_array_equal(result, X + i + 1)
-                assert eventually(lambda: not running(worker.pid), 20)
+                assert eventually(lambda: not running(worker.pid))
                 for i, result in enumerate(client.gather(futures)):
                     np.testing.assert_array_equal(result, X + i + 1)
             del futures
@@ -237,14 +238,14 @@ class TestWorkersComeAndGo:
                 wait(future)
                 first = holder(client, future)
                 cluster.add_worker()
-                client.wait_for_workers(2, timeout=30)
+                client.wait_for_workers(2, timeout=PATIENCE)
                 (late,) = set(client.scheduler_info(-1)["workers"]) - {first}
                 total = client.submit(np.sum, X, workers=[late])
-                assert total.result(timeout=30) == X.sum()
+                assert total.result(timeout=PATIENCE) == X.sum()
                 copy = client.submit(np.add, X, 2, workers=[late])
-                np.testing.assert_array_equal(copy.result(timeout=30), X + 2)
+                np.testing.assert_array_equal(copy.result(timeout=PATIENCE), X + 2)
                 client.retire_workers([first])
-                np.testing.assert_array_equal(future.result(timeout=30), X + 1)
+                np.testing.assert_array_equal(future.result(timeout=PATIENCE), X + 1)
             del future, total, copy
             assert released(client)
 
@@ -277,24 +278,24 @@ class TestWorkersComeAndGo:
             path = str(tmp_path / "runs")
             pids = client.run(os.getpid)
             future = client.submit(pause_and_sum, X, path)
-            assert eventually(lambda: os.path.exists(path), 20)
+            assert eventually(lambda: os.path.exists(path))
             (first,) = [pids[a] for a, keys in client.processing().items() if keys]
             os.kill(first, signal.SIGSTOP)
             try:
-                assert future.result(timeout=60) == X.sum()
+                assert future.result(timeout=PATIENCE) == X.sum()
                 del future
                 # Written where what the other one still reads was, if anything could be.
                 for i in range(4):
                     total = client.submit(np.sum, X + i, pure=False)
-                    assert total.result(timeout=60) == (X + i).sum()
+                    assert total.result(timeout=PATIENCE) == (X + i).sum()
                     del total
             finally:
                 os.kill(first, signal.SIGCONT)
             sums = Path(path + ".sums")
-            assert eventually(lambda: len(sums.read_text().split()) == 2, 20)
+            assert eventually(lambda: len(sums.read_text().split()) == 2)
             assert set(sums.read_text().split()) == {str(X.sum())}
             assert daskps.usage(client).objects
-        assert eventually(lambda: not running(first), 10)
+        assert eventually(lambda: not running(first))
 
     @pytest.mark.slow
     def test_adaptive_scaling_to_zero_and_back(self):
@@ -308,9 +309,11 @@ class TestWorkersComeAndGo:
             with daskps.proxy_graph():
                 for i in range(2):
                     future = client.submit(np.add, X, i)
-                    np.testing.assert_array_equal(future.result(timeout=60), X + i)
+                    np.testing.assert_array_equal(
+                        future.result(timeout=PATIENCE), X + i
+                    )
                     del future
-                    assert eventually(lambda: not cluster.scheduler.workers, 30)
+                    assert eventually(lambda: not cluster.scheduler.workers)
                 assert daskps.usage(client).objects == 1, "the session keeps it"
             assert released(client)
 
@@ -324,7 +327,7 @@ class TestWorkersComeAndGo:
             # Dask itself loses track of a graph that arrives during a restart.
             wait(running[:1])
             nanny_client.restart()
-            nanny_client.wait_for_workers(2, timeout=30)
+            nanny_client.wait_for_workers(2, timeout=PATIENCE)
             np.testing.assert_array_equal(read, X + 1)
             for dead in [future, *running]:
                 assert dead.status == "cancelled"
@@ -389,7 +392,7 @@ class TestAClientIsKilled:
             assert daskps.usage(client).objects == 1
             program.kill()
             assert released(client)
-        assert eventually(lambda: not objects_in(cluster), 3)
+        assert eventually(lambda: not objects_in(cluster))
 
     def test_while_it_stores(self, cluster, client):
         code = f"""
@@ -406,11 +409,11 @@ class TestAClientIsKilled:
             assert program.says("stores")
             assert catch_storing(cluster, program.process.pid), "it was too fast"
             program.kill()
-            assert eventually(lambda: len(objects_in(cluster)) == 1, 5)
+            assert eventually(lambda: len(objects_in(cluster)) == 1)
             assert client.submit(np.sum, X, pure=False).result() == X.sum()
             del mine
         assert released(client)
-        assert eventually(lambda: not objects_in(cluster), 3)
+        assert eventually(lambda: not objects_in(cluster))
 
     def test_with_persisted_work(self, cluster, client):
         code = """
@@ -427,7 +430,7 @@ class TestAClientIsKilled:
             assert daskps.usage(client).objects == 5
             program.kill()
             assert released(client)
-        assert eventually(lambda: not objects_in(cluster), 3)
+        assert eventually(lambda: not objects_in(cluster))
 
     @pytest.mark.slow
     def test_with_a_published_dataset(self, nannies, nanny_client):
@@ -474,11 +477,11 @@ class TestAClientIsKilled:
             program.process.send_signal(signal.SIGCONT)
             assert program.says("interrupted")
             assert program.says("goes on")
-            assert eventually(lambda: len(objects_in(cluster)) == 1, 3)
+            assert eventually(lambda: len(objects_in(cluster)) == 1)
             assert daskps.usage(client).objects == 1
             program.kill()
             assert released(client)
-        assert eventually(lambda: not objects_in(cluster), 3)
+        assert eventually(lambda: not objects_in(cluster))
 
     def test_ends_without_closing_anything(self, cluster, client):
         code = """
@@ -491,9 +494,9 @@ class TestAClientIsKilled:
         """
         with Program(cluster, code) as program:
             program.process.stderr = None
-            assert program.process.wait(30) == 0
+            assert program.process.wait(PATIENCE) == 0
         assert released(client)
-        assert eventually(lambda: not objects_in(cluster), 3)
+        assert eventually(lambda: not objects_in(cluster))
 
 
 class TestTheSchedulerIsKilled:
@@ -507,23 +510,23 @@ class TestTheSchedulerIsKilled:
                 port = cluster.address.rpartition(":")[2]
                 cluster.scheduler.kill()
                 cluster.scheduler.wait()
-                cluster.workers.pop().wait(30)
+                cluster.workers.pop().wait(PATIENCE)
                 cluster.scheduler = cluster._start(
                     f"scheduler --port {port} --no-dashboard --no-show", {}
                 )
                 cluster.add_worker()
-                client.wait_for_workers(1, timeout=30)
+                client.wait_for_workers(1, timeout=PATIENCE)
                 assert future.status == "cancelled"
                 # The same data as before: what was stored is gone.
                 again = client.submit(np.add, X, 1)
-                np.testing.assert_array_equal(again.result(timeout=30), X + 1)
+                np.testing.assert_array_equal(again.result(timeout=PATIENCE), X + 1)
                 assert daskps.usage(client).objects == 1
                 assert not kept & store_directories(), "swept"
                 other = client.submit(np.add, X, 2)
-                np.testing.assert_array_equal(other.result(timeout=30), X + 2)
+                np.testing.assert_array_equal(other.result(timeout=PATIENCE), X + 2)
             del future, again, other
             assert released(client)
-            assert client.submit(sum, [1, 2]).result(timeout=30) == 3
+            assert client.submit(sum, [1, 2]).result(timeout=PATIENCE) == 3
 
     @pytest.mark.slow
     def test_a_client_that_has_left_its_session(self):
@@ -535,16 +538,16 @@ class TestTheSchedulerIsKilled:
             port = cluster.address.rpartition(":")[2]
             cluster.scheduler.kill()
             cluster.scheduler.wait()
-            cluster.workers.pop().wait(30)
+            cluster.workers.pop().wait(PATIENCE)
             cluster.scheduler = cluster._start(
                 f"scheduler --port {port} --no-dashboard --no-show", {}
             )
             cluster.add_worker()
-            client.wait_for_workers(1, timeout=30)
+            client.wait_for_workers(1, timeout=PATIENCE)
             future = client.submit(np.ones, 1 << 18)
             session.__exit__(None, None, None)
             time.sleep(0.3)
-            assert future.result(timeout=30).sum() == 1 << 18
+            assert future.result(timeout=PATIENCE).sum() == 1 << 18
             assert future.status == "finished", "the connection was not lost again"
 
 
@@ -582,11 +585,11 @@ class TestTheConnectionIsLost:
         with daskps.proxy_graph():
             assert client.submit(np.sum, X).result() == X.sum()
             disconnect(client)
-            assert eventually(lambda: client.status == "running", 10)
+            assert eventually(lambda: client.status == "running")
             assert released(client)
-            assert client.submit(np.sum, X).result(timeout=20) == X.sum()
+            assert client.submit(np.sum, X).result(timeout=PATIENCE) == X.sum()
             big = client.submit(np.add, X, 1)
-            np.testing.assert_array_equal(big.result(timeout=20), X + 1)
+            np.testing.assert_array_equal(big.result(timeout=PATIENCE), X + 1)
             del big
         assert released(client)
 
@@ -601,14 +604,14 @@ class TestTheConnectionIsLost:
                 # Either the answer, or a word about the connection.
                 try:
                     future = client.submit(np.add, X, disconnected, pure=False)
-                    result = future.result(timeout=20)
+                    result = future.result(timeout=PATIENCE)
                 except Exception as e:
                     if "connection" not in str(e):
                         raise
                 else:
                     np.testing.assert_array_equal(result, X + disconnected)
             future = client.submit(np.add, X, 5)
-            np.testing.assert_array_equal(future.result(timeout=20), X + 5)
+            np.testing.assert_array_equal(future.result(timeout=PATIENCE), X + 5)
             del future
         assert released(client)
 
@@ -619,10 +622,10 @@ class TestTheConnectionIsLost:
                 assert client.submit(np.sum, X).result() == X.sum()
                 client.run_on_scheduler(keep_deleting, 2)
                 disconnect(client)
-                assert eventually(lambda: client.status == "running", 10)
+                assert eventually(lambda: client.status == "running")
                 later = client.submit(time.sleep, 4)
                 total = client.submit(lambda x, later: x.sum(), X, later)
-                assert total.result(timeout=20) == X.sum()
+                assert total.result(timeout=PATIENCE) == X.sum()
                 del total
             assert released(client)
 
@@ -642,7 +645,7 @@ def disconnect(client, wait=True):
 
     client.loop.add_callback(abort)
     if wait:
-        assert eventually(lambda: client.scheduler_comm is not comm, 10)
+        assert eventually(lambda: client.scheduler_comm is not comm)
 
 
 class TestSeveralClients:
@@ -657,7 +660,7 @@ class TestSeveralClients:
                 theirs = other_client.submit(np.add, X, i, key=f"shared-{i}")
                 reader = threading.Thread(target=mine.release)
                 reader.start()
-                np.testing.assert_array_equal(theirs.result(timeout=20), X + i)
+                np.testing.assert_array_equal(theirs.result(timeout=PATIENCE), X + i)
                 reader.join()
                 theirs.release()
         assert released(client)
@@ -670,8 +673,8 @@ class TestSeveralClients:
             before = set(objects_in(cluster))
             for path in before:
                 os.unlink(path)
-            np.testing.assert_array_equal(future.result(timeout=20), X + 1)
-            np.testing.assert_array_equal(future.result(timeout=20), X + 1)
+            np.testing.assert_array_equal(future.result(timeout=PATIENCE), X + 1)
+            np.testing.assert_array_equal(future.result(timeout=PATIENCE), X + 1)
             assert client.gather([future, future], direct=True)[1][0] == 1
             del future
         assert released(client)
@@ -764,9 +767,9 @@ class TestOutsideSessions:
         future = nanny_client.submit(after, gate, proxy)
         del proxy
         gc.collect()
-        assert future.result(timeout=20) == X.sum()
+        assert future.result(timeout=PATIENCE) == X.sum()
         kill_workers(nanny_client)
-        assert future.result(timeout=20) == X.sum()
+        assert future.result(timeout=PATIENCE) == X.sum()
         del future
 
 
@@ -780,7 +783,7 @@ def test_a_short_soak():
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 wrong answers, 0 errors, 0 things left" in done.stdout

@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import logging
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import dask
@@ -19,7 +18,7 @@ import pandas as pd
 import pytest
 from dask.highlevelgraph import HighLevelGraph
 from distributed import Client, LocalCluster
-from processes import eventually, graph_nbytes, messages_sent
+from processes import PATIENCE, eventually, graph_nbytes, messages_sent
 
 import daskps
 from daskps import client_hook
@@ -309,12 +308,12 @@ class TestProxyGraph:
         def other():
             with block:
                 entered.set()
-                assert left.wait(10)
+                assert left.wait(PATIENCE)
                 return session_now()
 
         with ThreadPoolExecutor(1) as pool:
             future = pool.submit(other)
-            assert entered.wait(10)
+            assert entered.wait(PATIENCE)
             with block as mine:
                 assert session_now() is mine
             assert session_now() is None
@@ -350,6 +349,112 @@ class TestProxyGraph:
 
         assert asyncio.run(function(1)) == (1, 2 << 20)
         assert session_now() is None
+
+    def test_decorates_without_parentheses(self):
+        @daskps.proxy_graph
+        def function(a):
+            return a, session_now() is not None
+
+        @daskps.proxy_graph
+        async def coroutine(a):
+            await asyncio.sleep(0)
+            return a, session_now() is not None
+
+        assert function(1) == (1, True)
+        assert asyncio.run(coroutine(2)) == (2, True)
+        assert function.__name__ == "function"
+        assert session_now() is None
+
+    @pytest.mark.parametrize("decorate", [daskps.proxy_graph, daskps.proxy_graph()])
+    def test_decorates_generator_functions(self, decorate):
+        @decorate
+        def generator():
+            seen.append(session_now())
+            try:
+                seen.append((yield 1))
+                seen.append((yield 2))
+            except KeyError as e:
+                seen.append(e)
+                yield 3
+            finally:
+                seen.append(session_now())
+            return 4
+
+        seen = []
+        values = generator()
+        assert next(values) == 1
+        assert session_now() is None  # nor is it on for who takes the values
+        assert values.send("sent") == 2
+        error = KeyError()
+        assert values.throw(error) == 3
+        with pytest.raises(StopIteration) as end:
+            next(values)
+        assert end.value.value == 4
+        first, *rest = seen
+        assert first is not None
+        assert rest == ["sent", error, first]
+        seen.clear()
+        values = generator()
+        next(values)
+        values.close()
+        assert None not in seen
+        assert len(set(seen)) == 1
+        assert session_now() is None
+
+    def test_decorates_asynchronous_generator_functions(self):
+        @daskps.proxy_graph
+        async def generator():
+            seen.append(session_now())
+            try:
+                await asyncio.sleep(0)
+                seen.append((yield 1))
+                yield 2
+            except KeyError as e:
+                seen.append(e)
+                yield 3
+            finally:
+                seen.append(session_now())
+
+        async def use():
+            values = generator()
+            assert await anext(values) == 1
+            assert session_now() is None
+            assert await values.asend("sent") == 2
+            assert await values.athrow(error) == 3
+            assert [value async for value in values] == []
+            first, *rest = seen
+            assert first is not None
+            assert rest == ["sent", error, first]
+            seen.clear()
+            values = generator()
+            await anext(values)
+            await values.aclose()
+            assert None not in seen
+            assert len(set(seen)) == 1
+
+        seen, error = [], KeyError()
+        asyncio.run(use())
+
+    def test_a_generator_submits_by_reference(self, client):
+        @daskps.proxy_graph
+        def sums():
+            for seed in range(2):
+                yield client.submit(np.sum, VALUE * seed).result()
+
+        with messages_sent(client) as messages:
+            assert list(sums()) == [0.0, TOTAL]
+        assert graph_nbytes(messages) < 50_000
+
+    @pytest.mark.parametrize(
+        ("what", "words"),
+        [
+            (type("Thing", (), {}), "functions, not the class .*Thing.*its methods"),
+            (5, "functions, not 5"),
+        ],
+    )
+    def test_says_what_cannot_be_decorated(self, what, words):
+        with pytest.raises(TypeError, match=words):
+            daskps.proxy_graph()(what)
 
     def test_is_for_one_thread(self):
         seen = []
@@ -511,14 +616,15 @@ def test_partitions_are_stored_by_several_threads(client, kind, monkeypatch):
     plain = Encoder.encode
 
     def encode(self, value):
-        threads.add(threading.current_thread())
-        time.sleep(0.01)
+        if threading.current_thread() is not threading.main_thread():
+            threads.add(threading.current_thread())
+            assert eventually(lambda: len(threads) == THREADS)  # none does it all
         return plain(self, value)
 
     monkeypatch.setattr(Encoder, "encode", encode)
     with daskps.proxy_graph():
         PARTS[kind]().compute()
-    assert len(threads - {threading.current_thread()}) == THREADS
+    assert len(threads) == THREADS
 
 
 # Local schedulers

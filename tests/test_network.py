@@ -7,7 +7,7 @@ import os
 import subprocess
 
 import pytest
-from processes import HERE
+from processes import HERE, PATIENCE
 
 from benchmarks.hosts import Network, NetworkCluster, RefusedError, wait_until_gone
 
@@ -58,7 +58,7 @@ def test_peer_to_peer_without_any_configuration(network, tmp_path):
         *("-c", PROGRAM, cluster.address, str(cluster.n_workers)),
         stdout=subprocess.PIPE,
     )
-    output, _ = process.communicate(timeout=100)
+    output, _ = process.communicate(timeout=PATIENCE)
     log = (tmp_path / "log").read_text()
     assert process.returncode == 0, log
     said = json.loads(output)
@@ -124,7 +124,7 @@ def test_a_worker_of_another_host_after_shared_memory_was_chosen(network, tmp_pa
     assert "shm://" in process.stdout.readline()
     assert float(process.stdout.readline()) == 0
     cluster.add_worker(network.hosts["worker1"])
-    output, _ = process.communicate("\n", timeout=100)
+    output, _ = process.communicate("\n", timeout=PATIENCE)
     assert process.returncode == 0, (tmp_path / "log").read_text()
     here, there, shown = output.splitlines()
     assert float(here) == float(there) == 2**20

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import released
 from distributed import wait
-from processes import ProcessCluster, eventually, objects_in
+from processes import PATIENCE, Gate, ProcessCluster, eventually, objects_in
 from remote_store import RemoteStore
 
 import daskps
@@ -23,7 +23,7 @@ def remote():
     remote = RemoteStore()
     yield remote
     remote.mend()
-    left = eventually(lambda: not remote.objects, 15) or list(remote.objects)
+    left = eventually(lambda: not remote.objects) or list(remote.objects)
     remote.close()
     assert left is True, "objects are left"
 
@@ -67,7 +67,7 @@ def test_while_a_result_is_fetched(client, remote, how):
         future = client.submit(np.add, X, 1)
         wait(future)
         remote.cut(how)
-        np.testing.assert_array_equal(future.result(timeout=30), X + 1)
+        np.testing.assert_array_equal(future.result(timeout=PATIENCE), X + 1)
         remote.mend()
         del future
 
@@ -80,11 +80,11 @@ def test_while_objects_are_deleted(client, remote, how):
         remote.cut(how)
     assert released(client)
     # Nobody has to wait for it meanwhile.
-    assert client.submit(sum, [1, 2]).result(timeout=10) == 3
+    assert client.submit(sum, [1, 2]).result(timeout=PATIENCE) == 3
     time.sleep(1)
     assert len(remote.objects) == 1
     remote.mend()
-    assert eventually(lambda: not remote.objects, 10)
+    assert eventually(lambda: not remote.objects)
 
 
 @CUTS
@@ -93,17 +93,18 @@ def test_for_good(client, remote, how):
         dask.config.set({"daskps.read-timeout": "1s"}),
         daskps.proxy_graph(remote.connector(timeout=0.5)),
     ):
-        gate = client.submit(time.sleep, 0.5)
-        future = client.submit(after, gate, X, key="the-task-on-the-network")
+        gate = Gate(client)
+        future = client.submit(after, gate.future, X, key="the-task-on-the-network")
         assert eventually(lambda: remote.objects)
         remote.cut(how)
+        gate.open()
         with pytest.raises(daskps.ObjectMissingError) as caught:
-            future.result(timeout=30)
+            future.result(timeout=PATIENCE)
         for word in ("object-", "daskps-", "the-task-on-the-network", "Check that"):
             assert word in str(caught.value)
         remote.mend()
         future.retry()
-        assert future.result(timeout=30) == X.sum()
+        assert future.result(timeout=PATIENCE) == X.sum()
         future.release()  # the error's traceback keeps it otherwise
 
 
@@ -117,7 +118,7 @@ def test_while_the_cluster_closes(remote):
         # One after the other: a worker that closes while its scheduler does may hang.
         for process in (*cluster.workers, cluster.scheduler):
             process.terminate()
-            process.wait(30)
+            process.wait(PATIENCE)
     # It has left a record of what it could not delete.
     assert len(remote.objects) == 1
     remote.mend()
@@ -132,5 +133,5 @@ def test_other_stores_do_not_wait(cluster, client, remote):
     with daskps.proxy_graph():
         assert client.submit(np.sum, X).result() == X.sum()
         assert len(objects_in(cluster)) == 1
-    assert eventually(lambda: not objects_in(cluster), 5)
+    assert eventually(lambda: not objects_in(cluster))
     assert len(remote.objects) == 1

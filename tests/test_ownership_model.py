@@ -393,7 +393,7 @@ class Machine(RuleBasedStateMachine):
         for session in self.sessions:
             session.close()
         plugin = self.scheduler.plugins["daskps"]
-        for _ in range(50):
+        for _ in range(10 * PATIENCE):
             left = [
                 name
                 for store in plugin._stores.values()
@@ -411,7 +411,7 @@ class Machine(RuleBasedStateMachine):
 
     async def _close(self):
         for client in self.clients:
-            await client.close(timeout=5)
+            await client.close(timeout=PATIENCE)
         for worker in self.workers:
             await worker.close(nanny=False)
         await self.scheduler.close()

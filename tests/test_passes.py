@@ -18,7 +18,7 @@ import pytest
 from dask._task_spec import Alias, DataNode, Task, TaskRef
 from dask.blockwise import Blockwise, BlockwiseDepDict, blockwise_token
 from dask.highlevelgraph import HighLevelGraph
-from processes import graph_nbytes, messages_sent
+from processes import PATIENCE, graph_nbytes, messages_sent
 
 import daskps
 from daskps.client_catalog import Cache, Catalog
@@ -196,7 +196,7 @@ def test_two_threads_that_give_one_object(client, monkeypatch):
 
     def finish_together(encoder):
         finish(encoder)
-        barrier.wait(10)
+        barrier.wait(PATIENCE)
 
     data = array()
     with daskps.proxy_graph():

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import released
 from functions_for_network import double
-from processes import PLACES, VARIABLES, ProcessCluster, eventually
+from processes import PATIENCE, PLACES, VARIABLES, ProcessCluster, eventually
 
 import daskps
 
@@ -84,7 +84,9 @@ def test_what_a_killed_client_stored_is_there_for_the_next(cluster):
         [holder] = client.who_has([future])[future.key]
         ports = client.run(os.getpid)
         os.kill(ports[holder], signal.SIGKILL)
-        np.testing.assert_array_equal(future.result(timeout=60), 2 * np.arange(2**18))
+        np.testing.assert_array_equal(
+            future.result(timeout=PATIENCE), 2 * np.arange(2**18)
+        )
         client.unpublish_dataset("doubled")
         del future
-        assert eventually(lambda: not here(), 10)
+        assert eventually(lambda: not here())

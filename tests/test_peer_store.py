@@ -20,7 +20,7 @@ import psutil
 import pytest
 from click.testing import CliRunner
 from peers import ADDRESSES, Peers, between
-from processes import eventually
+from processes import PATIENCE, eventually
 from proxystore.connectors.protocols import Connector
 
 import daskps
@@ -205,7 +205,7 @@ class TestOnce:
                 target=_read, args=(peers.settings(1), peers.owner.config(), slow)
             )
             process.start()
-            assert reached.wait(30)
+            assert reached.wait(PATIENCE)
             process.kill()
             assert bytes(there.get(key)) == bytes(here.get(key))
             process.join()
@@ -315,7 +315,7 @@ class TestServer:
         peers.owner.close()
         assert not os.listdir(peers.directories[0])
         assert not os.listdir(peers.directories[1])
-        assert eventually(lambda: not peers.servers(0) + peers.servers(1), 1)
+        assert eventually(lambda: not peers.servers(0) + peers.servers(1))
         with pytest.raises(OSError, match="No such file"):
             here.put(b"x")
 
@@ -394,7 +394,7 @@ class TestWhoMayComeIn:
     def test_nothing_is_read_without_the_key(self, here):
         key = here.put(b"secret bytes")
         for said in (b"", b"GET / HTTP/1.1\r\n\r\n" + bytes(100), bytes(64)):
-            with socket.create_connection(key.origin, timeout=10) as sock:
+            with socket.create_connection(key.origin, timeout=PATIENCE) as sock:
                 sock.sendall(said)
                 if not said:
                     sock.shutdown(socket.SHUT_WR)
@@ -413,7 +413,7 @@ class TestWhoMayComeIn:
             direct = key._replace(host="127.0.0.1", port=network.port)
             there.evict(direct)
         key = here.put(b"y")
-        with socket.create_connection(key.origin, timeout=10) as sock:
+        with socket.create_connection(key.origin, timeout=PATIENCE) as sock:
             sock.sendall(bytes(network.requests))
             with pytest.raises(ConnectionError):
                 peer_protocol.receive_exactly(sock, 100)
@@ -606,7 +606,7 @@ def test_a_server_ends_when_it_has_deleted_what_it_had(tmp_path, monkeypatch):
     assert eventually(lambda: registry._hosts)
     closing = threading.Thread(target=registry.close)
     closing.start()
-    thread.join(10)
+    thread.join(PATIENCE)
     assert not thread.is_alive()
     assert not os.listdir(tmp_path)
     closing.join()

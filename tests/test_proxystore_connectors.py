@@ -42,7 +42,7 @@ def check_program(client, store):
         np.testing.assert_array_equal(future.result(), X + 1)
         assert daskps.usage(client).objects
         del future
-    assert released(client, 10)
+    assert released(client)
 
 
 class TestMultiConnector:
@@ -66,8 +66,8 @@ class TestMultiConnector:
                 assert len(files(tmp_path)) > 1
                 assert len(server.admin.keys("*")) > 1
             check_program(client, connector)
-            assert eventually(lambda: len(files(tmp_path)) == 1, 10)
-            assert eventually(lambda: len(server.admin.keys("*")) == 1, 10)
+            assert eventually(lambda: len(files(tmp_path)) == 1)
+            assert eventually(lambda: len(server.admin.keys("*")) == 1)
             assert connector.get(mine[0]) == b"mine"
             assert connector.get(mine[1]) == bytes(2 * limit)
             connector.close()
@@ -102,7 +102,7 @@ class TestAStoreOfTheUsersOwn:
                 cluster.workers[0].wait()
                 assert store.get(key) == "mine"
                 assert client.submit(sum, [1, 2]).result() == 3
-            assert eventually(lambda: len(files(tmp_path)) == 1, 10)
+            assert eventually(lambda: len(files(tmp_path)) == 1)
             assert store.get(key) == "mine"
         assert not tmp_path.exists()
 

@@ -10,6 +10,7 @@ import time
 
 import pytest
 from daos_pool import pool, run, start
+from processes import PATIENCE
 
 __all__ = ["pool"]
 
@@ -218,5 +219,5 @@ class TestProcesses:
         started = tmp_path / "started"
         started.mkdir()
         processes = [start(code, str(started)) for _ in range(4)]
-        errors = [process.communicate(timeout=60)[1] for process in processes]
+        errors = [process.communicate(timeout=PATIENCE)[1] for process in processes]
         assert any("DER_EXIST" in error for error in errors), errors

@@ -84,7 +84,7 @@ def test_the_next_cluster_evicts_what_it_left(tmp_path):
         daskps.proxy_graph(connector),
     ):
         assert client.submit(np.sum, X).result() == X.sum()
-        assert eventually(lambda: len(records()) == 1, 10), "the new one's own"
+        assert eventually(lambda: len(records()) == 1), "the new one's own"
         assert len(left(tmp_path)) == 1
     assert not left(tmp_path)
     assert not records()

@@ -15,11 +15,11 @@ import secrets
 import site
 import sys
 import threading
-import time
 
 import numpy as np
 import pytest
 from daos_pool import DOUBLES
+from processes import PATIENCE
 from proxystore.connectors.protocols import Connector
 from proxystore.store import Store
 from store_kinds import KINDS, LARGE, SEALED, SERVERS, SHARED, SPAWN_ONLY
@@ -65,19 +65,23 @@ def overwrite(kind, connector):
 @pytest.fixture(scope="module")
 def processes():
     """Four processes, which are there from the start."""
+    context = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(
-        4,
-        multiprocessing.get_context("spawn"),
-        initializer=site.addsitedir,  # the doubles, which come when a test needs one
-        initargs=(DOUBLES,),
+        4, context, initializer=begin, initargs=(context.Barrier(4),)
     )
     with pool:
-        assert len(set(pool.map(own_pid, [1.0] * 4))) == 4
+        assert len(set(pool.map(own_pid, range(4)))) == 4
         yield pool
 
 
-def own_pid(seconds):
-    time.sleep(seconds)  # so that none of them takes two
+def begin(all_there):
+    site.addsitedir(DOUBLES)  # the doubles, which come when a test needs one
+    global _all_there
+    _all_there = all_there
+
+
+def own_pid(_):
+    _all_there.wait(PATIENCE)  # so that none of them takes two
     return os.getpid()
 
 
@@ -259,7 +263,7 @@ class TestSharing:
 
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
             working = pool.map(work, range(4))
-            begun.wait(20)
+            begun.wait(PATIENCE)
             store.close()
             list(working)
         found = [x for x in read if x is not None and not isinstance(x, Exception)]

@@ -11,7 +11,6 @@ import itertools
 import os
 import subprocess
 import sys
-import time
 
 import dask
 import dask.array as da
@@ -35,7 +34,14 @@ from distributed import (
     wait,
     worker_client,
 )
-from processes import ProcessCluster, eventually, graph_nbytes, messages_sent
+from processes import (
+    PATIENCE,
+    Gate,
+    ProcessCluster,
+    eventually,
+    graph_nbytes,
+    messages_sent,
+)
 from proxystore.connectors.file import FileConnector
 from proxystore.proxy import Proxy, is_resolved
 from proxystore.store import Store
@@ -137,7 +143,7 @@ with Client({client.scheduler.address!r}) as client, daskps.proxy_graph():
     assert client.gather(client.map(pick, range(4))) == list(big[:4])
     assert daskps.usage().objects
 """
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=PATIENCE)
 
 
 def test_instances_that_pickle_in_their_own_way(client):
@@ -238,7 +244,7 @@ def test_executor(client):
         assert executor.submit(total, data).result() == data.sum()
         assert list(executor.map(total, [data, data])) == [data.sum()] * 2
         futures = [executor.submit(total, data, i) for i in range(3)]
-        done, not_done = concurrent.futures.wait(futures, timeout=30)
+        done, not_done = concurrent.futures.wait(futures, timeout=PATIENCE)
         assert [future.result() for future in done] == [data.sum()] * 3
         assert not not_done
 
@@ -352,15 +358,18 @@ def test_as_completed_and_fire_and_forget(client):
         for future, x in zip(futures, data, strict=True):
             np.testing.assert_array_equal(done[future.key], -x)
         flag = Variable("done", client=client)
-        fire_and_forget(client.submit(set_flag, data[0]))
-        assert flag.get(timeout=10) == data[0].sum()
+        gate = Gate(client)
+        fire_and_forget(client.submit(set_flag, data[0], gate.future))
+        # A task that ends before the scheduler is told that nobody will ask for it is kept
+        # for ever (distributed 2026.8.0).
+        client.run_on_scheduler(os.getpid)
+        gate.open()
+        assert flag.get(timeout=PATIENCE) == data[0].sum()
         flag.delete()
+        del gate
 
 
-def set_flag(x):
-    # A task that ends before the scheduler is told that nobody will ask for it is kept for
-    # ever (distributed 2026.8.0).
-    time.sleep(0.3)
+def set_flag(x, gate):
     Variable("done").set(float(x.sum()))
 
 
@@ -475,8 +484,8 @@ def test_scattered_data_survives_its_worker():
         future = client.scatter(data, workers=[workers[0]])
         assert client.who_has(future)[future.key] == (workers[0],)
         client.run(os._exit, 1, workers=[workers[0]], on_error="ignore")
-        assert eventually(lambda: client.ncores().keys() == {workers[1]}, 20)
-        assert client.submit(total, future).result(timeout=30) == data.sum()
+        assert eventually(lambda: client.ncores().keys() == {workers[1]})
+        assert client.submit(total, future).result(timeout=PATIENCE) == data.sum()
 
 
 # Tasks that submit tasks
@@ -545,7 +554,9 @@ with Client({client.scheduler.address!r}) as client:
 """
     environment = {"DASK_DISTRIBUTED__CLIENT__PRELOAD": '["daskps.preload"]'}
     command = [sys.executable, "-c", program]
-    subprocess.run(command, check=True, timeout=60, env={**os.environ, **environment})
+    subprocess.run(
+        command, check=True, timeout=PATIENCE, env={**os.environ, **environment}
+    )
 
 
 def test_preload_in_the_configuration(cluster, client):

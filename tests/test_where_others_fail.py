@@ -11,7 +11,7 @@ import signal
 import numpy as np
 import pytest
 from distributed import wait
-from processes import ProcessCluster
+from processes import PATIENCE, ProcessCluster
 
 import daskps
 
@@ -51,6 +51,6 @@ def test_a_worker_is_killed_after_its_task():
             os.kill(pid, signal.SIGKILL)
             # Of the argument, nothing is left on the client or on a worker.
             again = client.submit(np.sum, future)
-            assert again.result(timeout=30) == (X + 1).sum()
-            np.testing.assert_array_equal(future.result(timeout=30), X + 1)
+            assert again.result(timeout=PATIENCE) == (X + 1).sum()
+            np.testing.assert_array_equal(future.result(timeout=PATIENCE), X + 1)
         del future, again

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import logging
 import os
 import threading
 import time
@@ -23,6 +24,8 @@ from daskps.exceptions import ObjectMissingError
 from daskps.stores.sealed import DamagedError
 from daskps.stores.store import Store, StoreConfig
 
+logger = logging.getLogger(__name__)
+
 # The garbage collector may close a store at any point, in the thread that opens another.
 _lock = threading.RLock()
 _stores: dict[str, tuple[Store, int]] = {}
@@ -31,6 +34,8 @@ _read_timeouts: dict[str, float] = {}
 # For how long (seconds) after the first failure a task waits here for a store to be opened.
 # Then it is better off elsewhere.
 GRACE = 1.0
+# Names of stores that the process had open from which this one was forked: its, to close.
+_inherited: set[str] = set()
 
 
 @dataclass
@@ -146,7 +151,7 @@ def release(name: str) -> None:
             _stores[name] = store, users - 1
             return
         del _stores[name]
-    store.close()
+    _close(store)
 
 
 def get(name: str) -> Store | None:
@@ -282,16 +287,40 @@ def close(name: str) -> None:
     with _lock:
         store, _ = _stores.pop(name, (None, 0))
     if store is not None:
+        _close(store)
+
+
+def _close(store: Store) -> None:
+    """Close it. What goes wrong is nobody's error: who used it is done with it.
+
+    It may be late: the process ends, the server has ended, the directory was deleted.
+    """
+    if store.name in _inherited:
+        return
+    try:
         store.close()
+    except Exception as e:
+        logger.warning(
+            "Store %r could not be closed, and may keep what is in it: %s: %s",
+            store.connector,
+            type(e).__name__,
+            e,
+        )
 
 
-def _close_all(process: int) -> None:
-    if os.getpid() == process:  # not a forked one
-        for name in list(_stores):
-            close(name)
+def _close_all() -> None:
+    for name in list(_stores):
+        close(name)
 
 
-atexit.register(_close_all, os.getpid())
+def _forked() -> None:
+    global _lock
+    _lock = threading.RLock()  # a thread that is not here may have held it
+    _inherited.update(_stores)
+
+
+atexit.register(_close_all)
+os.register_at_fork(after_in_child=_forked)
 
 
 def evict(name: str, key: Any) -> None:

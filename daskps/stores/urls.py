@@ -6,6 +6,7 @@ To add a scheme, add a line to ``SCHEMES``, and the module that it names.
 from __future__ import annotations
 
 import importlib
+import ipaddress
 import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
@@ -233,7 +234,7 @@ def check_store(key: str, store: Any) -> Any:
             f"{key}={store!r} is not a store: give a URL ({valid}), a ProxyStore Store "
             "or Connector, or None"
         )
-    parts = urlsplit(store)
+    parts = _split(key, store)
     if parts.scheme not in SCHEMES:
         raise ConfigError(
             f"{key}={describe(store)!r} has no known scheme: give one of {valid}, a "
@@ -243,6 +244,23 @@ def check_store(key: str, store: Any) -> Any:
     if is_linux():
         scheme_module(key, parts.scheme).check(key, parts)
     return store
+
+
+def _split(key: str, url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        _, bracket, address = parts.netloc.rpartition("@")[2].partition("[")
+        if bracket:
+            # Python before 3.11.4 takes whatever is in brackets.
+            ipaddress.IPv6Address(address.partition("]")[0])
+    except ValueError:
+        # Without Python's own words, which may have a password in them.
+        raise ConfigError(
+            f"{key}={describe(url)!r} is not a URL: in brackets there is only an IPv6 "
+            "address, as in redis://[::1]:6379, and special characters of a password "
+            "are percent-encoded"
+        ) from None
+    return parts
 
 
 def describe(store: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import secrets
 import threading
 import weakref
@@ -59,7 +60,7 @@ class DaosConnector(FrameConnector[DaosKey]):
         self._cluster = cluster
         self._objects = Namespace(pool, container, namespace)
         owner = None if lease is None else _Owner(self._objects, cluster, lease)
-        self._close = weakref.finalize(self, _close, self._objects, owner)
+        self._close = weakref.finalize(self, _close, self._objects, owner, os.getpid())
 
     def __repr__(self) -> str:
         return repr(self._objects)
@@ -175,7 +176,9 @@ class _Owner:
             logger.error("Objects are left, for `dask daskps sweep` to delete: %s", e)
 
 
-def _close(objects: Namespace, owner: _Owner | None) -> None:
+def _close(objects: Namespace, owner: _Owner | None, process: int) -> None:
+    if os.getpid() != process:
+        return  # what this forked process has is its parent's
     if owner is not None:
         owner.close()
     objects.close()

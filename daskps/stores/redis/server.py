@@ -12,7 +12,7 @@ import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from daskps.exceptions import StoreFullError
+from daskps.exceptions import ConfigError, StoreFullError
 from daskps.stores.secret import Secret
 
 logger = logging.getLogger(__name__)
@@ -23,6 +23,8 @@ CONNECT_TIMEOUT = 5.0
 TIMEOUT = 20.0
 # OSError: from a socket that is read without redis-py.
 LOST = (redis.ConnectionError, redis.TimeoutError, OSError)
+# What a server says of a number that is too large, and of any but 0 if it is a cluster.
+NO_DATABASE = ("DB index", "SELECT is not allowed")
 # How many keys one command names, or one round trip asks for.
 BATCH = 1000
 
@@ -64,25 +66,33 @@ class RedisServer:
     -----
     Thread-safe; a forked process makes connections of its own. Every method connects
     again if the connection was lost, and raises ``OSError`` if the server cannot be
-    reached, :class:`daskps.StoreFullError` if it has no room.
+    reached, :class:`daskps.StoreFullError` if it has no room, and
+    :class:`daskps.ConfigError` if it does not have the database.
     """
 
     client: redis.Redis
 
     def __init__(self, address: RedisAddress):
         self._address = address
-        tls = address.tls
-        options: dict[str, Any] = dict(tls or {})
+        options: dict[str, Any] = dict(address.tls or {})
         # Only where it is given: a server may have no users.
         for name in ("username", "password"):
             secret: Secret[str] | None = getattr(address, name)
             if secret:
                 options[name] = secret.value
-        self._pool = redis.ConnectionPool(
-            connection_class=redis.Connection if tls is None else redis.SSLConnection,
+        self._pool = self._new_pool(address.database, options)
+        self._options = options
+        self.client = redis.Redis(connection_pool=self._pool)
+
+    def _new_pool(self, database: int, options: dict[str, Any]) -> redis.ConnectionPool:
+        address = self._address
+        return redis.ConnectionPool(
+            connection_class=redis.Connection
+            if address.tls is None
+            else redis.SSLConnection,
             host=address.host,
             port=address.port,
-            db=address.database,
+            db=database,
             socket_connect_timeout=CONNECT_TIMEOUT,
             socket_timeout=TIMEOUT,
             # With protocol 3 the server may send what was not asked for.
@@ -90,7 +100,6 @@ class RedisServer:
             client_name="daskps",
             **options,
         )
-        self.client = redis.Redis(connection_pool=self._pool)
 
     def call(self, function: Callable[[], T], attempts: int = 4) -> T:
         """Call what may be called again, and do so if the connection was lost."""
@@ -105,6 +114,24 @@ class RedisServer:
                 "Free some, compute in smaller parts, or use another store "
                 "(daskps.proxy_graph(store=...))."
             ) from e
+        except redis.ResponseError as e:
+            if self._address.database and any(word in str(e) for word in NO_DATABASE):
+                raise self._no_database() from e
+            raise
+
+    def _no_database(self) -> ConfigError:
+        """The error of a database that the server does not have."""
+        valid = "0, which every server has"
+        pool = self._new_pool(0, self._options)
+        # A user may not be allowed to ask.
+        with contextlib.suppress(*LOST, redis.ResponseError, KeyError, ValueError):
+            found = redis.Redis(connection_pool=pool).config_get("databases")
+            valid = f"0 to {int(found['databases'] or '') - 1}"
+        pool.disconnect()
+        return ConfigError(
+            f"Redis at {self._address.host}:{self._address.port} has no database "
+            f"{self._address.database}: end the store's URL with one of {valid}"
+        )
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[Any]:
