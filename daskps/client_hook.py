@@ -251,9 +251,7 @@ def _encoder_for(
     opened = catalog()
     if opened is None:
         return None
-    session.cache.limit = opened.may_keep(session.settings.cache_size)
-    inline = session.settings.on_store_error == "inline"
-    encoder = Encoder(opened, session.cache, threshold, pack, inline)
+    encoder = session.encoder(opened, threshold, pack)
     encoder.stored += _owners(weight.proxies)
     return encoder
 

@@ -16,6 +16,10 @@ fails when one of them changes. What is used:
     Whether a task without dependencies waits on the scheduler until a thread is free.
 ``distributed.Client._gather_remote(...)``
     Fetches results. What it returns with status "error" is fetched again.
+``distributed.Client.futures``
+    States of futures, by key. ``finish(type=)`` is what ``Client.scatter`` does to them.
+``distributed.Scheduler.update_data(who_has=, nbytes=, client=)``, ``Worker.update_data(data=)``
+    What scattering comes to. A graph that has such a key gives it a task that makes it again.
 ``distributed.Client.rpc.serializers``, ``deserializers``
     Which families the user allows.
 ``distributed.Worker.rpc.deserializers``
@@ -26,6 +30,11 @@ fails when one of them changes. What is used:
     Called in child processes before each task, on what describes it.
 ``dask._expr.Expr.operands``, ``_determ_token``, ``_name``
     An expression, and the name that its tasks' keys begin with.
+``dask.dataframe.dask_expr.io.io.FromPandas``
+    Its operands ``npartitions``, ``sort`` and ``chunksize``; ``frame._data``, and
+    ``frame._division_info``, where it keeps divisions once it has found them.
+``dask.dataframe.io.io.sorted_division_locations``
+    Finds them. Not called: daskps finds the same.
 ``HLGExpr``, ``_HLGExprSequence``, ``LLGExpr``, ``distributed.client._MapExpr``
     What arrays, bags, delayed values and futures are when they are submitted.
 ``Expr.__dask_graph__``, ``Expr.__dask_annotations__``, ``convert_legacy_graph``
@@ -47,6 +56,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, TypeAlias
 
 import cloudpickle
@@ -259,6 +269,11 @@ def writes_to_argument(function: Any) -> bool:
     return core is not None and function is core.load_store_chunk
 
 
+def finish(client: distributed.Client, key: Any, type_: type) -> None:
+    """Have a future know that its value is on a worker, and of which type it is."""
+    client.futures[key].finish(type=type_)
+
+
 def connection(client: distributed.Client) -> Any:
     """What stands for the client's connection to the scheduler, or None if it has none."""
     return client.scheduler_comm
@@ -347,20 +362,57 @@ def lower(expr: Expr) -> LoweredExpr:
 
 def literals(expr: Expr) -> Iterator[Any]:
     """The operands of an expression, and of all that it depends on."""
+    for node in _expressions(expr):
+        for operand in node.operands:
+            if not _expressions_in(operand):
+                # FromPandas wraps its frame.
+                yield getattr(operand, "_data", operand)
+
+
+def _expressions(expr: Expr) -> Iterator[Expr]:
+    """An expression, and all that it depends on."""
     stack, seen = [expr], set()
     while stack:
         node = stack.pop()
-        if id(node) in seen:
+        if id(node) not in seen:
+            seen.add(id(node))
+            yield node
+            stack += chain.from_iterable(map(_expressions_in, node.operands))
+
+
+def _expressions_in(operand: Any) -> list[Expr]:
+    if isinstance(operand, Expr):
+        return [operand]
+    if isinstance(operand, list) and operand and isinstance(operand[0], Expr):
+        return operand  # Fused keeps its members in a list
+    return []
+
+
+def set_divisions(expr: Expr, find: Callable[[Any, Any, Any], Any]) -> None:
+    """Have Dask know the divisions of pandas frames, so that it need not look for them.
+
+    Parameters
+    ----------
+    expr
+        About to be lowered.
+    find
+        Given an index that is not empty, ``npartitions`` and ``chunksize``; gives what
+        ``sorted_division_locations`` gives, or None.
+    """
+    io = sys.modules.get("dask.dataframe.dask_expr.io.io")
+    for node in _expressions(expr) if io is not None else ():
+        if type(node) is not io.FromPandas:
             continue
-        seen.add(id(node))
-        for operand in node.operands:
-            if isinstance(operand, Expr):
-                stack.append(operand)
-            elif isinstance(operand, list) and operand and isinstance(operand[0], Expr):
-                stack += operand  # Fused keeps its members in a list
-            else:
-                # FromPandas wraps its frame.
-                yield getattr(operand, "_data", operand)
+        npartitions, sort = node.operand("npartitions"), node.operand("sort")
+        frame = node.frame
+        key = npartitions, sort
+        if key in frame._division_info or not len(frame._data):
+            continue
+        index = frame._data.index
+        if sort or index.is_monotonic_increasing:
+            found = find(index, npartitions, node.operand("chunksize"))
+            if found is not None:
+                frame._division_info[key] = found
 
 
 def all_keys(graph: HighLevelGraph | Mapping[Any, Any]) -> set[Any]:

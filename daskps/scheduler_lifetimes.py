@@ -32,6 +32,7 @@ from daskps.client_catalog import creator_name
 from daskps.dask_private import do_not_queue
 from daskps.proxy_node import ObjectId, stored_objects
 from daskps.scheduler_evictions import Evictor
+from daskps.scheduler_scatter import scatter
 from daskps.stores import leases, opened
 from daskps.stores.urls import StoreRequest, make
 from daskps.versions import check_version
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 STORED = "daskps-stored"
 HOLD = "daskps-hold"
 RELEASE = "daskps-release"
+_HANDLERS = ("daskps_open", "daskps_store", "daskps_usage", "daskps_scatter")
 # For how long (seconds) results of a worker that is gone can still be read.
 RESULTS_OF_DEAD_WORKERS = 5.0
 # Share of the workers' memory that tasks may read which do not wait for a free thread. What
@@ -131,6 +133,7 @@ class LifetimePlugin(SchedulerPlugin):
         scheduler.handlers["daskps_open"] = self.open
         scheduler.handlers["daskps_store"] = self.store
         scheduler.handlers["daskps_usage"] = self.usage
+        scheduler.handlers["daskps_scatter"] = partial(scatter, scheduler)
         scheduler.stream_handlers.update(self._handlers())
 
     def _handlers(self) -> dict[str, Callable[..., None]]:
@@ -198,7 +201,7 @@ class LifetimePlugin(SchedulerPlugin):
 
     async def close(self) -> None:
         """With the cluster, everything in its stores goes."""
-        for name in ("daskps_open", "daskps_store", "daskps_usage"):
+        for name in _HANDLERS:
             self._scheduler.handlers.pop(name, None)
         for name in self._handlers():
             self._scheduler.stream_handlers.pop(name, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 import weakref
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,6 +21,7 @@ from daskps.worker_results import (
     register_reader,
     register_writer,
 )
+from daskps.worker_scatter import read
 
 if TYPE_CHECKING:
     from distributed import Worker
@@ -113,6 +115,7 @@ class WorkerStorePlugin(WorkerPlugin):
             # What is mapped looks like memory of the worker, which watches that.
             store.connector.map_at_most(int(limit * MAPPED_SHARE))
         self.latest[worker] = self
+        worker.handlers["daskps_read"] = functools.partial(read, worker)
         self._writer = register_writer(self.store, self.settings.threshold, worker)
 
     def transition(
