@@ -20,7 +20,7 @@ from distributed import Client, Future, wait
 
 from benchmarks import tasks
 from benchmarks.peers import BOTH
-from benchmarks.scenario import KB, MB, Scenario, Ship, Work, fresh
+from benchmarks.scenario import KB, MB, Scenario, Work, fresh
 
 #: The group of all shapes.
 GROUP = "shapes"
@@ -140,9 +140,7 @@ def _futures(scale: float) -> list[Scenario]:
             "map with a closure over 4 MB",
             of(4 * MB),
             lambda: fresh(of(4 * MB)),
-            lambda c, x: c.gather(
-                c.map(lambda i: float(x[i]), range(10), pure=False)
-            ),
+            lambda c, x: c.gather(c.map(lambda i: float(x[i]), range(10), pure=False)),
             lambda x: [x[i] for i in range(10)],
         ),
         _shape(
@@ -237,10 +235,16 @@ def _arrays(scale: float) -> list[Scenario]:
 
     side = max(8, int(4000 * scale**0.5))
     return [
-        _shape("array 80 kB, sum", of(80 * KB), blocks(80 * KB, 4), total, expected_total),
+        _shape(
+            "array 80 kB, sum", of(80 * KB), blocks(80 * KB, 4), total, expected_total
+        ),
         _shape("array 4 MB, sum", of(4 * MB), blocks(4 * MB, 4), total, expected_total),
         _shape(
-            "array 256 MB, sum", of(256 * MB), blocks(256 * MB, 64), total, expected_total
+            "array 256 MB, sum",
+            of(256 * MB),
+            blocks(256 * MB, 64),
+            total,
+            expected_total,
         ),
         _shape(
             "array 16 MB in 1,000 blocks, sum",
@@ -370,7 +374,9 @@ def _frames(scale: float) -> list[Scenario]:
         shape("of strings, groupby", named, 8, by_name),
         shape("of categories, groupby", categorical, 8, by_name),
         shape("of dictionaries, sum", objects, 8, lambda df: df.x.sum()),
-        shape("64 MB, a column of 8", floats(of(1_000_000), 8), 8, lambda df: df.c0.sum()),
+        shape(
+            "64 MB, a column of 8", floats(of(1_000_000), 8), 8, lambda df: df.c0.sum()
+        ),
         shape("16 MB, sorted by a column", floats(of(250_000), 8), 8, sort),
         shape("64 MB as a result", floats(of(1_000_000), 8), 8, lambda df: df + 1),
     ]

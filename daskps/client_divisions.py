@@ -60,7 +60,7 @@ def _firsts(index: Any) -> Sequence[int]:
     """The first rows of rows with equal index."""
     if index.is_unique:
         return range(len(index))
-    firsts: Sequence[int] = np.flatnonzero(~index.duplicated())
+    firsts: Any = np.flatnonzero(~index.duplicated())
     return firsts
 
 

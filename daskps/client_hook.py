@@ -15,6 +15,7 @@ from distributed import Client
 from daskps import client_expressions as expressions
 from daskps.client_catalog import Cache
 from daskps.client_census import Weight, weigh
+from daskps.client_culling import needed_keys
 from daskps.client_graphs import Collector, GraphPass
 from daskps.client_graphs import contents as graph_contents
 from daskps.client_link import ClusterLink
@@ -120,7 +121,7 @@ def _before_submission(
             session.catalog(
                 client
             )  # a client that was not there when the session began
-        expr = _proxied(expr, session, partial(session.catalog, client), alive)
+        expr = _proxied(expr, keys, session, partial(session.catalog, client), alive)
     return expr, alive
 
 
@@ -173,6 +174,7 @@ def _before_local(
         if session.forced and can_read(get):
             expr = _proxied(
                 expr,
+                keys,
                 session,
                 lambda: local_catalog(session),
                 alive,
@@ -191,11 +193,13 @@ def _wanted_locally() -> bool:
     )
 
 
-def _proxied(
+def _proxied(  # noqa: PLR0913
     expr: Expr,
+    keys: Iterable[Any],
     session: Session,
     catalog: Callable[[], Any],
     alive: list[Any],
+    *,
     in_process: bool = False,
 ) -> Expr:
     threshold = session.settings.threshold
@@ -209,14 +213,15 @@ def _proxied(
     alive.append(encoder)
     try:
         prepared = expressions.prepared(expr)
+        needed = needed_keys(prepared, keys)
         sizes: dict[int, tuple[Any, int]] = {}
         # What has made its tasks only now may have made many values of one.
         if weight.large > 1 or prepared is not expr:
             collector = Collector(max(threshold, WORTH_A_THREAD))
-            first = GraphPass(collector, in_process, sizes)
+            first = GraphPass(collector, in_process, sizes, needed)
             expressions.replace_large(prepared, first)
             encoder.encode_all(collector.values)
-        second = GraphPass(encoder, in_process, sizes)
+        second = GraphPass(encoder, in_process, sizes, needed)
         expr = expressions.replace_large(prepared, second)
         encoder.finish()
     except BaseException:

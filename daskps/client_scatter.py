@@ -4,7 +4,7 @@ Plain Dask sends scattered data to a worker (by way of the scheduler, unless the
 direct connections), and loses it with that worker. Here each large value is stored, and
 workers read it from there. A graph follows in which each key is a task that reads the value,
 so that the scheduler can have it read again. Nobody waits for that graph: until it arrives,
-the data is where plain Dask would have put it, and as safe.
+a moment later, the data is where plain Dask would have put it, and as safe.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ from daskps.transparent_proxies import is_proxy
 
 logger = logging.getLogger(__name__)
 
+# After what time (seconds) the graph follows: whoever scatters goes on first.
+LATER = 0.002
 # For how long (seconds) to wait until a task has put the data on a worker, if it is not
 # there otherwise. It is safe already, and the workers may be busy for hours, perhaps with
 # the very task that scatters.
@@ -97,7 +99,8 @@ async def _by_reference(
         for key in nodes:
             finish(client, key, type(new[key]))
             del new[key]
-        _submit(client, session, dict(nodes))
+        later = asyncio.get_running_loop().call_later
+        later(LATER, _submit_wanted, client, session, nodes)
     if new:
         tasks = {key: Task(key, _itself, value) for key, value in new.items()}
         await asyncio.to_thread(_submit, client, session, tasks, options.get("workers"))
@@ -141,6 +144,14 @@ async def _read_on_workers(
     return True
 
 
+def _submit_wanted(
+    client: Client, session: Session, nodes: dict[Any, ProxyNode]
+) -> None:
+    graph = {key: node for key, node in nodes.items() if key in client.futures}
+    if graph and client.status == "running":
+        _submit(client, session, graph)
+
+
 def _submit(
     client: Client, session: Session, graph: dict[Any, Any], workers: Any = None
 ) -> None:
@@ -150,9 +161,7 @@ def _submit(
         client.get(graph, list(graph), sync=False, **where)
 
 
-async def _wait(
-    client: Client, futures: list[Future], options: dict[str, Any]
-) -> None:
+async def _wait(client: Client, futures: list[Future], options: dict[str, Any]) -> None:
     """Wait until tasks have put data on workers, and fail as Dask does if there is none."""
     timeout = _timeout(options)
     broadcast = options.get("broadcast")

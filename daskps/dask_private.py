@@ -18,8 +18,9 @@ fails when one of them changes. What is used:
     Fetches results. What it returns with status "error" is fetched again.
 ``distributed.Client.futures``
     States of futures, by key. ``finish(type=)`` is what ``Client.scatter`` does to them.
-``distributed.Scheduler.update_data(who_has=, nbytes=, client=)``, ``Worker.update_data(data=)``
-    What scattering comes to. A graph that has such a key gives it a task that makes it again.
+``distributed.Scheduler.update_data(who_has=, nbytes=, client=)``,
+``distributed.Worker.update_data(data=)``
+    What scattering comes to. A graph that has such a key gives it a task.
 ``distributed.Client.rpc.serializers``, ``deserializers``
     Which families the user allows.
 ``distributed.Worker.rpc.deserializers``
@@ -37,6 +38,11 @@ fails when one of them changes. What is used:
     Finds them. Not called: daskps finds the same.
 ``HLGExpr``, ``_HLGExprSequence``, ``LLGExpr``, ``distributed.client._MapExpr``
     What arrays, bags, delayed values and futures are when they are submitted.
+``HLGExpr.operand("output_keys")``, ``HighLevelGraph._toposort_layers``
+    What is wanted of a graph, and its layers in order, each before those that use it.
+``Layer.cull(keys, all_hlg_keys)``, ``Layer.has_legacy_tasks``
+    What of a layer is needed. Whether Dask looks for keys in its tasks, as it always does in
+    versions without the attribute.
 ``Expr.__dask_graph__``, ``Expr.__dask_annotations__``, ``convert_legacy_graph``
     What the scheduler makes of an expression (``distributed.scheduler._materialize_graph``).
 ``dask._task_spec.parse_input``
@@ -400,7 +406,9 @@ def set_divisions(expr: Expr, find: Callable[[Any, Any, Any], Any]) -> None:
         ``sorted_division_locations`` gives, or None.
     """
     io = sys.modules.get("dask.dataframe.dask_expr.io.io")
-    for node in _expressions(expr) if io is not None else ():
+    if io is None:
+        return
+    for node in _expressions(expr):
         if type(node) is not io.FromPandas:
             continue
         npartitions, sort = node.operand("npartitions"), node.operand("sort")
@@ -425,6 +433,31 @@ def all_keys(graph: HighLevelGraph | Mapping[Any, Any]) -> set[Any]:
         for layer in layers
         for key in (layer.get_output_keys() if isinstance(layer, Layer) else layer)
     }
+
+
+def output_keys(expr: HLGExpr) -> Any:
+    """The keys that are wanted of an expression, nested in lists."""
+    keys = expr.operand("output_keys")
+    if keys is None:
+        raise TypeError("Dask would make all tasks to find out what is wanted")
+    return keys
+
+
+def needed_of_layer(
+    layer: Layer, keys: set[Any], external: set[Any]
+) -> Mapping[Any, set[Any]]:
+    """What is needed of a layer: keys, each with the keys that it depends on.
+
+    Parameters
+    ----------
+    layer
+        The layer.
+    keys
+        What is wanted, of this layer and others.
+    external
+        All keys of the graph that other layers may refer to, if there are legacy tasks.
+    """
+    return layer.cull(set(keys), external)[1]
 
 
 def clone_task(

@@ -133,7 +133,7 @@ class LifetimePlugin(SchedulerPlugin):
         scheduler.handlers["daskps_open"] = self.open
         scheduler.handlers["daskps_store"] = self.store
         scheduler.handlers["daskps_usage"] = self.usage
-        scheduler.handlers["daskps_scatter"] = partial(scatter, scheduler)
+        scheduler.handlers["daskps_scatter"] = self.scatter
         scheduler.stream_handlers.update(self._handlers())
 
     def _handlers(self) -> dict[str, Callable[..., None]]:
@@ -178,6 +178,10 @@ class LifetimePlugin(SchedulerPlugin):
         """Keys of the objects of a store that somebody needs. For another thread."""
         # Copying the names is one step for the interpreter.
         return [id.key for id in list(self._objects) if id.store == store]
+
+    async def scatter(self, **options: Any) -> None:
+        """Put stored values on workers: see :func:`daskps.scheduler_scatter.scatter`."""
+        await scatter(self._scheduler, **options)
 
     async def usage(self) -> dict[str, dict[str, Any]]:
         """What each store holds now."""

@@ -26,8 +26,9 @@ PAUSE = 0.1
 _turns = itertools.count()
 
 
-async def scatter(
+async def scatter(  # noqa: PLR0913
     scheduler: Scheduler,
+    *,
     client: str,
     nodes: dict[Any, ProxyNode],
     workers: list[str] | None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import time
 import weakref
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from distributed import Worker
 
     from daskps.client_session import Session
+    from daskps.proxy_node import ProxyNode
 
 # Share of a worker's memory limit that it may keep mapped to write results anew.
 MAPPED_SHARE = 1 / 16
@@ -68,6 +68,7 @@ class WorkerStorePlugin(WorkerPlugin):
     #: Sessions of the tasks that run on this worker, by key (:mod:`daskps.worker_session`).
     sessions: dict[Any, Session]
     _writer: Writer | None
+    _worker: Worker
     #: Why the store cannot be opened here.
     refusal: str | None
 
@@ -115,8 +116,13 @@ class WorkerStorePlugin(WorkerPlugin):
             # What is mapped looks like memory of the worker, which watches that.
             store.connector.map_at_most(int(limit * MAPPED_SHARE))
         self.latest[worker] = self
-        worker.handlers["daskps_read"] = functools.partial(read, worker)
+        worker.handlers["daskps_read"] = self.read
+        self._worker = worker
         self._writer = register_writer(self.store, self.settings.threshold, worker)
+
+    async def read(self, nodes: dict[Any, ProxyNode]) -> dict[str, Any]:
+        """Read scattered values: see :func:`daskps.worker_scatter.read`."""
+        return await read(self._worker, nodes)
 
     def transition(
         self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any

@@ -463,7 +463,7 @@ def test_scatter_takes_derived_containers_as_plain_dask_does(client):
 def test_scattered_data_does_not_pass_through_the_scheduler(client):
     with daskps.proxy_graph(), messages_sent(client) as messages:
         future = client.scatter(array())
-        assert daskps.usage(client).objects == 1
+        assert eventually(lambda: daskps.usage(client).objects == 1)
     assert graph_nbytes(messages) < MIB
     del future
 
