@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 import daskps
 from daskps.client_divisions import find_divisions
-from daskps.dask_private import set_divisions
 
 DAYS = st.datetimes(datetime.datetime(1970, 1, 1), datetime.datetime(2200, 1, 1))
 VALUES = {
@@ -77,15 +76,18 @@ def test_what_only_dask_knows_is_left_to_dask(index):
     assert find_divisions(index, 1, None) is None
 
 
-@pytest.mark.parametrize("sort", [False, True])
-@pytest.mark.parametrize("wanted", [{"npartitions": 7}, {"chunksize": 90}])
 @pytest.mark.parametrize(
-    "index",
+    ("index", "wanted", "sort"),
     [
-        pd.RangeIndex(1000),
-        pd.Index(np.arange(1000) // 3),
-        pd.Index(np.arange(1000)[::-1]),
-        pd.date_range("2000", periods=1000, freq="s", tz="Europe/Vienna"),
+        (pd.RangeIndex(1000), {"npartitions": 7}, True),
+        (pd.Index(np.arange(1000) // 3), {"chunksize": 90}, False),
+        (pd.Index(np.arange(1000)[::-1]), {"npartitions": 7}, True),
+        (pd.Index(np.arange(1000)[::-1]), {"npartitions": 7}, False),
+        (
+            pd.date_range("2000", periods=1000, freq="s", tz="Europe/Vienna"),
+            {"chunksize": 90},
+            True,
+        ),
     ],
 )
 def test_a_frame_is_split_as_without(client, index, wanted, sort):
@@ -111,12 +113,3 @@ def test_dask_does_not_walk_over_the_index_of_a_large_frame(client, monkeypatch)
         monkeypatch.setattr(io, "sorted_division_locations", walk)
         total = dd.from_pandas(frame, npartitions=3).x.sum().compute()
     assert total == frame.x.sum()
-
-
-def test_dask_asks_what_it_knows_already():
-    """Fails when Dask keeps divisions elsewhere."""
-    frame = pd.DataFrame({"x": np.arange(10.0)})
-    collection = dd.from_pandas(frame, npartitions=2)
-    set_divisions((collection + 1).expr, lambda *asked: ([0, 3, 9], [0, 3, 10]))
-    assert collection.divisions == (0, 3, 9)
-    assert list(map(len, collection.partitions)) == [3, 7]
