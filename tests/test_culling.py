@@ -12,7 +12,7 @@ from dask._task_spec import DataNode, Task
 from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from distributed import wait
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import graph_nbytes, messages_sent
 
@@ -124,6 +124,7 @@ def test_a_layer_of_another_library_has_all_that_it_may_need(client):
 CORNERS = st.integers(0, 39)
 
 
+@settings(deadline=None)
 @given(CORNERS, CORNERS, st.sampled_from(["", "sum", "add", "transpose", "rechunk"]))
 def test_what_is_needed_is_what_dask_needs(top, left, then):
     array = da.from_array(np.zeros((40, 40)), chunks=10)[top : top + 12, left:]

