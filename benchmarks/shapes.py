@@ -312,6 +312,7 @@ def _frames(scale: float) -> list[Scenario]:
 
     def shape(
         name: str,
+        nbytes: float,
         frame: Callable[[], pd.DataFrame],
         npartitions: int,
         do: Callable[[Any], Any],
@@ -323,7 +324,7 @@ def _frames(scale: float) -> list[Scenario]:
 
         return _shape(
             f"frame {name}",
-            int(frame().memory_usage(deep=True).sum()),
+            of(nbytes),
             make,
             lambda client, p: do(p[1]).compute(),
             lambda p: do(p[0]),
@@ -364,21 +365,33 @@ def _frames(scale: float) -> list[Scenario]:
         return df.sort_values("c0")
 
     return [
-        shape("100 kB, mean", floats(of(3000), 4), 4, mean),
-        shape("3.2 MB, mean", floats(of(100_000), 4), 4, mean),
-        shape("4,000,000 rows x 8, mean", floats(of(4_000_000), 8), 16, mean),
-        shape("500 rows x 2,000, mean", floats(500, of(2000)), 4, mean),
-        shape("16 MB, 200 partitions, mean", floats(of(250_000), 8), of(200), mean),
-        shape("16 MB by time, mean", by_time, 16, mean),
-        shape("16 MB, index with duplicates, mean", repeated, 16, mean),
-        shape("of strings, groupby", named, 8, by_name),
-        shape("of categories, groupby", categorical, 8, by_name),
-        shape("of dictionaries, sum", objects, 8, lambda df: df.x.sum()),
+        shape("100 kB, mean", 100 * KB, floats(of(3000), 4), 4, mean),
+        shape("3.2 MB, mean", 3.2 * MB, floats(of(100_000), 4), 4, mean),
+        shape("4,000,000 rows x 8, mean", 256 * MB, floats(of(4_000_000), 8), 16, mean),
+        shape("500 rows x 2,000, mean", 8 * MB, floats(500, of(2000)), 4, mean),
         shape(
-            "64 MB, a column of 8", floats(of(1_000_000), 8), 8, lambda df: df.c0.sum()
+            "16 MB, 200 partitions, mean",
+            16 * MB,
+            floats(of(250_000), 8),
+            of(200),
+            mean,
         ),
-        shape("16 MB, sorted by a column", floats(of(250_000), 8), 8, sort),
-        shape("64 MB as a result", floats(of(1_000_000), 8), 8, lambda df: df + 1),
+        shape("16 MB by time, mean", 16 * MB, by_time, 16, mean),
+        shape("16 MB, index with duplicates, mean", 16 * MB, repeated, 16, mean),
+        shape("of strings, groupby", 2 * MB, named, 8, by_name),
+        shape("of categories, groupby", 1 * MB, categorical, 8, by_name),
+        shape("of dictionaries, sum", 20 * MB, objects, 8, lambda df: df.x.sum()),
+        shape(
+            "64 MB, a column of 8",
+            64 * MB,
+            floats(of(1_000_000), 8),
+            8,
+            lambda df: df.c0.sum(),
+        ),
+        shape("16 MB, sorted by a column", 16 * MB, floats(of(250_000), 8), 8, sort),
+        shape(
+            "64 MB as a result", 64 * MB, floats(of(1_000_000), 8), 8, lambda df: df + 1
+        ),
     ]
 
 

@@ -651,5 +651,6 @@ def test_dask_asks_for_divisions_that_it_knows(monkeypatch):
     )
     set_divisions((collection + 1).expr, lambda *asked: ([0, 3, 9], [0, 3, 10]))
     assert collection.divisions == (0, 3, 9)
+    assert collection.expr.frame._division_info
     parts = collection.to_delayed(optimize_graph=False)
     assert [len(part.compute(scheduler="sync")) for part in parts] == [3, 7]
