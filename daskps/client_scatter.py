@@ -35,6 +35,8 @@ from daskps.transparent_proxies import is_proxy
 
 logger = logging.getLogger(__name__)
 
+# So much (bytes) is copied into this host's memory sooner than a thread has begun.
+AT_ONCE = 4 << 20
 # After what time (seconds) the graph follows: whoever scatters goes on first.
 LATER = 0.002
 # For how long (seconds) to wait until a task has put the data on a worker, if it is not
@@ -93,8 +95,12 @@ async def _by_reference(
     # What was scattered under its name before is one task, as what is submitted twice.
     new = {key: value for key, value in items.items() if not _is_there(client, key)}
     futures = {key: Future(key, client) for key in items}
-    # In a thread: storing may take long, and others need the event loop.
-    nodes = await asyncio.to_thread(_store, session.encoder(catalog), new)
+    encoder = session.encoder(catalog)
+    if catalog.maps_its_own and sum(map(nbytes_of, new.values())) <= AT_ONCE:
+        nodes = _store(encoder, new)
+    else:
+        # In a thread: storing may take long, and others need the event loop.
+        nodes = await asyncio.to_thread(_store, encoder, new)
     if nodes and await _read_on_workers(client, nodes, options):
         for key in nodes:
             finish(client, key, type(new[key]))
