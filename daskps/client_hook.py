@@ -213,6 +213,10 @@ def _proxied(  # noqa: PLR0913
     alive.append(encoder)
     try:
         prepared = expressions.prepared(expr)
+        if prepared is not expr:
+            # The partitions of a large frame may be small.
+            weight = weigh(expressions.contents(prepared), threshold)
+            encoder.pack = weight.small > _large_graph()
         needed = needed_keys(prepared, keys)
         sizes: dict[int, tuple[Any, int]] = {}
         # What has made its tasks only now may have made many values of one.
