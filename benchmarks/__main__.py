@@ -113,8 +113,8 @@ def _run(
 ) -> list[Comparison]:
     done: list[Comparison] = []
     with tqdm(total=len(scenarios), leave=False, disable=None) as bar:
-        bar.write(table.HEADING)
-        for (_, needed), group in itertools.groupby(scenarios, _cluster_for):
+        for (name, needed), group in itertools.groupby(scenarios, _cluster_for):
+            bar.write(table.heading(name))
             n = needed or workers
             with cluster(n) as plain, cluster(n) as ours:
                 c = Clusters(plain, ours)

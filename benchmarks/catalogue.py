@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import blocks, many_tasks, models, round_trips
+from benchmarks import blocks, many_tasks, models, round_trips, shapes
 from benchmarks.scenario import GB, KB, MB, Scenario
 
 
@@ -45,6 +45,7 @@ def catalogue(scale: float = 1.0) -> list[Scenario]:
             round_trips.crossover(of(n * 10 * KB))
             for n in (1, 2, 5, 10, 20, 50, 100, 200, 500)
         ),
+        *shapes.shapes(scale),
     ]
 
 

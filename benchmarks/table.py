@@ -8,20 +8,42 @@ from benchmarks.goals import Outcome
 from benchmarks.peers import RAY
 from benchmarks.results import Comparison, Measured
 from benchmarks.scenario import KB, MB
+from benchmarks.shapes import GROUP
 
 _COLUMNS = "{:17}{:>10}   {:26}{:>13}{:>10}{:>16}   {}"
-#: Says what the columns of :func:`rows` are.
-HEADING = "\n".join(
+_HEADING = "\n".join(
     _COLUMNS.format(*cells)
     for cells in (
         ("", "time", "daskps is", "through the", "it grows", "put into", "copies by"),
         ("", "", "faster by", "scheduler", "by", "the store", "client, worker"),
     )
 )
+_SHAPE = "{:48}{:>10}{:>11}   {:24}{}"
+
+
+def heading(group: str) -> str:
+    """What the columns of :func:`rows` are, for scenarios of this group."""
+    if group != GROUP:
+        return _HEADING
+    return "\n".join(
+        _SHAPE.format(*cells).rstrip()
+        for cells in (
+            ("", "dask", "daskps", "daskps is faster by", "dask's processor time is"),
+            ("", "", "", "", "this times that of daskps"),
+        )
+    )
 
 
 def rows(c: Comparison) -> str:
-    """A scenario, with a line for each peer."""
+    """A scenario, with a line for each peer; a shape, in one line."""
+    if c.group == GROUP:
+        return _SHAPE.format(
+            c.scenario,
+            _time(c.peers["dask"].median()),
+            _time(c.peers["daskps"].median()),
+            str(c.ratio("dask", "daskps")),
+            c.ratio("dask", "daskps", "cpu_of_all"),
+        )
     ours = next(name for name in c.peers if name not in ("dask", RAY))
     lines = [c.scenario]
     for name, measured in c.peers.items():

@@ -61,3 +61,24 @@ def crc(data: bytes) -> int:
 def increment(x: int) -> int:
     """A small task."""
     return x + 1
+
+
+def plus_first(block: np.ndarray, array: np.ndarray) -> np.ndarray:
+    """Use two arrays, though little of one."""
+    return block + array[0]
+
+
+class Model:
+    """A model that is an array."""
+
+    def __init__(self, weights: np.ndarray):
+        self.weights = weights
+
+    def predict(self, i: int) -> float:
+        """Use a little of it."""
+        return float(self.weights[i % len(self.weights)])
+
+
+def predict(model: Model, i: int) -> float:
+    """Use a model."""
+    return model.predict(i)

@@ -117,6 +117,8 @@ class Catalog:
     ----------
     name
         Of the store.
+    maps_its_own
+        Whether what is stored is in this host's memory: a put takes no more than a copy.
 
     Notes
     -----
@@ -127,6 +129,7 @@ class Catalog:
     name: str
     store: Store
     creator: str
+    maps_its_own: bool
     _connector: Any
     _keeper: Keeper
     _patience: Patience
@@ -143,7 +146,7 @@ class Catalog:
         self.store = store
         self._connector = store.connector
         # Reading it again takes no more than memory's time.
-        self._maps_its_own = getattr(self._connector, "maps_its_own", False)
+        self.maps_its_own = getattr(self._connector, "maps_its_own", False)
         self._keeper = keeper
         self._patience = Patience(store.name)
         self._lock = threading.Lock()
@@ -169,7 +172,7 @@ class Catalog:
         alike = self._alike_to(fingerprint(frames))
         others = _living(alike.objects)
         # Without others it is certainly new: most data is.
-        digest = content_hash(frames) if others or not self._maps_its_own else None
+        digest = content_hash(frames) if others or not self.maps_its_own else None
         stored = self._find(others, digest) or self._store(alike, frames, digest)
         if array is not None:
             self._note_immutable(array, stored)
@@ -194,7 +197,7 @@ class Catalog:
 
     def _digest(self, stored: StoredObject) -> bytes | None:
         """The hash of what is in the store, which nobody can change."""
-        if stored.digest is None and self._maps_its_own:
+        if stored.digest is None and self.maps_its_own:
             try:
                 data = self._connector.get(stored.id.key)
             except Exception as e:
@@ -233,7 +236,7 @@ class Catalog:
 
     def _ask(self, function: Callable[[], Any], **options: Any) -> Any:
         """Call a function of the store, which may not answer unless it is on this host."""
-        if self._maps_its_own:
+        if self.maps_its_own:
             return function()
         return self._patience.call(function, **options)
 
@@ -256,7 +259,7 @@ class Catalog:
             self._keeper.stored([(id, stored.nbytes)])
         self._held[id] = stored
         # What another thread has changed while a slow store took it is not known.
-        if not self._maps_its_own and content_hash(frames) == digest:
+        if not self.maps_its_own and content_hash(frames) == digest:
             stored.digest = digest
         return stored
 

@@ -154,25 +154,57 @@ def _sum(weights: Iterable[Weight]) -> Weight:
 
 def _weigh(things: list[Any], threshold: int) -> Weight:
     groups = _by_type(things)
-    small = 0
-    proxies: list[Any] = []
-    counted: dict[int, Any] = {}
+    scales = _Scales(threshold)
     # Partitions of bags are lists: large ones are stored whole.
-    wholes = chain.from_iterable(groups.get(type_, ()) for type_ in _WHOLE)
-    sizes = list(map(nbytes_of, islice(wholes, WHOLE)))
-    largest = max(sizes, default=0)
-    large = sum(map(threshold.__le__, sizes))
-    for type_, members in _leaves(groups):
+    rest = WHOLE
+    for type_ in _WHOLE & groups.keys():
+        wholes, groups[type_] = groups[type_][:rest], groups[type_][rest:]
+        rest -= len(wholes)
+        scales.add_wholes(wholes)
+    scales.add({type_: members for type_, members in groups.items() if members})
+    return Weight(scales.largest, scales.large, scales.small, scales.proxies)
+
+
+class _Scales:
+    """Add up what a graph holds: see :class:`Weight`."""
+
+    def __init__(self, threshold: int):
+        self.largest = self.large = self.small = 0
+        self.proxies: list[Any] = []
+        self._threshold = threshold
+        self._counted: dict[int, Any] = {}
+
+    def add(self, groups: dict[type, list[Any]]) -> None:
+        """All that is in these objects, by type."""
+        for type_, members in _leaves(groups):
+            self._add_leaves(type_, members)
+
+    def add_wholes(self, containers: list[Any]) -> None:
+        """These containers, and all that is in them: one walk for both."""
+        for container in containers:
+            counted: dict[int, Any] = {}
+            nbytes = 0
+            for type_, members in _leaves({type(container): [container]}):
+                self._add_leaves(type_, members)
+                nbytes += sum(_sizes(type_, members, counted))
+            self._note(nbytes, [nbytes])
+
+    def _add_leaves(self, type_: type, members: list[Any]) -> None:
         if issubclass(type_, (ProxyNode, Proxy)):
-            proxies += members
+            self.proxies += members
+            return
+        sizes = _sizes(type_, members, self._counted)
+        largest = max(sizes, default=0)
+        self._note(largest, sizes)
+        if largest < self._threshold:
+            self.small += sum(sizes)
         else:
-            sizes = _sizes(type_, members, counted)
-            here = max(sizes, default=0)
-            largest = max(largest, here)
-            if here >= threshold:
-                large += sum(map(threshold.__le__, sizes))
-            small += sum(filter(threshold.__gt__, sizes))
-    return Weight(largest, large, small, proxies)
+            self.small += sum(filter(self._threshold.__gt__, sizes))
+
+    def _note(self, largest: int, sizes: list[int]) -> None:
+        self.largest = max(self.largest, largest)
+        if largest >= self._threshold:
+            self.large += sum(map(self._threshold.__le__, sizes))
 
 
 def nbytes_of(value: Any) -> int:
@@ -283,9 +315,10 @@ def _in_dicts(dicts: list[Any]) -> list[Iterable[Any]]:
 def _in_containers(
     containers: list[Any], items: Callable[[Any], Iterable[Any]] | None = None
 ) -> list[Iterable[Any]]:
-    contents: list[Any] = list(map(items, containers)) if items else containers
     if max(map(len, containers)) <= LONG:
-        return contents
+        # One iterable, as for tasks: views of dictionaries are objects, too.
+        return [chain.from_iterable(map(items, containers) if items else containers)]
+    contents: list[Any] = list(map(items, containers)) if items else containers
     opened = [c for c in contents if len(c) <= LONG or not _is_plain(c)]
     plain = [_Plain(c) for c in contents if len(c) > LONG and _is_plain(c)]
     return [*opened, plain]
@@ -388,8 +421,9 @@ class _Plain:
 def _sizes(type_: type, members: list[Any], counted: dict[int, Any]) -> list[int]:
     """Bytes of each of these objects that was not counted before."""
     if issubclass(type_, (bytes, bytearray, str)):
-        if max(map(len, members)) <= TINY:
-            return list(map(len, members))
+        sizes = list(map(len, members))
+        if max(sizes) <= TINY:
+            return sizes
         return list(map(len, _unseen(members, counted)))
     members = _unseen(members, counted)
     if issubclass(type_, (_Plain, memoryview)):

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from dask.highlevelgraph import HighLevelGraph
 
 from daskps import client_graphs
+from daskps.client_divisions import find_divisions
 from daskps.client_graphs import GraphPass
 from daskps.dask_private import (
     Expr,
@@ -24,6 +25,7 @@ from daskps.dask_private import (
     clone_sequence,
     literals,
     lower,
+    set_divisions,
 )
 from daskps.safety_net import fell_back
 
@@ -82,8 +84,10 @@ def prepared(expr: Expr) -> Expr:
     than on the scheduler: only the expression knows what each task takes of its operands
     (some columns, some rows). To be called only for what holds something large.
     """
-    known = (_HLGExprSequence, HLGExpr, LLGExpr, _MapExpr)
-    return expr if isinstance(expr, known) else lower(expr)
+    if isinstance(expr, (_HLGExprSequence, HLGExpr, LLGExpr, _MapExpr)):
+        return expr
+    set_divisions(expr, find_divisions)
+    return lower(expr)
 
 
 def apply(optimization: Optimization, expr: Expr, keys: list[Any]) -> Expr:

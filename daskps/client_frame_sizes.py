@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from daskps.lazy import loaded
 
 # Of a column of Python objects, so many cells are weighed.
@@ -36,15 +38,24 @@ def frame_nbytes(value: Any, weigh: Callable[[Any], int]) -> int:
     import pandas as pd
 
     if isinstance(value, pd.DataFrame):
-        columns = (_nbytes(column, weigh) for _, column in value.items())
         indexes = value.index, value.columns
-        return sum(columns) + sum(frame_nbytes(index, weigh) for index in indexes)
+        nbytes = sum(frame_nbytes(index, weigh) for index in indexes)
+        return nbytes + _nbytes_of_columns(value, weigh)
     if isinstance(value, pd.Series):
         return _nbytes(value, weigh) + frame_nbytes(value.index, weigh)
     if isinstance(value, pd.MultiIndex):
         levels = (frame_nbytes(level, weigh) for level in value.levels)
         return sum(levels) + sum(code.nbytes for code in value.codes)
     return _nbytes(value, weigh)
+
+
+def _nbytes_of_columns(frame: Any, weigh: Callable[[Any], int]) -> int:
+    # A frame may have thousands of columns: an object is made only of those that need it.
+    dtypes = list(enumerate(frame.dtypes))
+    plain = [d for _, d in dtypes if isinstance(d, np.dtype) and not d.hasobject]
+    nbytes = len(frame) * sum(dtype.itemsize for dtype in plain)
+    others = [i for i, d in dtypes if not isinstance(d, np.dtype) or d.hasobject]
+    return nbytes + sum(_nbytes(frame.iloc[:, i], weigh) for i in others)
 
 
 def _nbytes(values: Any, weigh: Callable[[Any], int]) -> int:

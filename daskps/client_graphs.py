@@ -108,6 +108,9 @@ class GraphPass:
     sizes
         Sizes of values by id, with the value, which another pass over the same graph has
         found.
+    needed
+        Keys of the tasks that are needed; None: all. What others hold is not stored, and
+        does not travel.
 
     Attributes
     ----------
@@ -129,8 +132,10 @@ class GraphPass:
         encoder: ValueEncoder,
         in_process: bool = False,
         sizes: dict[int, tuple[Any, int]] | None = None,
+        needed: set[Any] | None = None,
     ):
         self.where = ""
+        self._needed = needed
         self.sizes = {} if sizes is None else sizes
         self._in_process = in_process
         self._encoder = encoder
@@ -146,7 +151,7 @@ class GraphPass:
             new = {}
             for key, task in _items(graph):
                 self.where = key
-                new[key] = self._task(key, task)
+                new[key] = self._task_or_nothing(key, task)
             return new
         layers = {}
         for name, layer in graph.layers.items():
@@ -201,6 +206,17 @@ class GraphPass:
         old = dict(_items(tasks))
         new = {key: self._task(key, task) for key, task in old.items()}
         return new if any(new[k] is not t for k, t in old.items()) else tasks
+
+    def _tasks_of_layer(self, tasks: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        new = {key: self._task_or_nothing(key, task) for key, task in tasks.items()}
+        return new if any(new[k] is not t for k, t in tasks.items()) else tasks
+
+    def _task_or_nothing(self, key: Any, task: Any) -> Any:
+        if self._needed is None or key in self._needed:
+            return self._task(key, task)
+        # The key stays, so that the layer is what it was to Dask, which will leave it out.
+        small = self._nbytes(task) < self._encoder.at_least
+        return task if small else ProxyNode(key, _LEFT_OUT)
 
     def _task(self, key: Any, task: Any) -> Any:
         try:
@@ -344,14 +360,14 @@ class GraphPass:
         if isinstance(layer, Blockwise):
             return self._blockwise(layer)
         if isinstance(layer, MaterializedLayer):
-            mapping = self._tasks(layer.mapping)
+            mapping = self._tasks_of_layer(layer.mapping)
             same = mapping is layer.mapping
             return layer if same else clone_materialized(layer, mapping)
         if not isinstance(layer, Layer):
-            return self._tasks(layer)
+            return self._tasks_of_layer(layer)
         # A layer that is known to hold something large, nobody knows where.
         if nbytes_of(list(vars(layer).values())) >= self._encoder.at_least:
-            return clone_materialized(layer, self._tasks(dict(_items(layer))))
+            return clone_materialized(layer, self._tasks_of_layer(layer))
         return layer
 
     def _blockwise(self, layer: Blockwise) -> Blockwise:
@@ -462,3 +478,5 @@ class Collector:
 
 
 _NOTED = StoredValue(b"", [], [])
+# Of a task that is not needed. Reading it is an error.
+_LEFT_OUT = StoredValue(b"", [], [])

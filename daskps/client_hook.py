@@ -15,6 +15,7 @@ from distributed import Client
 from daskps import client_expressions as expressions
 from daskps.client_catalog import Cache
 from daskps.client_census import Weight, weigh
+from daskps.client_culling import needed_keys
 from daskps.client_graphs import Collector, GraphPass
 from daskps.client_graphs import contents as graph_contents
 from daskps.client_link import ClusterLink
@@ -110,7 +111,7 @@ def _before_submission(
         return expr, expr, alive  # Dask says so
     expr, wanted = _after_other_passes(expr, keys)
     try:
-        return _for_cluster(client, expr, wanted, alive), expr, alive
+        return _for_cluster(client, expr, keys, wanted, alive), expr, alive
     except Exception as e:
         fell_back(e, "replace what is large in an expression of type", expr)
         return expr, expr, alive
@@ -120,7 +121,9 @@ def _submission_failed(error: Exception, expr: Expr) -> None:
     fell_back(error, "have Dask submit an expression of type", expr)
 
 
-def _for_cluster(client: Client, expr: Expr, wanted: bool, alive: list[Any]) -> Expr:
+def _for_cluster(
+    client: Client, expr: Expr, keys: Iterable[Any], wanted: bool, alive: list[Any]
+) -> Expr:
     """A graph for a distributed client, which Dask's configuration may want treated."""
     session = current_session(client) or task_session(client)
     if session is None and wanted:
@@ -129,7 +132,7 @@ def _for_cluster(client: Client, expr: Expr, wanted: bool, alive: list[Any]) -> 
         return _outside_sessions(client, expr, alive)
     if not session.covers_results(client) and not client.asynchronous:
         session.catalog(client)  # a client that was not there when the session began
-    expr = _proxied(expr, session, partial(session.catalog, client), alive)
+    expr = _proxied(expr, keys, session, partial(session.catalog, client), alive)
     if not alive and session.sends_inline(client):
         return _outside_sessions(client, expr, alive)
     return expr
@@ -210,35 +213,35 @@ def _before_local(
     get: Callable[..., Any], expr: Expr, keys: Iterable[Any], options: dict[str, Any]
 ) -> tuple[Expr, dict[str, Any], Any]:
     expr, wanted = _after_other_passes(expr, keys)
-    alive: list[Any] = []
     try:
-        return *_for_local(get, expr, options, wanted, alive), alive
+        return _for_local(get, expr, keys, options, wanted)
     except Exception as e:
         fell_back(e, "replace what is large in an expression of type", expr)
-        return expr, options, alive
+        return expr, options, None
 
 
 def _for_local(
     get: Callable[..., Any],
     expr: Expr,
+    keys: Iterable[Any],
     options: dict[str, Any],
     wanted: bool,
-    alive: list[Any],
-) -> tuple[Expr, dict[str, Any]]:
-    """A graph, and options, for a local scheduler."""
+) -> tuple[Expr, dict[str, Any], Any]:
+    """A graph and options for a local scheduler, and what has to stay alive."""
     session = current_session(None)
     if session is None and wanted:
         session = _session_from_config(dask)
     if session is None or session.is_off:
-        return expr, options
+        return expr, options, None
     if not (session.forced and can_read(get)):
         _say_local_once()
-        return expr, options
-    catalog = partial(local_catalog, session)
-    new = _proxied(expr, session, catalog, alive, in_process=runs_in_threads(get))
+        return expr, options, None
+    catalog, alive = partial(local_catalog, session), list[Any]()
+    in_process = runs_in_threads(get)
+    new = _proxied(expr, keys, session, catalog, alive, in_process=in_process)
     if alive:
         options = reading_options(get, options, catalog())
-    return new, options
+    return new, options, alive
 
 
 def _after_other_passes(expr: Expr, keys: Iterable[Any]) -> tuple[Expr, bool]:
@@ -259,11 +262,13 @@ def _wanted_locally() -> bool:
     )
 
 
-def _proxied(
+def _proxied(  # noqa: PLR0913
     expr: Expr,
+    keys: Iterable[Any],
     session: Session,
     catalog: Callable[[], Any],
     alive: list[Any],
+    *,
     in_process: bool = False,
 ) -> Expr:
     threshold = session.settings.threshold
@@ -277,14 +282,19 @@ def _proxied(
     alive.append(encoder)
     try:
         prepared = expressions.prepared(expr)
+        if prepared is not expr:
+            # The partitions of a large frame may be small.
+            weight = weigh(expressions.contents(prepared), threshold)
+            encoder.pack = weight.small > large_graph()
+        needed = needed_keys(prepared, keys)
         sizes: dict[int, tuple[Any, int]] = {}
         # What has made its tasks only now may have made many values of one.
         if weight.large > 1 or prepared is not expr:
             collector = Collector(max(threshold, WORTH_A_THREAD))
-            first = GraphPass(collector, in_process, sizes)
+            first = GraphPass(collector, in_process, sizes, needed)
             expressions.replace_large(prepared, first)
             encoder.encode_all(collector.values)
-        second = GraphPass(encoder, in_process, sizes)
+        second = GraphPass(encoder, in_process, sizes, needed)
         expr = expressions.replace_large(prepared, second)
         encoder.finish()
     except BaseException:
@@ -319,9 +329,7 @@ def _encoder_for(
     opened = catalog()
     if opened is None:
         return None
-    session.cache.limit = opened.may_keep(session.settings.cache_size)
-    inline = session.settings.on_store_error == "inline"
-    encoder = Encoder(opened, session.cache, threshold, pack, inline)
+    encoder = session.encoder(opened, threshold, pack)
     encoder.stored += _owners(weight.proxies)
     return encoder
 

@@ -14,6 +14,7 @@ from distributed import default_client
 
 from daskps.client_catalog import Cache, Catalog
 from daskps.client_link import ClusterLink, open_now
+from daskps.client_values import Encoder
 from daskps.config import Settings
 from daskps.linux import is_linux, system
 from daskps.stores.urls import StoreRequest, describe
@@ -135,6 +136,25 @@ class Session:
     def _was_opened(self, client: Client) -> None:
         self._opened.add(client)
         self._read_references(client)
+
+    def encoder(
+        self, catalog: Catalog, threshold: int | None = None, pack: bool = False
+    ) -> Encoder:
+        """What stores the values of one graph, and keeps them for later ones.
+
+        Parameters
+        ----------
+        catalog
+            Where to.
+        threshold
+            Bytes; None: the session's.
+        pack
+            Whether smaller values are to be packed together.
+        """
+        self.cache.limit = catalog.may_keep(self.settings.cache_size)
+        inline = self.settings.on_store_error == "inline"
+        at_least = self.settings.threshold if threshold is None else threshold
+        return Encoder(catalog, self.cache, at_least, pack, inline)
 
     def covers_results(self, client: Client) -> bool:
         """Whether results come back to this client in the way that the session wants."""

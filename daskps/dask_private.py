@@ -32,6 +32,11 @@ fails when one of them changes. What is used:
     Which task runs on the event loop, if that is a coroutine.
 ``distributed.Client._gather_remote(...)``
     Fetches results. What it returns with status "error" is fetched again.
+``distributed.Client.futures``
+    States of futures, by key. ``finish(type=)`` is what ``Client.scatter`` does to them.
+``distributed.Scheduler.update_data(who_has=, nbytes=, client=)``,
+``distributed.Worker.update_data(data=)``
+    What scattering comes to. A graph that has such a key gives it a task.
 ``distributed.Client.rpc.serializers``, ``deserializers``
     Which families the user allows.
 ``distributed.Worker.rpc.deserializers``
@@ -42,8 +47,18 @@ fails when one of them changes. What is used:
     Called in child processes before each task, on what describes it.
 ``dask._expr.Expr.operands``, ``_determ_token``, ``_name``
     An expression, and the name that its tasks' keys begin with.
+``dask.dataframe.dask_expr.io.io.FromPandas``
+    Its operands ``npartitions``, ``sort`` and ``chunksize``; ``frame._data``, and
+    ``frame._division_info``, where it keeps divisions once it has found them.
+``dask.dataframe.io.io.sorted_division_locations``
+    Finds them. Not called: daskps finds the same.
 ``HLGExpr``, ``_HLGExprSequence``, ``LLGExpr``, ``distributed.client._MapExpr``
     What arrays, bags, delayed values and futures are when they are submitted.
+``HLGExpr.operand("output_keys")``, ``HighLevelGraph._toposort_layers``
+    What is wanted of a graph, and its layers in order, each before those that use it.
+``Layer.cull(keys, all_hlg_keys)``, ``Layer.has_legacy_tasks``
+    What of a layer is needed. Whether Dask looks for keys in its tasks, as it always does in
+    versions without the attribute.
 ``Expr.__dask_graph__``, ``Expr.__dask_annotations__``, ``convert_legacy_graph``
     What the scheduler makes of an expression (``distributed.scheduler._materialize_graph``).
 ``dask._task_spec.parse_input``
@@ -65,6 +80,7 @@ import inspect
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, TypeAlias
 
 import cloudpickle
@@ -298,6 +314,11 @@ def writes_to_argument(function: Any) -> bool:
     return core is not None and function is core.load_store_chunk
 
 
+def finish(client: distributed.Client, key: Any, type_: type) -> None:
+    """Have a future know that its value is on a worker, and of which type it is."""
+    client.futures[key].finish(type=type_)
+
+
 def connection(client: distributed.Client) -> Any:
     """What stands for the client's connection to the scheduler, or None if it has none."""
     return client.scheduler_comm
@@ -517,20 +538,59 @@ def lower(expr: Expr) -> LoweredExpr:
 
 def literals(expr: Expr) -> Iterator[Any]:
     """The operands of an expression, and of all that it depends on."""
+    for node in _expressions(expr):
+        for operand in node.operands:
+            if not _expressions_in(operand):
+                # FromPandas wraps its frame.
+                yield getattr(operand, "_data", operand)
+
+
+def _expressions(expr: Expr) -> Iterator[Expr]:
+    """An expression, and all that it depends on."""
     stack, seen = [expr], set()
     while stack:
         node = stack.pop()
-        if id(node) in seen:
+        if id(node) not in seen:
+            seen.add(id(node))
+            yield node
+            stack += chain.from_iterable(map(_expressions_in, node.operands))
+
+
+def _expressions_in(operand: Any) -> list[Expr]:
+    if isinstance(operand, Expr):
+        return [operand]
+    if isinstance(operand, list) and operand and isinstance(operand[0], Expr):
+        return operand  # Fused keeps its members in a list
+    return []
+
+
+def set_divisions(expr: Expr, find: Callable[[Any, Any, Any], Any]) -> None:
+    """Have Dask know the divisions of pandas frames, so that it need not look for them.
+
+    Parameters
+    ----------
+    expr
+        About to be lowered.
+    find
+        Given an index that is not empty, ``npartitions`` and ``chunksize``; gives what
+        ``sorted_division_locations`` gives, or None.
+    """
+    io = sys.modules.get("dask.dataframe.dask_expr.io.io")
+    if io is None:
+        return
+    for node in _expressions(expr):
+        if type(node) is not io.FromPandas:
             continue
-        seen.add(id(node))
-        for operand in node.operands:
-            if isinstance(operand, Expr):
-                stack.append(operand)
-            elif isinstance(operand, list) and operand and isinstance(operand[0], Expr):
-                stack += operand  # Fused keeps its members in a list
-            else:
-                # FromPandas wraps its frame.
-                yield getattr(operand, "_data", operand)
+        npartitions, sort = node.operand("npartitions"), node.operand("sort")
+        frame = node.frame
+        key = npartitions, sort
+        if key in frame._division_info or not len(frame._data):
+            continue
+        index = frame._data.index
+        if sort or index.is_monotonic_increasing:
+            found = find(index, npartitions, node.operand("chunksize"))
+            if found is not None:
+                frame._division_info[key] = found
 
 
 def all_keys(graph: HighLevelGraph | Mapping[Any, Any]) -> set[Any]:
@@ -543,6 +603,31 @@ def all_keys(graph: HighLevelGraph | Mapping[Any, Any]) -> set[Any]:
         for layer in layers
         for key in (layer.get_output_keys() if isinstance(layer, Layer) else layer)
     }
+
+
+def output_keys(expr: HLGExpr) -> Any:
+    """The keys that are wanted of an expression, nested in lists."""
+    keys = expr.operand("output_keys")
+    if keys is None:
+        raise TypeError("Dask would make all tasks to find out what is wanted")
+    return keys
+
+
+def needed_of_layer(
+    layer: Layer, keys: set[Any], external: set[Any]
+) -> Mapping[Any, set[Any]]:
+    """What is needed of a layer: keys, each with the keys that it depends on.
+
+    Parameters
+    ----------
+    layer
+        The layer.
+    keys
+        What is wanted, of this layer and others.
+    external
+        All keys of the graph that other layers may refer to, if there are legacy tasks.
+    """
+    return layer.cull(set(keys), external)[1]
 
 
 def clone_task(

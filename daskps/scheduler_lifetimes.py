@@ -36,6 +36,7 @@ from daskps.proxy_node import ObjectId, stored_objects
 from daskps.safety_net import PROCESS, count, fell_back
 from daskps.scheduler_evictions import Evictor
 from daskps.scheduler_returns import Returns
+from daskps.scheduler_scatter import scatter
 from daskps.stores import leases, opened
 from daskps.stores.store import Store
 from daskps.stores.urls import StoreRequest, make
@@ -163,11 +164,17 @@ class LifetimePlugin(SchedulerPlugin):
         self._faults = {}
         for worker in scheduler.workers:
             self.add_worker(scheduler, worker)
-        scheduler.handlers["daskps_open"] = self.open
-        scheduler.handlers["daskps_store"] = self.store
-        scheduler.handlers["daskps_usage"] = self.usage
-        scheduler.handlers["daskps_serve"] = self.serve
+        scheduler.handlers.update(self._operations())
         scheduler.stream_handlers.update(self._handlers())
+
+    def _operations(self) -> dict[str, Callable[..., Any]]:
+        return {
+            "daskps_open": self.open,
+            "daskps_store": self.store,
+            "daskps_usage": self.usage,
+            "daskps_serve": self.serve,
+            "daskps_scatter": self.scatter,
+        }
 
     def _handlers(self) -> dict[str, Callable[..., None]]:
         return {
@@ -259,6 +266,10 @@ class LifetimePlugin(SchedulerPlugin):
         # Copying the names is one step for the interpreter.
         return [id.key for id in list(self._objects) if id.store == store]
 
+    async def scatter(self, **options: Any) -> None:
+        """Put stored values on workers: see :func:`daskps.scheduler_scatter.scatter`."""
+        await scatter(self._scheduler, **options)
+
     async def usage(self) -> dict[str, dict[str, Any]]:
         """What each store holds now, and how often processes fell back on plain Dask."""
         usage: dict[str, dict[str, Any]] = {
@@ -281,7 +292,7 @@ class LifetimePlugin(SchedulerPlugin):
 
     async def close(self) -> None:
         """With the cluster, everything in its stores goes."""
-        for name in ("daskps_open", "daskps_store", "daskps_usage", "daskps_serve"):
+        for name in self._operations():
             self._scheduler.handlers.pop(name, None)
         for name in self._handlers():
             self._scheduler.stream_handlers.pop(name, None)

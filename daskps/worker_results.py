@@ -30,6 +30,8 @@ from distributed.protocol.serialize import (
 from distributed.sizeof import safe_sizeof
 
 from daskps.client_catalog import Cache, Catalog, creator_name
+from daskps.client_census import nbytes_of
+from daskps.client_frame_sizes import is_frame
 from daskps.client_values import Encoder
 from daskps.dask_private import gather_from_workers_with
 from daskps.exceptions import ObjectMissingError, StoreError
@@ -155,6 +157,11 @@ def _as_dask_sends(value: Any) -> Any:
     return np.ascontiguousarray(value) if changed else value
 
 
+def _nbytes(value: Any) -> int:
+    # Of a frame Dask makes a series of each column, to weigh it.
+    return nbytes_of(value) if is_frame(type(value)) else int(safe_sizeof(value))
+
+
 def _has_weak_references(value: Any) -> bool:
     try:
         weakref.ref(value)
@@ -207,7 +214,7 @@ class Writer:
         if isinstance(value, np.ma.MaskedArray) and value.mask is np.ma.nomask:
             raise NotImplementedError
         # What cannot be told to be collected could not be evicted in time.
-        if safe_sizeof(value) < self._threshold or not _has_weak_references(value):
+        if _nbytes(value) < self._threshold or not _has_weak_references(value):
             raise NotImplementedError
         with self._lock:
             if self._closed:

@@ -18,11 +18,13 @@ from daskps.worker_results import (
     register_reader,
     register_writer,
 )
+from daskps.worker_scatter import read
 
 if TYPE_CHECKING:
     from distributed import Worker
 
     from daskps.client_session import Session
+    from daskps.proxy_node import ProxyNode
     from daskps.stores.store import Store
 
 # Share of a worker's memory limit that it may keep mapped to write results anew.
@@ -70,6 +72,7 @@ class WorkerStorePlugin(WorkerPlugin):
     _writer: Writer | None
     #: Whether what tasks submit is stored: it has to be read by other workers.
     tasks_store: bool
+    _worker: Worker
 
     #: The plugin that was set up last on each worker in this process.
     latest: ClassVar[weakref.WeakKeyDictionary[Worker, WorkerStorePlugin]]
@@ -102,7 +105,13 @@ class WorkerStorePlugin(WorkerPlugin):
             # What is mapped looks like memory of the worker, which watches that.
             store.connector.map_at_most(int(limit * MAPPED_SHARE))
         self.latest[worker] = self
+        worker.handlers["daskps_read"] = self.read
+        self._worker = worker
         self._writer = register_writer(self.store, self.settings.threshold, worker)
+
+    async def read(self, nodes: dict[Any, ProxyNode]) -> dict[str, Any]:
+        """Read scattered values: see :func:`daskps.worker_scatter.read`."""
+        return await read(self._worker, nodes)
 
     def transition(
         self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any

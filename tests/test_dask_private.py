@@ -12,10 +12,12 @@ import dask._task_spec as task_spec
 import dask.array as da
 import dask.bag as db
 import dask.base
+import dask.dataframe as dd
 import dask.local
 import dask.multiprocessing
 import distributed
 import numpy as np
+import pandas as pd
 import pytest
 from dask._expr import Expr, HLGExpr, LLGExpr, _HLGExprSequence
 from dask._task_spec import Alias, DataNode, GraphNode, List, Task, TaskRef
@@ -30,6 +32,7 @@ from processes import eventually, messages_sent
 import daskps
 from daskps import dask_private
 from daskps.client_link import ClusterLink
+from daskps.dask_private import finish, needed_of_layer, output_keys, set_divisions
 from daskps.proxy_node import ProxyNode, StoredValue
 
 pytestmark = pytest.mark.core
@@ -738,3 +741,58 @@ def test_queued_tasks_and_actors_of_the_scheduler():
     names = parameters(distributed.Scheduler.stimulus_queue_slots_maybe_opened)
     assert names == ["self", "stimulus_id"]
     assert "actors" in distributed.scheduler.WorkerState.__slots__
+
+
+def test_what_of_a_layer_is_needed():
+    array = da.from_array(np.zeros((4, 4)), chunks=1, name="blocks")[:1, :2]
+    graph = HLGExpr.from_collection(array).operand("dsk")
+    wanted = {(array.name, 0, 1)}
+    (last, first) = reversed(graph._toposort_layers())
+    needed = needed_of_layer(graph.layers[last], wanted, graph.get_all_external_keys())
+    assert needed == {(array.name, 0, 1): {("blocks", 0, 1)}}
+    assert first == "blocks"
+    # Of versions without the attribute all layers count as legacy.
+    assert getattr(graph.layers[first], "has_legacy_tasks", True) in (True, False)
+    assert graph.layers[last].cull(wanted, set())[1] == needed
+    assert output_keys(HLGExpr.from_collection(array)) == array.__dask_keys__()
+
+
+def test_a_graph_makes_a_task_of_what_was_scattered(client):
+    future = client.scatter({"scattered-first": [1, 2]})["scattered-first"]
+    assert future.status == "finished"
+    finish(client, future.key, list)
+    client.get({future.key: (list, [1, 2])}, [future.key], sync=False)
+
+    def state(dask_scheduler):
+        task = dask_scheduler.tasks["scattered-first"]
+        return task.run_spec is not None, task.state, task.priority is not None
+
+    assert eventually(lambda: client.run_on_scheduler(state) == (True, "memory", True))
+
+
+def test_workers_and_the_scheduler_take_data_in():
+    for method, names in (
+        (distributed.Worker.update_data, {"data"}),
+        (distributed.Scheduler.update_data, {"who_has", "nbytes", "client"}),
+    ):
+        assert names <= set(parameters(method))
+
+
+def test_dask_asks_for_divisions_that_it_knows(monkeypatch):
+    """Fails when FromPandas keeps them elsewhere than now."""
+
+    def walk(*args, **kwargs):
+        raise AssertionError("sorted_division_locations was called")
+
+    frame = pd.DataFrame({"x": np.arange(10.0)})
+    collection = dd.from_pandas(frame, npartitions=2)
+    operands = {"npartitions": 2, "sort": True, "chunksize": None}
+    assert {n: collection.expr.operand(n) for n in operands} == operands
+    monkeypatch.setattr(
+        "dask.dataframe.dask_expr.io.io.sorted_division_locations", walk
+    )
+    set_divisions((collection + 1).expr, lambda *asked: ([0, 3, 9], [0, 3, 10]))
+    assert collection.divisions == (0, 3, 9)
+    assert collection.expr.frame._division_info
+    parts = collection.to_delayed(optimize_graph=False)
+    assert [len(part.compute(scheduler="sync")) for part in parts] == [3, 7]

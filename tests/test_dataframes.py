@@ -150,6 +150,17 @@ def test_the_frame_does_not_travel(client):
     assert held.objects == 4
 
 
+def test_small_partitions_of_a_large_frame_are_packed(client):
+    data = pd.DataFrame({"x": np.random.default_rng(2).random(50_000)})
+    limit = {"distributed.admin.large-graph-warning-threshold": "100 kB"}
+    with dask.config.set(limit), daskps.proxy_graph(threshold=20_000):
+        mean = dd.from_pandas(data, npartitions=100).x.mean()
+        with messages_sent(client) as messages:
+            assert mean.compute() == pytest.approx(data.x.mean())
+        assert 0 < daskps.usage(client).objects < 10
+    assert graph_nbytes(messages) < 100_000
+
+
 def test_only_the_columns_that_are_needed_are_stored(client):
     f = pd.DataFrame({c: np.random.default_rng(0).random(1 << 18) for c in "abcd"})
     with daskps.proxy_graph():

@@ -472,7 +472,7 @@ def test_scatter_takes_derived_containers_as_plain_dask_does(client):
 def test_scattered_data_does_not_pass_through_the_scheduler(client):
     with daskps.proxy_graph(), messages_sent(client) as messages:
         future = client.scatter(array())
-        assert daskps.usage(client).objects == 1
+        assert eventually(lambda: daskps.usage(client).objects == 1)
     assert graph_nbytes(messages) < MIB
     del future
 
@@ -486,6 +486,45 @@ def test_scattered_data_survives_its_worker():
         client.run(os._exit, 1, workers=[workers[0]], on_error="ignore")
         assert eventually(lambda: client.ncores().keys() == {workers[1]})
         assert client.submit(total, future).result(timeout=PATIENCE) == data.sum()
+
+
+def test_scatter_of_a_client_that_is_not_the_default(client, other_client):
+    data = array()
+    with daskps.proxy_graph(client=other_client):
+        futures = other_client.scatter([data, data + 1], hash=False)
+        assert [future.status for future in futures] == ["finished"] * 2
+        assert {future.type for future in futures} == {np.ndarray}
+        where = other_client.who_has(futures)
+        # In turn, as plain Dask has it.
+        assert len({worker for workers in where.values() for worker in workers}) == 2
+        np.testing.assert_array_equal(futures[1].result(), data + 1)
+        del futures
+
+
+def test_scattered_data_that_a_worker_cannot_read_comes_by_a_task(client, monkeypatch):
+    """A worker that was lost meanwhile, say: the scheduler chooses another one."""
+
+    def break_once(broken, dask_worker):
+        dask_worker.handlers["daskps_read_kept"] = dask_worker.handlers["daskps_read"]
+        dask_worker.handlers["daskps_read"] = broken
+
+    def mend(dask_worker):
+        dask_worker.handlers["daskps_read"] = dask_worker.handlers["daskps_read_kept"]
+
+    with daskps.proxy_graph():
+        client.run(break_once, broken=cannot_read)
+        try:
+            data = array()
+            future = client.scatter(data)
+            assert wait(future, timeout=30).done == {future}
+            np.testing.assert_array_equal(future.result(), data)
+        finally:
+            client.run(mend)
+        del future
+
+
+async def cannot_read(nodes):
+    raise OSError("not here")
 
 
 # Tasks that submit tasks
