@@ -17,7 +17,7 @@ from typing import Any
 
 from distributed import Worker
 
-from daskps.exceptions import ClusterError
+from daskps.exceptions import ClusterError, DaskpsError
 from daskps.linux import check_linux
 from daskps.stores import opened, reach
 from daskps.stores.store import Store
@@ -234,7 +234,7 @@ def is_final(error: Exception) -> bool:
         PermissionError,
         reach.CutOffError,
     )
-    return isinstance(error, (ImportError, ClusterError, *elsewhere))
+    return isinstance(error, (ImportError, DaskpsError, *elsewhere))
 
 
 def _refusal(who: str, error: Exception) -> ClusterError:
@@ -246,7 +246,7 @@ def _refusal(who: str, error: Exception) -> ClusterError:
 
 def unreachable(who: str, error: Exception) -> str:
     """The message for a process that cannot use a store."""
-    if isinstance(error, ClusterError):
+    if isinstance(error, DaskpsError):
         return f"{who} cannot use the cluster's store: {error}"
     if isinstance(error, ImportError):
         remedy = (

@@ -20,7 +20,8 @@ def functions(*modules: str) -> dict[str, types.FunctionType]:
     for thing in gc.get_objects():
         if type(thing) is not types.FunctionType:
             continue
-        module, name = thing.__module__ or "", thing.__qualname__
+        # Of a decorated one, the wrapper has the same name, but not the same code.
+        module, name = thing.__module__ or "", thing.__code__.co_qualname
         inside = any(module == m or module.startswith(m + ".") for m in modules)
         # Those defined within others come and go.
         if inside and "<" not in name:

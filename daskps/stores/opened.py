@@ -21,6 +21,7 @@ from distributed import get_worker
 
 from daskps.dask_private import current_task
 from daskps.exceptions import ObjectMissingError
+from daskps.linux import is_linux
 from daskps.stores.sealed import DamagedError
 from daskps.stores.store import Store, StoreConfig
 
@@ -320,7 +321,8 @@ def _forked() -> None:
 
 
 atexit.register(_close_all)
-os.register_at_fork(after_in_child=_forked)
+if is_linux():  # Windows has no forks
+    os.register_at_fork(after_in_child=_forked)
 
 
 def evict(name: str, key: Any) -> None:
