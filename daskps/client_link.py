@@ -17,7 +17,7 @@ from daskps.client_catalog import Catalog, creator_name
 from daskps.client_keeper import ClientKeeper, connection_lost
 from daskps.config import Settings
 from daskps.dask_private import connection, gather_with
-from daskps.exceptions import ClusterError, ObjectMissingError
+from daskps.exceptions import ClusterError, DaskpsError, ObjectMissingError
 from daskps.scheduler_lifetimes import WORKERS, LifetimePlugin
 from daskps.stores import evictions, opened
 from daskps.stores.store import Store
@@ -359,7 +359,7 @@ async def _open_on_workers(client: Client, plugin: WorkerStorePlugin) -> None:
         answers = await client.run(when_open, plugin, on_error="return")
         for answer in answers.values():
             # Other errors are of workers that were lost meanwhile.
-            if isinstance(answer, ClusterError):
+            if isinstance(answer, DaskpsError):
                 raise answer
     except BaseException:
         # The scheduler keeps what some worker refused, and would take the next attempt

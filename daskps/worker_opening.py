@@ -17,7 +17,7 @@ from typing import Any
 
 from distributed import Worker
 
-from daskps.exceptions import ClusterError, DaskpsError
+from daskps.exceptions import ClusterError, ConfigError, DaskpsError
 from daskps.linux import check_linux
 from daskps.stores import opened, reach
 from daskps.stores.store import Store
@@ -63,7 +63,7 @@ class StoreOpening:
 
     is_open: bool
     why: str | None
-    refusal: ClusterError | None
+    refusal: DaskpsError | None
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class StoreOpening:
 
         Raises
         ------
-        ClusterError
+        DaskpsError
             If the store will never be open here.
         """
         self._task = asyncio.create_task(self._open(worker))
@@ -237,9 +237,9 @@ def is_final(error: Exception) -> bool:
     return isinstance(error, (ImportError, DaskpsError, *elsewhere))
 
 
-def _refusal(who: str, error: Exception) -> ClusterError:
-    # It says who, and what to do.
-    if isinstance(error, VersionError):
+def _refusal(who: str, error: Exception) -> DaskpsError:
+    # These say where, and what to do.
+    if isinstance(error, (ConfigError, VersionError)):
         return error
     return ClusterError(unreachable(who, error))
 

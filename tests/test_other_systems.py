@@ -213,7 +213,7 @@ def test_a_worker_that_joins_a_cluster_on_linux(system):
     """It works, and fails what it cannot read with the reason."""
     large = np.ones(1 << 17)
     with ProcessCluster(1) as cluster, cluster.client() as client:
-        with daskps.proxy_graph():
+        with daskps.proxy_graph("shm://"):
             worker = start_worker(system, cluster)
             try:
                 assert eventually(
@@ -242,9 +242,15 @@ def test_a_worker_that_is_there_already(system):
             assert eventually(lambda: len(client.scheduler_info()["workers"]) == 2, 20)
             with (
                 pytest.raises(daskps.ClusterError, match=f"runs on {NAMES[system]}"),
-                daskps.proxy_graph(),
+                daskps.proxy_graph("shm://"),
             ):
                 pass
+            # Nobody has asked for a store.
+            with daskps.proxy_graph() as session:
+                assert f"runs on {NAMES[system]}" in repr(session)
+                there = {"workers": ["other"], "pure": False}
+                x = np.ones(1 << 17)
+                assert client.submit(np.sum, x, **there).result() == 1 << 17
             assert client.submit(np.sum, [1, 2], workers=["other"]).result() == 3
         finally:
             worker.terminate()
@@ -273,7 +279,7 @@ def test_a_scheduler_on_another_system(monkeypatch):
     with Client(processes=False, n_workers=1, dashboard_address=None) as client:
         monkeypatch.setattr("daskps.scheduler_lifetimes.check_linux", refuse)
         with pytest.raises(daskps.ClusterError, match=r"The scheduler .* macOS"):
-            daskps.proxy_graph(client=client).__enter__()
+            daskps.proxy_graph("shm://", client=client).__enter__()
         assert not daskps.usage(client)
 
 
