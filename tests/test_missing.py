@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import textwrap
 
 import dask
 import numpy as np
 import pytest
-from processes import ProcessCluster, graph_nbytes, messages_sent
+from processes import ProcessCluster, graph_nbytes, messages_sent, store_directories
 from redis_server import redis_server
 
 import daskps
@@ -114,6 +115,14 @@ class TestAnotherVersion:
 
 class TestAnotherHost:
     """Simulated by another user's view: a directory that a worker cannot see."""
+
+    @pytest.fixture(autouse=True)
+    def what_a_blind_worker_made(self):
+        """On another host it would be another directory."""
+        before = store_directories()
+        yield
+        for directory in store_directories() - before:
+            shutil.rmtree(directory)
 
     def test_a_store_that_the_client_cannot_see(self, start, caplog):
         hidden = """
