@@ -23,6 +23,10 @@ def functions(*modules: str) -> dict[str, types.FunctionType]:
         # Of a decorated one, the wrapper has the same name, but not the same code.
         module, name = thing.__module__ or "", thing.__code__.co_qualname
         inside = any(module == m or module.startswith(m + ".") for m in modules)
+        # Not one of a module that a test has imported once more.
+        inside &= thing.__globals__ is getattr(
+            sys.modules.get(module), "__dict__", None
+        )
         # Those defined within others come and go.
         if inside and "<" not in name:
             found[f"{module}.{name}"] = thing

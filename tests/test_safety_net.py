@@ -302,7 +302,9 @@ def test_odd_values(client, make, way):
     expected = outcome(lambda: way(client, make(array())))
     for threshold in ("64 KiB", 1):
         with daskps.proxy_graph(threshold=threshold):
-            assert outcome(lambda: way(client, make(array()))) == expected
+            given = outcome(lambda: way(client, make(array())))
+            # What plain Dask cannot send may come by reference all the same.
+            assert given == expected or expected == "raises"
 
 
 # Any function may fail
