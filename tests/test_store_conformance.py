@@ -21,13 +21,13 @@ import pytest
 from daos_pool import DOUBLES
 from processes import PATIENCE
 from proxystore.connectors.protocols import Connector
-from proxystore.store import Store
 from store_kinds import KINDS, LARGE, SEALED, SERVERS, SHARED, SPAWN_ONLY
 
 import daskps
 from daskps.stores import opened
 from daskps.stores.peer.protocol import RefusedError
 from daskps.stores.sealed import DamagedError
+from daskps.stores.store import Store
 
 MIB = 1 << 20
 
