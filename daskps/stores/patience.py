@@ -75,7 +75,12 @@ class Patience:
             future.add_done_callback(lambda future: _give(future, late))
             raise
         if future.done():
-            return future.result()
+            try:
+                return future.result()
+            finally:
+                # An error keeps this frame, and would keep itself: what the frames below
+                # hold would stay until the garbage collector comes.
+                del future
         self._silent = future
         future.add_done_callback(lambda future: _give(future, late))
         raise StoreError(
@@ -91,6 +96,8 @@ def _run(future: Future[T], function: Callable[[], T]) -> None:
         future.set_exception(e)
     else:
         future.set_result(result)
+    finally:
+        del future, function  # as above
 
 
 def _give(future: Future[T], late: Callable[[T], None]) -> None:
