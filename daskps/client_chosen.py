@@ -207,5 +207,6 @@ class ChosenStore:
             if (what, self._is_provisional) not in self._said:
                 self._said.add((what, self._is_provisional))
                 logger.warning(
-                    "No store was named, and %s. The answers are the same.", text
+                    "No store was named, and %s. The answers are the same.",
+                    text.rstrip("."),
                 )

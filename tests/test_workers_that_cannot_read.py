@@ -193,18 +193,22 @@ class TestTheQuestionIsLost:
 
     def test_for_ever_while_the_session_opens(self, start, caplog):
         _, client = start(LOST, GOOD)
-        with daskps.proxy_graph():
+        with daskps.proxy_graph("shm://"):
             assert "could not ask the scheduler" in caplog.text
             able = {address(client, "w1")}
             assert thirty_submits_and_twenty_mapped(client) == able
 
     def test_for_ever_by_all_while_the_session_opens(self, start):
-        start(LOST, LOST)
+        _, client = start(LOST, LOST)
         with (
             pytest.raises(daskps.ClusterError, match="could not ask the scheduler"),
-            daskps.proxy_graph(),
+            daskps.proxy_graph("shm://"),
         ):
             pytest.fail("the block must not be entered")
+        # Nobody has asked for a store.
+        with daskps.proxy_graph() as session:
+            assert "could not ask the scheduler" in repr(session)
+            assert client.submit(np.sum, X, pure=False).result() == X.sum()
 
     def test_for_ever_by_all_that_join(self, start):
         cluster, client = start(read_timeout="2s")
