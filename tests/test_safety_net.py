@@ -483,7 +483,7 @@ def silent(tmp_path, client, monkeypatch):
 @pytest.mark.parametrize("method", ["put", "exists", "get", "evict"])
 def test_a_store_that_does_not_answer(client, silent, method):
     program(client)
-    silent(**{method: 6})
+    silent(**{method: 3})
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "A large value could not be stored")
         program(client)
@@ -492,7 +492,7 @@ def test_a_store_that_does_not_answer(client, silent, method):
 
 def test_a_store_that_does_not_answer_is_asked_no_more_until_it_does(client, silent):
     x = array()
-    silent(put=6)
+    silent(put=4)
     with pytest.warns(UserWarning, match="has not answered for . s"):
         assert client.submit(np.sum, x, pure=False).result(60) == x.sum()
     # Not tried again: there is no other call of the store.
