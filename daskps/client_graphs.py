@@ -203,13 +203,10 @@ class GraphPass:
         return function if stored is None else ProxyFunction(stored, funcname(function))
 
     def _tasks(self, tasks: Mapping[Any, Any]) -> Mapping[Any, Any]:
-        old = dict(_items(tasks))
-        new = {key: self._task(key, task) for key, task in old.items()}
-        return new if any(new[k] is not t for k, t in old.items()) else tasks
+        return _changed(tasks, self._task)
 
     def _tasks_of_layer(self, tasks: Mapping[Any, Any]) -> Mapping[Any, Any]:
-        new = {key: self._task_or_nothing(key, task) for key, task in tasks.items()}
-        return new if any(new[k] is not t for k, t in tasks.items()) else tasks
+        return _changed(tasks, self._task_or_nothing)
 
     def _task_or_nothing(self, key: Any, task: Any) -> Any:
         if self._needed is None or key in self._needed:
@@ -367,7 +364,7 @@ class GraphPass:
             return self._tasks_of_layer(layer)
         # A layer that is known to hold something large, nobody knows where.
         if nbytes_of(list(vars(layer).values())) >= self._encoder.at_least:
-            return clone_materialized(layer, self._tasks_of_layer(layer))
+            return clone_materialized(layer, self._tasks_of_layer(dict(_items(layer))))
         return layer
 
     def _blockwise(self, layer: Blockwise) -> Blockwise:
@@ -399,6 +396,15 @@ class GraphPass:
         dep = copy.copy(dep)
         dep.mapping = mapping
         return dep
+
+
+def _changed(
+    tasks: Mapping[Any, Any], change: Callable[[Any, Any], Any]
+) -> Mapping[Any, Any]:
+    """Tasks, each changed given its key; the same mapping if none is another."""
+    old = dict(_items(tasks))
+    new = {key: change(key, task) for key, task in old.items()}
+    return new if any(new[k] is not t for k, t in old.items()) else tasks
 
 
 def _symbolic(graph: Any, name: str, layer: Any) -> Any:

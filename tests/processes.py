@@ -50,6 +50,20 @@ PATIENCE = 100
 #: Process ids of servers that are running, for more than one test perhaps.
 servers: set[int] = set()
 
+#: For a sitecustomize.py, as on another host: the process does not see a store's directory.
+ELSEWHERE = """
+    import os
+
+    original = os.lstat
+
+    def lstat(path, **options):
+        if "daskps-" in str(path):
+            raise FileNotFoundError(2, "No such file or directory", path)
+        return original(path, **options)
+
+    os.lstat = lstat
+"""
+
 #: Clusters that are running.
 live: set[ProcessCluster] = set()
 

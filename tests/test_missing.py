@@ -9,7 +9,13 @@ import textwrap
 import dask
 import numpy as np
 import pytest
-from processes import ProcessCluster, graph_nbytes, messages_sent, store_directories
+from processes import (
+    ELSEWHERE,
+    ProcessCluster,
+    graph_nbytes,
+    messages_sent,
+    store_directories,
+)
 from redis_server import redis_server
 
 import daskps
@@ -125,18 +131,7 @@ class TestAnotherHost:
             shutil.rmtree(directory)
 
     def test_a_store_that_the_client_cannot_see(self, start, caplog):
-        hidden = """
-            import os
-            original = os.lstat
-
-            def lstat(path, **options):
-                if "daskps-" in str(path):
-                    raise FileNotFoundError(2, "No such file or directory", path)
-                return original(path, **options)
-
-            os.lstat = lstat
-        """
-        client = start(worker=hidden)
+        client = start(worker=ELSEWHERE)
         with (
             pytest.raises(
                 daskps.ClusterError, match="cannot use the cluster's store"

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from conftest import released
 from distributed import wait
-from processes import HERE, ProcessCluster, eventually, objects_in
+from processes import ELSEWHERE, HERE, ProcessCluster, eventually, objects_in
 
 import daskps
 from daskps.worker_opening import StoreOpening
@@ -55,20 +55,6 @@ HOW = {
     "silence": "await asyncio.sleep(3600)",
 }
 FOR_EVER = 10**9
-
-# As on another host: the worker does not see the store's directory.
-ELSEWHERE = """
-    import os
-
-    original = os.lstat
-
-    def lstat(path, **options):
-        if "daskps-" in str(path):
-            raise FileNotFoundError(2, "No such file or directory", path)
-        return original(path, **options)
-
-    os.lstat = lstat
-"""
 
 # The store is open, but the worker fails to read, as with too many open files.
 READS_FAIL = """
