@@ -15,9 +15,10 @@ from __future__ import annotations
 import dis
 import functools
 import operator
+import pickle
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, islice
+from itertools import chain, compress, repeat
 from types import (
     BuiltinFunctionType,
     CodeType,
@@ -62,10 +63,12 @@ FREE: frozenset[type] = frozenset(
 # Containers that are values of the graph themselves are weighed as a whole as well, so many.
 _WHOLE = {list, dict, set}
 WHOLE = 1000
-_SCALARS = FREE | {str, bytes}
-# Longer containers are not opened if only numbers and strings are in them.
-LONG = 1 << 12
-SAMPLE = 16
+# Containers of more items are summed up by pickle, as far as only numbers and strings are
+# in them and in the containers within, and a few other objects.
+SHORT = 100
+OTHERS = 32
+# And as far as they are small (bytes each): larger ones are few, and may be shared.
+SMALL_ITEM = 256
 # Objects that pickle themselves in their own way are pickled to learn their size: so many
 # of each type, and if all of these are small (bytes), the others count as small too.
 PICKLED = 16
@@ -74,12 +77,15 @@ PICKLED_SMALL = 1 << 12
 TINY = 256
 
 
+_CONTAINERS = (tuple, list, set, frozenset, dict)
 # Tasks and containers may be nested, but repeat little: they are not told apart, to save
 # time, down to this depth, below which there could be a cycle. But where there are many,
 # only tasks and their arguments are not: what is deeper may refer to its parents.
-_PLAIN = (Task, tuple, list, set, frozenset, dict)
+_PLAIN = (Task, *_CONTAINERS)
 DEEP = 8
 MANY, SHALLOW = 1000, 3
+# So many types among objects are sorted out one after the other.
+FEW = 6
 # Functions of these types are compared by identity, so that a set tells them apart; others
 # are told apart when they are opened.
 _COMPARED_BY_IDENTITY = {FunctionType, type}
@@ -176,7 +182,7 @@ class _Scales:
 
     def add(self, groups: dict[type, list[Any]]) -> None:
         """All that is in these objects, by type."""
-        for type_, members in _leaves(groups):
+        for type_, members in _leaves(groups, self._threshold):
             self._add_leaves(type_, members)
 
     def add_wholes(self, containers: list[Any]) -> None:
@@ -184,7 +190,8 @@ class _Scales:
         for container in containers:
             counted: dict[int, Any] = {}
             nbytes = 0
-            for type_, members in _leaves({type(container): [container]}):
+            groups = {type(container): [container]}
+            for type_, members in _leaves(groups, self._threshold):
                 self._add_leaves(type_, members)
                 nbytes += sum(_sizes(type_, members, counted))
             self._note(nbytes, [nbytes])
@@ -220,12 +227,17 @@ def nbytes_of(value: Any) -> int:
 
 def _nbytes_of(value: Any) -> int:
     counted: dict[int, Any] = {}
-    leaves = _leaves({type(value): [value]})
+    leaves = _leaves({type(value): [value]}, sys.maxsize)
     return sum(sum(_sizes(type_, members, counted)) for type_, members in leaves)
 
 
-def _leaves(groups: dict[type, list[Any]]) -> Iterator[tuple[type, list[Any]]]:
-    """All that could be large and has no known contents, by type."""
+def _leaves(
+    groups: dict[type, list[Any]], large: int
+) -> Iterator[tuple[type, list[Any]]]:
+    """All that could be large and has no known contents, by type.
+
+    Containers without a string of `large` bytes may be given as a :class:`_Plain`.
+    """
     seen: dict[int, Any] = {}
     depth = 0
     while groups:
@@ -240,6 +252,15 @@ def _leaves(groups: dict[type, list[Any]]) -> Iterator[tuple[type, list[Any]]]:
             many = len(members) > MANY and depth > SHALLOW
             told_apart = depth > DEEP or many or not plain
             new = _unseen(members, seen) if told_apart else members
+            if issubclass(type_, _CONTAINERS) and max(map(len, new), default=0) > SHORT:
+                long = [c for c in new if len(c) > SHORT]
+                new = [c for c in new if len(c) <= SHORT]
+                for container in long if told_apart else _unseen(long, seen):
+                    summary = _summary(container, large)
+                    if summary is None:
+                        new.append(container)
+                    else:
+                        level.append(summary)
             level += contents(new) if new else []
         groups = _by_type(list(chain.from_iterable(level)))
 
@@ -250,10 +271,15 @@ def _by_type(things: list[Any]) -> dict[type, list[Any]]:
     types = found - FREE
     if len(found) == len(types) == 1:
         return {types.pop(): things}
+    if len(types) <= FEW:
+        # A pass in C for each type is faster than one in Python for all.
+        kinds = list(map(type, things))
+        return {
+            t: list(compress(things, map(operator.is_, kinds, repeat(t))))
+            for t in types
+        }
     groups: dict[type, list[Any]] = {t: [] for t in types}
-    for type_ in types if len(types) == 1 else ():
-        groups[type_] = [x for x in things if type(x) is type_]
-    for thing in things if len(types) > 1 else ():
+    for thing in things:
         if type(thing) in types:
             groups[type(thing)].append(thing)
     return groups
@@ -284,7 +310,7 @@ def _contents(type_: type) -> _Contents | None:
         return lambda objects: []
     if issubclass(type_, dict):
         return _in_dicts
-    if issubclass(type_, (tuple, list, set, frozenset)):
+    if issubclass(type_, _CONTAINERS):
         return _in_containers
     if issubclass(type_, FunctionType):
         return lambda functions: list(map(_in_function, functions))
@@ -309,23 +335,12 @@ def _in_tasks(tasks: list[Any]) -> list[Iterable[Any]]:
 
 
 def _in_dicts(dicts: list[Any]) -> list[Iterable[Any]]:
-    return _in_containers(dicts, dict.values)
+    # One iterable, as for tasks: views of dictionaries are objects, too.
+    return [chain.from_iterable(map(dict.values, dicts))]
 
 
-def _in_containers(
-    containers: list[Any], items: Callable[[Any], Iterable[Any]] | None = None
-) -> list[Iterable[Any]]:
-    if max(map(len, containers)) <= LONG:
-        # One iterable, as for tasks: views of dictionaries are objects, too.
-        return [chain.from_iterable(map(items, containers) if items else containers)]
-    contents: list[Any] = list(map(items, containers)) if items else containers
-    opened = [c for c in contents if len(c) <= LONG or not _is_plain(c)]
-    plain = [_Plain(c) for c in contents if len(c) > LONG and _is_plain(c)]
-    return [*opened, plain]
-
-
-def _is_plain(items: Iterable[Any]) -> bool:
-    return _SCALARS.issuperset(map(type, items))
+def _in_containers(containers: list[Any]) -> list[Iterable[Any]]:
+    return [chain.from_iterable(containers)]
 
 
 def _in_partials(partials: list[Any]) -> list[Iterable[Any]]:
@@ -405,17 +420,63 @@ def _slots(type_: type) -> bool:
     return any(getattr(base, "__slots__", ()) for base in type_.__mro__)
 
 
+class _Summary(pickle.Pickler):
+    """Add up the numbers and strings within a container, in C, and list what else is there.
+
+    Nothing else is pickled: its own methods are not called, and it is looked at later.
+    """
+
+    def __init__(self, large: int, at_most: int):
+        # Without a memo of objects, which takes most of the time of many small ones.
+        super().__init__(self, protocol=5)
+        self.fast = True
+        self.nbytes = 0
+        self.others: list[Any] = []
+        self._large, self._at_most = large, at_most
+
+    def write(self, data: Any) -> None:
+        # A long string is written by itself, short ones together (64 KiB, PEP 3154).
+        self.nbytes += len(data)
+        if len(data) >= self._large or self.nbytes >= self._at_most:
+            raise _NotSummarisedError
+
+    def reducer_override(self, obj: Any) -> Any:
+        if obj is _nothing or obj is complex or type(obj) is complex:
+            return NotImplemented
+        self.others.append(obj)
+        if len(self.others) > OTHERS:
+            raise _NotSummarisedError
+        return _nothing, ()
+
+
+class _NotSummarisedError(Exception):
+    """Too much, or too many objects of other types: to be opened as others are."""
+
+
+def _nothing() -> None:
+    """Stands for an object that is not summarised."""
+
+
+def _summary(container: Any, large: int) -> list[Any] | None:
+    """What stands for all that is within a container; None if it is to be opened."""
+    if type(container) not in _CONTAINERS:  # pickle would ask for its own methods
+        values = container.values() if isinstance(container, dict) else container
+        container = list(values)
+    summary = _Summary(large, SMALL_ITEM * len(container))
+    try:
+        summary.dump(container)
+    except (_NotSummarisedError, ValueError, RecursionError, pickle.PicklingError):
+        return None  # or it contains itself
+    return [_Plain(summary.nbytes), *summary.others]
+
+
 class _Plain:
     """Stands for many numbers and strings."""
 
     __slots__ = ("nbytes",)
 
-    def __init__(self, items: Any):
-        # About what pickle writes for a number, and the length of each string.
-        n = len(items)
-        sample = list(islice(items, 0, None, max(1, n // SAMPLE)))
-        strings = sum(len(item) for item in sample if isinstance(item, (str, bytes)))
-        self.nbytes = 8 * n + strings * n // len(sample)
+    def __init__(self, nbytes: int):
+        self.nbytes = nbytes
 
 
 def _sizes(type_: type, members: list[Any], counted: dict[int, Any]) -> list[int]:
