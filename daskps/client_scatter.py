@@ -21,6 +21,7 @@ import dask
 from dask.base import tokenize
 from dask.utils import parse_timedelta
 from distributed import Client, Future, wait
+from distributed.protocol.pickle import dumps
 from distributed.protocol.serialize import ToPickle
 
 from daskps.client_catalog import Catalog
@@ -146,7 +147,7 @@ async def _read_on_workers(
     try:
         await client.scheduler.daskps_scatter(
             client=client.id,
-            nodes=ToPickle(nodes),
+            nodes=ToPickle({key: dumps(node) for key, node in nodes.items()}),
             workers=[workers] if isinstance(workers, (str, Number)) else workers,
             copies=None if broadcast is True else int(broadcast or 1),
             timeout=_timeout(options),

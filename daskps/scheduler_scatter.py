@@ -18,8 +18,6 @@ from distributed.protocol.serialize import ToPickle
 if TYPE_CHECKING:
     from distributed import Scheduler
 
-    from daskps.proxy_node import ProxyNode
-
 # How often (seconds) to look for a worker if there is none.
 PAUSE = 0.1
 
@@ -30,7 +28,7 @@ async def scatter(  # noqa: PLR0913
     scheduler: Scheduler,
     *,
     client: str,
-    nodes: dict[Any, ProxyNode],
+    nodes: dict[Any, bytes],
     workers: list[str] | None,
     copies: int | None,
     timeout: float,
@@ -44,7 +42,8 @@ async def scatter(  # noqa: PLR0913
     client
         The id of the client that wants the keys.
     nodes
-        The values, by key.
+        The values, by key: pickled :class:`~daskps.proxy_node.ProxyNode`, which are of no
+        use here.
     workers
         Addresses, host names or aliases; None: all.
     copies
@@ -67,7 +66,7 @@ async def scatter(  # noqa: PLR0913
         who_has[key] = [
             addresses[(turn + copy) % len(addresses)] for copy in range(copies)
         ]
-    parts: dict[str, dict[Any, ProxyNode]] = {}
+    parts: dict[str, dict[Any, bytes]] = {}
     for key, its in who_has.items():
         for address in its:
             parts.setdefault(address, {})[key] = nodes[key]

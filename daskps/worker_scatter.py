@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from distributed.protocol.pickle import loads
 from distributed.utils import offload
+
+from daskps.stores import opened
+from daskps.stores.keys import SegmentKey
 
 if TYPE_CHECKING:
     from distributed import Worker
 
     from daskps.proxy_node import ProxyNode
 
+# So much (bytes) is mapped sooner than a thread has begun.
+AT_ONCE = 4 << 20
 
-async def read(worker: Worker, nodes: dict[Any, ProxyNode]) -> dict[str, Any]:
+
+async def read(worker: Worker, nodes: dict[Any, bytes]) -> dict[str, Any]:
     """Read values and keep them, as ``Worker.update_data`` keeps what it is sent.
 
     Parameters
@@ -20,16 +27,28 @@ async def read(worker: Worker, nodes: dict[Any, ProxyNode]) -> dict[str, Any]:
     worker
         Where.
     nodes
-        The values, by key.
+        The values, by key: pickled :class:`~daskps.proxy_node.ProxyNode`.
 
     Returns
     -------
     dict
         ``"nbytes"``: their sizes, by key.
     """
-    # In a thread: a store may be on another host.
-    values = await offload(_read, nodes)
-    return worker.update_data(data=values)
+    values = {key: loads(node) for key, node in nodes.items()}
+    # In a thread if it may take longer than it takes a thread to begin.
+    read = _read(values) if _at_hand(values) else await offload(_read, values)
+    return worker.update_data(data=read)
+
+
+def _at_hand(nodes: dict[Any, ProxyNode]) -> bool:
+    """Whether it is little, and in this host's memory."""
+    ids = {id for node in nodes.values() for id in node.value.objects()}
+    connectors = (getattr(opened.get(id.store), "connector", None) for id in ids)
+    return (
+        all(isinstance(id.key, SegmentKey) for id in ids)
+        and sum(id.key.nbytes for id in ids) <= AT_ONCE
+        and all(getattr(connector, "maps_its_own", False) for connector in connectors)
+    )
 
 
 def _read(nodes: dict[Any, ProxyNode]) -> dict[Any, Any]:

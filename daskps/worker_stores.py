@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from distributed import Worker
 
     from daskps.client_session import Session
-    from daskps.proxy_node import ProxyNode
     from daskps.stores.store import Store
 
 # Share of a worker's memory limit that it may keep mapped to write results anew.
@@ -109,7 +108,7 @@ class WorkerStorePlugin(WorkerPlugin):
         self._worker = worker
         self._writer = register_writer(self.store, self.settings.threshold, worker)
 
-    async def read(self, nodes: dict[Any, ProxyNode]) -> dict[str, Any]:
+    async def read(self, nodes: dict[Any, bytes]) -> dict[str, Any]:
         """Read scattered values: see :func:`daskps.worker_scatter.read`."""
         return await read(self._worker, nodes)
 
