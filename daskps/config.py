@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import dask
@@ -25,6 +26,10 @@ def load_defaults() -> None:
         # In C if there is such: seven times as fast, when every process imports daskps.
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         dask.config.update_defaults(yaml.load(f, loader))
+
+
+# Some settings are looked up at each submission.
+_parsed_bytes = lru_cache(maxsize=100)(parse_bytes)
 
 
 def size(key: str, value: Any) -> int:
@@ -51,7 +56,7 @@ def size(key: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise ConfigError(f"{key}={value!r} is not a size: give {valid}")
     try:
-        nbytes = int(parse_bytes(value))
+        nbytes = int(_parsed_bytes(value))
     except (ValueError, TypeError, OverflowError):
         raise ConfigError(f"{key}={value!r} is not a size: give {valid}") from None
     if nbytes < 0:
