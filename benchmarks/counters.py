@@ -16,7 +16,7 @@ from proxystore.connectors.file import FileConnector
 from tornado.iostream import IOStream
 
 from benchmarks.memory import page_faults, page_size, peak, reset_peak
-from daskps.stores.segments import SegmentConnector, frame_nbytes
+from daskps.stores.files.connector import SegmentConnector, frame_nbytes
 
 # Of this process.
 _traffic = 0

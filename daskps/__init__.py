@@ -14,10 +14,11 @@ from daskps.config import load_defaults
 
 load_defaults()
 
-from daskps.client import Client
-from daskps.client_block import proxy_graph
-from daskps.client_hook import install, optimize
-from daskps.client_proxy import proxy
+from daskps.client.block import proxy_graph
+from daskps.client.client import Client
+from daskps.client.proxy import proxy
+from daskps.client.submission import install, optimize
+from daskps.client.usage import usage
 from daskps.exceptions import (
     ClusterError,
     ConfigError,
@@ -26,9 +27,8 @@ from daskps.exceptions import (
     StoreError,
     StoreFullError,
 )
-from daskps.explain import explain
+from daskps.graph.explanation import explain
 from daskps.stores.urls import open_store
-from daskps.usage import usage
 from daskps.versions import __version__
 
 install()

@@ -48,7 +48,7 @@ def sweep_command(dry_run: bool, places: tuple[str, ...]) -> None:
 
 
 def _sweep(place: str, dry_run: bool) -> list[str]:
-    from daskps.stores import directory
+    from daskps.stores.files import directories as directory
     from daskps.stores.records import sweep_records
     from daskps.stores.urls import check_store, scheme_module
 

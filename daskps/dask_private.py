@@ -220,6 +220,13 @@ def gather_with(client: distributed.Client, deserializers: list[str] | None) -> 
         scheduler.gather = gather
 
 
+def families_allowed(
+    client: distributed.Client,
+) -> tuple[list[str] | None, list[str] | None]:
+    """The families that the user allows for writing and reading; None: Dask's own."""
+    return client.rpc.serializers, client.rpc.deserializers
+
+
 def gather_from_workers_with(
     worker: distributed.Worker, deserializers: list[str] | None
 ) -> None:

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from daskps.client_session import Session
-from daskps.config import Settings
+from daskps.client.session import Session
+from daskps.settings import Settings
 
 if TYPE_CHECKING:
     from distributed import Client

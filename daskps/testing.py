@@ -7,11 +7,11 @@ from typing import Any
 from dask.utils import format_bytes
 from distributed.protocol.serialize import serialize, to_serialize
 
-from daskps import client_expressions as expressions
-from daskps.client_graphs import GraphPass
-from daskps.config import Settings
-from daskps.explain import explain, optimized
-from daskps.proxy_node import StoredValue
+from daskps.graph import expressions
+from daskps.graph.explanation import explain, optimized
+from daskps.graph.graphs import GraphPass
+from daskps.references.nodes import StoredValue
+from daskps.settings import Settings
 
 
 def assert_proxied(*collections: Any, threshold: Any = None) -> None:

@@ -19,7 +19,7 @@ from proxystore.connectors.redis import RedisConnector
 from proxystore.store import Store
 from redis_server import RedisServer, redis_server
 
-from daskps.stores import directory
+from daskps.stores.files import directories as directory
 from daskps.stores.urls import StoreRequest, make
 
 

@@ -14,9 +14,9 @@ import pytest
 from flaky_store import FlakyConnector
 from processes import PLACES
 
-from daskps.stores import cached
-from daskps.stores.cached import KEEP_AT_LEAST, CachedConnector
-from daskps.stores.sealed import DamagedError, SealedConnector
+from daskps.stores.connectors.sealed import DamagedError, SealedConnector
+from daskps.stores.files import cached
+from daskps.stores.files.cached import KEEP_AT_LEAST, CachedConnector
 
 MIB = 1 << 20
 

@@ -11,10 +11,10 @@ from proxystore.connectors.file import FileConnector
 from proxystore.store import Store
 
 import daskps
-from daskps import client_catalog
-from daskps.client_catalog import Catalog
-from daskps.stores.content import fingerprint
-from daskps.stores.frames import contiguous_parts
+from daskps.objects import catalog as client_catalog
+from daskps.objects.catalog import Catalog
+from daskps.objects.content import fingerprint
+from daskps.serialize.frames import contiguous_parts
 
 
 class Nobody:

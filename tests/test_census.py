@@ -18,8 +18,9 @@ import pandas as pd
 import pytest
 from dask._task_spec import DataNode, List, Task, TaskRef
 
-from daskps.client_census import nbytes_of, weigh
-from daskps.client_graphs import contents
+from daskps.graph.census import weigh
+from daskps.graph.graphs import contents
+from daskps.objects.sizes import nbytes_of
 
 pytestmark = pytest.mark.core
 

@@ -19,7 +19,7 @@ from file_systems import tmpfs
 from processes import PLACES, VARIABLES, ProcessCluster, eventually
 
 import daskps
-from daskps.client_choice import ROOM_AT_LEAST, choose
+from daskps.client.choice import ROOM_AT_LEAST, choose
 from daskps.stores.probe import Sight, look, look_from_scheduler, probes
 from daskps.stores.urls import StoreRequest
 

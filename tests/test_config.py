@@ -182,7 +182,7 @@ def test_modules_of_stores_are_imported_when_they_are_used():
         "from daskps.stores.urls import SCHEMES\n"
         "assert not {s.module for s in SCHEMES.values()} & set(sys.modules)\n"
         "daskps.proxy_graph(store='shm://')\n"
-        "assert 'daskps.stores.shm' in sys.modules\n"
+        "assert 'daskps.stores.files.shm_scheme' in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -255,7 +255,7 @@ def test_an_argument_comes_before_the_configuration():
 
 
 def test_a_block_comes_before_a_clients_own_session(cluster):
-    from daskps.client_session import current_session
+    from daskps.client.session import current_session
 
     with (
         cluster.client(set_as_default=False) as plain,

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskps.stores.content import content_hash, fingerprint
-from daskps.stores.slabs import PARALLEL, SLAB
+from daskps.objects.content import content_hash, fingerprint
+from daskps.serialize.slabs import PARALLEL, SLAB
 
 LARGE = np.random.default_rng(0).bytes(PARALLEL + 2 * SLAB + 12345)
 

@@ -18,7 +18,7 @@ from processes import PATIENCE, Gate, ProcessCluster, free_port, messages_sent
 from redis_server import redis_server
 
 import daskps
-from daskps.client_link import ClusterLink
+from daskps.client.link import ClusterLink
 
 X = np.arange(1 << 18, dtype="f8")  # 2 MiB
 USER = "the-user-of-tests"

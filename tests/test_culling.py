@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from processes import graph_nbytes, messages_sent
 
 import daskps
-from daskps.client_culling import needed_keys
+from daskps.graph.culling import needed_keys
 
 BLOCK = 20_000  # bytes
 THRESHOLD = 10_000

@@ -91,7 +91,7 @@ def test_a_client_that_is_killed(cluster, pool):
         client = Client(sys.argv[1])
         with daskps.proxy_graph(store="{URL}"):
             client.submit(np.sum, np.ones(1 << 18)).result()
-            from daskps.client_link import ClusterLink
+            from daskps.client.link import ClusterLink
             (catalog,) = ClusterLink.of(client)._catalogs.values()
             handle = catalog.put([np.zeros(1 << 18)])  # not announced
             os.kill(os.getpid(), signal.SIGKILL)

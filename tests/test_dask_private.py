@@ -31,9 +31,9 @@ from processes import eventually, messages_sent
 
 import daskps
 from daskps import dask_private
-from daskps.client_link import ClusterLink
+from daskps.client.link import ClusterLink
 from daskps.dask_private import finish, needed_of_layer, output_keys, set_divisions
-from daskps.proxy_node import ProxyNode, StoredValue
+from daskps.references.nodes import ProxyNode, StoredValue
 
 pytestmark = pytest.mark.core
 

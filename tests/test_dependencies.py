@@ -11,8 +11,9 @@ from distributed.protocol.serialize import families
 from processes import PATIENCE, ProcessCluster, eventually
 
 import daskps
+from daskps.messages import dependency_family, family
+from daskps.references.results import register_reader
 from daskps.stores import opened
-from daskps.worker_results import dependency_family, family, register_reader
 
 N = 1 << 17  # a MiB of numbers
 

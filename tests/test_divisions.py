@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import daskps
-from daskps.client_divisions import find_divisions
+from daskps.graph.divisions import find_divisions
 
 DAYS = st.datetimes(datetime.datetime(1970, 1, 1), datetime.datetime(2200, 1, 1))
 VALUES = {

@@ -14,7 +14,7 @@ from dask.base import DaskMethodsMixin
 from processes import graph_nbytes, messages_sent
 
 import daskps
-from daskps import client_hook
+from daskps.client.client import submission as client_hook
 
 MIB = 1 << 20
 

@@ -21,9 +21,9 @@ from distributed import Client, LocalCluster
 from processes import PATIENCE, eventually, graph_nbytes, messages_sent
 
 import daskps
-from daskps import client_hook
-from daskps.client_session import current_session
-from daskps.client_values import THREADS, Encoder
+from daskps.client.client import submission as client_hook
+from daskps.client.session import current_session
+from daskps.objects.encoder import THREADS, Encoder
 
 pytestmark = pytest.mark.core
 

@@ -33,10 +33,10 @@ from proxystore.store import Store
 from tornado.ioloop import IOLoop
 
 import daskps
-from daskps import scheduler_evictions
-from daskps.proxy_node import ObjectId, ProxyNode, StoredBytes, StoredValue
-from daskps.scheduler_lifetimes import LifetimePlugin
-from daskps.stores import evictions
+from daskps.objects import finalizers as evictions
+from daskps.references.nodes import ObjectId, ProxyNode, StoredBytes, StoredValue
+from daskps.scheduler import evictor as scheduler_evictions
+from daskps.scheduler.lifetimes import LifetimePlugin
 
 pytestmark = pytest.mark.core
 

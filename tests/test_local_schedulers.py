@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import daskps
-from daskps.client_values import Encoder
+from daskps.objects.encoder import Encoder
 
 SMALL = np.arange(100.0)
 

@@ -15,10 +15,10 @@ from distributed import Client
 from processes import HERE, ProcessCluster, eventually
 
 import daskps
-from daskps.proxy_node import ObjectId, ProxyNode, StoredBytes, StoredValue
+from daskps.references.nodes import ObjectId, ProxyNode, StoredBytes, StoredValue
+from daskps.stores.connectors.sealed import SealedKey
 from daskps.stores.daos.namespace import DaosKey
 from daskps.stores.keys import PeerKey, RedisKey, SegmentKey
-from daskps.stores.sealed import SealedKey
 
 pytestmark = pytest.mark.core
 SYSTEMS = pytest.mark.parametrize("system", ["win32", "darwin"])
@@ -283,7 +283,7 @@ def start_worker(system: str, cluster: ProcessCluster) -> subprocess.Popen:
 def test_a_scheduler_on_another_system(monkeypatch):
     """Its clients on Linux are told so."""
     with Client(processes=False, n_workers=1, dashboard_address=None) as client:
-        monkeypatch.setattr("daskps.scheduler_lifetimes.check_linux", refuse)
+        monkeypatch.setattr("daskps.scheduler.lifetimes.check_linux", refuse)
         with pytest.raises(daskps.ClusterError, match=r"The scheduler .* macOS"):
             daskps.proxy_graph("shm://", client=client).__enter__()
         assert not daskps.usage(client)

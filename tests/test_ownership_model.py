@@ -41,9 +41,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from daskps.client_link import ClusterLink
-from daskps.client_session import Session, activated
-from daskps.config import Settings
+from daskps.client.link import ClusterLink
+from daskps.client.session import Session, activated
+from daskps.settings import Settings
 from daskps.stores import opened
 
 STEPS = int(os.environ.get("DASKPS_MODEL_STEPS", "500"))

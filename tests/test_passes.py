@@ -21,10 +21,11 @@ from dask.highlevelgraph import HighLevelGraph
 from processes import PATIENCE, graph_nbytes, messages_sent
 
 import daskps
-from daskps.client_catalog import Cache, Catalog
-from daskps.client_graphs import GraphPass
-from daskps.client_values import Encoder
-from daskps.proxy_node import ProxyNode, stored_objects
+from daskps.graph.graphs import GraphPass
+from daskps.objects.cache import Cache
+from daskps.objects.catalog import Catalog
+from daskps.objects.encoder import Encoder
+from daskps.references.nodes import ProxyNode, stored_objects
 
 pytestmark = pytest.mark.core
 

@@ -26,6 +26,9 @@ from proxystore.connectors.protocols import Connector
 import daskps
 from daskps.cli import sweep_command
 from daskps.exceptions import ConfigError
+from daskps.stores.connectors.sealed import DamagedError
+from daskps.stores.files.shared_directory import SharedDirectory
+from daskps.stores.files.warm import LISTED_FOR
 from daskps.stores.peer import protocol as peer_protocol
 from daskps.stores.peer import scheme as peer
 from daskps.stores.peer.connector import PeerConnector
@@ -33,10 +36,7 @@ from daskps.stores.peer.listener import Listener
 from daskps.stores.peer.protocol import Keys, RefusedError, connect, listen
 from daskps.stores.peer.registry import PeerRegistry
 from daskps.stores.peer.server import EVERY, Owner, PeerServer
-from daskps.stores.sealed import DamagedError
 from daskps.stores.secret import new_key
-from daskps.stores.shared_directory import SharedDirectory
-from daskps.stores.warm import LISTED_FOR
 
 MIB = 1 << 20
 

@@ -22,7 +22,7 @@ from proxystore.store import Store
 from redis_server import redis_server
 
 import daskps
-from daskps.config import Settings
+from daskps.settings import Settings
 from daskps.stores.urls import StoreRequest, make
 
 X = np.arange(1 << 18, dtype="f8").reshape(512, 512)  # 2 MiB

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import pytest
 from peers import Peers
 
-from daskps.client_reach import Reach
+from daskps.client.reach import Reach
 from daskps.stores import reach
 from daskps.stores.reach import AT_MOST, CutOffError, check, failures, neighbours
-from daskps.worker_reach import take_part, try_from_scheduler, try_hosts
+from daskps.worker.reach import take_part, try_from_scheduler, try_hosts
 
 CLIENT, A, B, REGISTRY = (
     ("192.0.2.9", 1),

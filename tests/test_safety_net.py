@@ -26,7 +26,8 @@ from proxystore.proxy import Proxy
 from proxystore.store import Store, get_store
 
 import daskps
-from daskps import client_hook, safety_net
+from daskps import safety_net
+from daskps.client.client import submission as client_hook
 from daskps.stores import patience
 
 MIB = 1 << 20
@@ -351,23 +352,23 @@ def check_each(client, names, inject, program=program):
 
 # Those that look into what a program submits.
 PASSES = [
-    "daskps.client_census",
-    "daskps.client_expressions",
-    "daskps.client_graphs",
-    "daskps.client_values",
-    "daskps.pickling",
-    "daskps.serialization",
+    "daskps.graph.census",
+    "daskps.graph.expressions",
+    "daskps.graph.graphs",
+    "daskps.objects.encoder",
+    "daskps.serialize.pickling",
+    "daskps.serialize.values",
 ]
 # The net itself, and what puts it up.
 NET = (
     "daskps.safety_net",
     "daskps.dask_private.hook",
-    "daskps.client_hook._before_",
-    "daskps.client_hook._after_",
-    "daskps.client_hook._scatter",
-    "daskps.client_hook._gather_failed",
-    "daskps.client_hook._submission_failed",
-    "daskps.worker_results._load",
+    "daskps.client.submission._before_",
+    "daskps.client.submission._after_",
+    "daskps.client.submission._scatter",
+    "daskps.client.submission._gather_failed",
+    "daskps.client.submission._submission_failed",
+    "daskps.worker.results._load",
 )
 
 
@@ -408,12 +409,12 @@ def test_any_function_on_the_client_may_fail(client):
 # What workers do with results. How they read values is not among it: those are nowhere else.
 RESULTS = [
     *PASSES,
-    "daskps.client_catalog",
-    "daskps.stores.content",
-    "daskps.stores.evictions",
-    "daskps.stores.segments",
-    "daskps.stores.warm",
-    "daskps.worker_results",
+    "daskps.objects.catalog",
+    "daskps.objects.content",
+    "daskps.objects.finalizers",
+    "daskps.stores.files.connector",
+    "daskps.stores.files.warm",
+    "daskps.worker.results",
 ]
 
 
@@ -451,7 +452,7 @@ def test_any_function_of_workers_that_treats_results_may_fail(client):
 
 @any_function
 def test_any_function_of_the_scheduler_may_fail(client):
-    names = injectable("daskps.scheduler_lifetimes", "daskps.scheduler_evictions")
+    names = injectable("daskps.scheduler.lifetimes", "daskps.scheduler.evictor")
     with daskps.proxy_graph():
         check_each(
             client,
@@ -526,7 +527,7 @@ def test_a_store_that_does_not_answer_for_a_minute(client, tmp_path):
 # What is said
 
 
-ENCODE = "daskps.client_values.Encoder._encode"
+ENCODE = "daskps.objects.encoder.Encoder._encode"
 
 
 def test_it_is_logged_once_and_counted(client, caplog):
@@ -546,7 +547,7 @@ def test_it_is_logged_once_and_counted(client, caplog):
 def test_faults_of_workers_are_counted(client):
     with (
         daskps.proxy_graph(),
-        failing_elsewhere(client.run, "daskps.worker_results._as_dask_sends"),
+        failing_elsewhere(client.run, "daskps.worker.results._as_dask_sends"),
     ):
         before = daskps.usage(client).faults
         assert (client.submit(array, 2 * MIB).result(60) == array()).all()

@@ -11,8 +11,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from daskps.serialization import deserialize, from_bytes, serialize, to_bytes
-from daskps.stores.frames import contiguous_parts, frame_nbytes
+from daskps.serialize.frames import contiguous_parts, frame_nbytes
+from daskps.serialize.values import deserialize, from_bytes, serialize, to_bytes
 
 pytestmark = pytest.mark.core
 

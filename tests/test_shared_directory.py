@@ -12,13 +12,13 @@ import threading
 
 import pytest
 
-from daskps.stores import directory
-from daskps.stores.directory import LOCK, PREFIX, delete, sweep
-from daskps.stores.shared_directory import SharedDirectory
+from daskps.stores.files import directories as directory
+from daskps.stores.files.directories import LOCK, PREFIX, delete, sweep
+from daskps.stores.files.shared_directory import SharedDirectory
 
 HOLD = """
 import sys
-from daskps.stores.shared_directory import SharedDirectory
+from daskps.stores.files.shared_directory import SharedDirectory
 directory = SharedDirectory(sys.argv[1], "x")
 print("open", flush=True)
 input()
@@ -171,7 +171,7 @@ class TestWhatGoesWrong:
         def full():
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr("daskps.stores.shared_directory.this_host", full)
+        monkeypatch.setattr("daskps.stores.files.shared_directory.this_host", full)
         path = str(tmp_path / "directory")
         monkeypatch.setattr(SharedDirectory, "path_of", staticmethod(lambda *_: path))
         with pytest.raises(OSError, match="No space"):

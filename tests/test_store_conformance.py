@@ -25,8 +25,8 @@ from store_kinds import KINDS, LARGE, SEALED, SERVERS, SHARED, SPAWN_ONLY
 
 import daskps
 from daskps.stores import opened
+from daskps.stores.connectors.sealed import DamagedError
 from daskps.stores.peer.protocol import RefusedError
-from daskps.stores.sealed import DamagedError
 from daskps.stores.store import Store
 
 MIB = 1 << 20

@@ -409,7 +409,7 @@ class TestSegmentsWrittenAnew:
     WORKER = """
         import mmap, os, pickle, random, sys, time
         import numpy as np
-        from daskps.stores.segments import SegmentConnector
+        from daskps.stores.files.connector import SegmentConnector
         directory, role, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
         connector = SegmentConnector([directory], keep=64 << 20)
         listed = os.path.join(directory, "keys")

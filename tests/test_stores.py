@@ -22,12 +22,13 @@ from file_systems import tmpfs
 from processes import eventually
 
 import daskps
-from daskps.stores import directory as directories
-from daskps.stores import huge_pages, leases, opened, segments
-from daskps.stores.directory import OwnedDirectory, check_private, sweep
+from daskps.stores import leases, opened
+from daskps.stores.files import connector as segments
+from daskps.stores.files import directories, huge_pages
+from daskps.stores.files.connector import SegmentConnector
+from daskps.stores.files.directories import OwnedDirectory, check_private, sweep
+from daskps.stores.files.mapping import HUGE_PAGE, in_huge_pages
 from daskps.stores.keys import SegmentKey
-from daskps.stores.mapping import HUGE_PAGE, in_huge_pages
-from daskps.stores.segments import SegmentConnector
 from daskps.stores.store import Store
 
 pytestmark = pytest.mark.core
@@ -173,7 +174,7 @@ class TestAHalfWrittenObject:
         connector = make_connector(tmp_path)
         code = (
             "import os, signal, sys\n"
-            "from daskps.stores.segments import SegmentConnector\n"
+            "from daskps.stores.files.connector import SegmentConnector\n"
             "class Dying(list):\n"
             "    def __iter__(self):\n"
             "        yield b'x' * 100_000\n"
@@ -350,7 +351,7 @@ class TestWarmSegments(InMemory):
             raise KeyboardInterrupt
 
         descriptors = len(os.listdir("/proc/self/fd"))
-        monkeypatch.setattr("daskps.stores.warm.collapse", interrupted)
+        monkeypatch.setattr("daskps.stores.files.warm.collapse", interrupted)
         with pytest.raises(KeyboardInterrupt):
             connector.put(bytes(MIB))
         assert files(connector) == []
@@ -364,7 +365,7 @@ class TestWarmSegments(InMemory):
         def refused(fd, nbytes):
             raise OSError(errno.ENOMEM, "Cannot allocate memory")
 
-        monkeypatch.setattr("daskps.stores.warm.map_shared", refused)
+        monkeypatch.setattr("daskps.stores.files.warm.map_shared", refused)
         key = connector.put(b"x" * MIB)
         monkeypatch.undo()
         assert bytes(connector.get(key)) == b"x" * MIB
@@ -583,7 +584,7 @@ class TestPrivacy:
 
 HOLDER = """
 import os, sys, time
-from daskps.stores.directory import OwnedDirectory
+from daskps.stores.files.directories import OwnedDirectory
 owned = OwnedDirectory(sys.argv[1])
 open(os.path.join(owned.path, "object"), "w").close()
 print(owned.path, flush=True)

@@ -20,7 +20,7 @@ from distributed import wait
 from processes import ELSEWHERE, HERE, ProcessCluster, eventually, objects_in
 
 import daskps
-from daskps.worker_opening import StoreOpening
+from daskps.worker.opening import StoreOpening
 
 X = np.arange(1 << 18, dtype="f8")  # 2 MiB
 
@@ -59,7 +59,7 @@ FOR_EVER = 10**9
 # The store is open, but the worker fails to read, as with too many open files.
 READS_FAIL = """
     import errno, os
-    from daskps.stores.segments import SegmentConnector
+    from daskps.stores.files.connector import SegmentConnector
 
     original = SegmentConnector.get
 

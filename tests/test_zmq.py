@@ -21,7 +21,7 @@ from proxystore.serialize import serialize
 from proxystore_ex.connectors.dim.models import RPC, DIMKey
 
 import daskps
-from daskps.client_link import ClusterLink
+from daskps.client.link import ClusterLink
 from daskps.stores.interfaces import local_host
 from daskps.stores.secret import new_key
 from daskps.stores.zmq import connector as zmq_connector

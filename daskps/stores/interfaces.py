@@ -6,9 +6,13 @@ Uses the standard library alone: the server of a ``peer://`` store imports it.
 from __future__ import annotations
 
 import socket
+from typing import TypeAlias
+
+#: Host and port.
+Address: TypeAlias = "tuple[str, int]"
 
 
-def local_host(towards: tuple[str, int]) -> str:
+def local_host(towards: Address) -> str:
     """The address of the interface that leads to another host."""
     family, kind, protocol, _, address = socket.getaddrinfo(
         *towards, type=socket.SOCK_DGRAM

@@ -9,7 +9,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import xxhash
 from dask.utils import format_bytes
+
+
+def creator_name(process: str) -> str:
+    """What marks the objects of a process, given its id."""
+    return xxhash.xxh64_hexdigest(process.encode())
 
 
 class SegmentKey(NamedTuple):

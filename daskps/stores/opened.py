@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from distributed import get_worker
 from daskps.dask_private import current_task
 from daskps.exceptions import ObjectMissingError
 from daskps.linux import is_linux
-from daskps.stores.sealed import DamagedError
+from daskps.stores.connectors.sealed import DamagedError
 from daskps.stores.store import Store, StoreConfig
 
 logger = logging.getLogger(__name__)
@@ -330,6 +330,30 @@ def evict(name: str, key: Any) -> None:
     store = get(name)
     if store is not None:
         store.connector.evict(key)
+
+
+def try_to_evict(store: str, key: Any) -> bool:
+    """Evict an object; False, and a line in the log, if the store refuses."""
+    try:
+        evict(store, key)
+    except Exception as e:
+        logger.error("Could not evict object %s from store %s: %r", key, store, e)
+        return False
+    return True
+
+
+def evict_until_refused(ids: Iterable[tuple[str, Any]]) -> int:
+    """Evict objects (store and key) in turn, until a store refuses; how many it was.
+
+    A store that cannot be reached for one object is not asked for the rest: each may take
+    long.
+    """
+    n = 0
+    for store, key in ids:
+        if not try_to_evict(store, key):
+            break
+        n += 1
+    return n
 
 
 def evict_copy(name: str, key: Any) -> None:

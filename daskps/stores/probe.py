@@ -39,7 +39,7 @@ class Sight(NamedTuple):
 @contextlib.contextmanager
 def probes(directories: list[str]) -> Iterator[list[str]]:
     """Make a probe in each of these directories, for a block; their paths."""
-    from daskps.stores.directory import NEW_PREFIX
+    from daskps.stores.files.directories import NEW_PREFIX
 
     name = f"{NEW_PREFIX}probe-{secrets.token_urlsafe(12)}"
     paths = [os.path.join(directory, name) for directory in directories]
@@ -73,7 +73,7 @@ def look_from_scheduler(
 def _room(path: str) -> int | None:
     if not is_linux():
         return None
-    from daskps.stores.directory import check_private
+    from daskps.stores.files.directories import check_private
 
     try:
         check_private(path)

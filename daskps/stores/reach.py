@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
-from daskps.stores.peer.protocol import Address
+from daskps.stores.interfaces import Address
 
 #: The methods of :class:`Serving`.
 SERVING = ("serves_at", "registries", "try_connection")

@@ -22,8 +22,8 @@ from typing import Any
 
 import dask
 
-from daskps.stores.directory import OwnedDirectory, dead_directories, delete
-from daskps.stores.sealed import sealed
+from daskps.stores.connectors.sealed import sealed
+from daskps.stores.files.directories import OwnedDirectory, dead_directories, delete
 from daskps.stores.store import Store, StoreConfig
 
 logger = logging.getLogger(__name__)

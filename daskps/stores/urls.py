@@ -18,9 +18,9 @@ from daskps.config import size
 from daskps.exceptions import ConfigError
 from daskps.lazy import loaded
 from daskps.linux import is_linux, system
-from daskps.serialization import from_bytes, to_bytes
+from daskps.serialize.values import from_bytes, to_bytes
 from daskps.stores import leases
-from daskps.stores.sealed import SealedConnector, sealed
+from daskps.stores.connectors.sealed import SealedConnector, sealed
 from daskps.stores.store import ConnectorConfig, Store, StoreConfig
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ class Scheme(NamedTuple):
 
 
 SCHEMES = {
-    "shm": Scheme("daskps.stores.shm"),
-    "file": Scheme("daskps.stores.file"),
+    "shm": Scheme("daskps.stores.files.shm_scheme"),
+    "file": Scheme("daskps.stores.files.file_scheme"),
     "peer": Scheme("daskps.stores.peer.scheme"),
     "redis": Scheme("daskps.stores.redis.scheme", "redis"),
     "rediss": Scheme("daskps.stores.redis.scheme", "redis"),
@@ -126,7 +126,7 @@ class StoreRequest:
     host_cache
         Bytes of a network store's objects that each host keeps; None: up to the host.
     candidates
-        If no store was named, those that one is chosen from (:mod:`daskps.client_choice`):
+        If no store was named, those that one is chosen from (:mod:`daskps.client.choice`):
         the first is for processes of one host, the last for any.
     """
 
@@ -366,6 +366,6 @@ def make(request: StoreRequest, *, host: str = "127.0.0.1") -> Store:
 
 
 def _cached(connector: Any, limit: int | None) -> Any:
-    from daskps.stores.cached import CachedConnector
+    from daskps.stores.files.cached import CachedConnector
 
     return CachedConnector(connector, limit)

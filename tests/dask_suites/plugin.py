@@ -15,9 +15,9 @@ import dask
 import pytest
 
 import daskps
-from daskps.client_catalog import Catalog
-from daskps.client_values import Encoder
-from daskps.proxy_node import StoredValue
+from daskps.objects.catalog import Catalog
+from daskps.objects.encoder import Encoder
+from daskps.references.nodes import StoredValue
 
 # How many values took the place of a literal, how many objects were stored, and how often
 # a task read a value, in the processes that ran tests.

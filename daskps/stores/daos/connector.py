@@ -13,9 +13,9 @@ from typing import Any
 
 from daskps.exceptions import StoreError
 from daskps.stores import leases
+from daskps.stores.connectors.base import FrameConnector
 from daskps.stores.daos.namespace import DaosKey, Namespace
-from daskps.stores.frame_connector import FrameConnector
-from daskps.stores.segments import Frame, frame_nbytes
+from daskps.stores.files.connector import Frame, frame_nbytes
 
 logger = logging.getLogger(__name__)
 

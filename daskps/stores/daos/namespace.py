@@ -26,8 +26,8 @@ from typing import NamedTuple
 import numpy as np
 from toolz import partition_all
 
+from daskps.serialize.frames import Frame, contiguous_parts
 from daskps.stores.daos.dictionary import Dictionary
-from daskps.stores.frames import Frame, contiguous_parts
 
 CHUNK = 1 << 20
 # Keys that are read or deleted at once: 3000 small ones took 0.16 s on a real pool.

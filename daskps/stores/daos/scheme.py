@@ -10,10 +10,10 @@ from urllib.parse import SplitResult
 
 from daskps.config import lease
 from daskps.exceptions import ConfigError
+from daskps.stores.connectors.sealed import SealedConnector
 from daskps.stores.daos.connector import DaosConnector
 from daskps.stores.daos.dictionary import check_installed
 from daskps.stores.daos.namespace import Namespace
-from daskps.stores.sealed import SealedConnector
 
 logger = logging.getLogger(__name__)
 

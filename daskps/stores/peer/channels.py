@@ -7,19 +7,19 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
+from daskps.serialize.slabs import write_all
+from daskps.stores.connectors.sealed import DamagedError
+from daskps.stores.interfaces import Address
 from daskps.stores.peer.protocol import (
     SEAL_NBYTES,
-    Address,
     Channel,
     Keys,
     connect,
     receive_exactly,
 )
-from daskps.stores.sealed import DamagedError
-from daskps.stores.slabs import write_all
 
 if TYPE_CHECKING:
-    from daskps.stores.peer.connector import PeerKey
+    from daskps.stores.keys import PeerKey
 
 # Small enough to stay in the processor's cache between the network, the hash and the file.
 SLAB = 1 << 20

@@ -19,18 +19,19 @@ from typing import Any
 
 import dask
 
-from daskps.stores.frame_connector import FrameConnector
-from daskps.stores.frames import Frame, frame_nbytes
-from daskps.stores.host_places import HostPlaces
+from daskps.serialize.frames import Frame, frame_nbytes
+from daskps.stores.connectors.base import FrameConnector
+from daskps.stores.files.connector import SegmentConnector
+from daskps.stores.files.places import HostPlaces
+from daskps.stores.files.shared_directory import SharedDirectory
+from daskps.stores.interfaces import Address
 from daskps.stores.keys import PeerKey
 from daskps.stores.peer.channels import PeerChannels
 from daskps.stores.peer.host import PeerHost
-from daskps.stores.peer.protocol import Address, Keys, connect
+from daskps.stores.peer.protocol import Keys, connect
 from daskps.stores.peer.registry import PeerRegistry
 from daskps.stores.peer.settings import PeerSettings
 from daskps.stores.secret import new_key
-from daskps.stores.segments import SegmentConnector
-from daskps.stores.shared_directory import SharedDirectory
 
 
 class PeerConnector(FrameConnector[PeerKey]):
@@ -50,7 +51,7 @@ class PeerConnector(FrameConnector[PeerKey]):
     from its first object on.
     """
 
-    #: As for :class:`~daskps.stores.segments.SegmentConnector`.
+    #: As for :class:`~daskps.stores.files.connector.SegmentConnector`.
     maps_its_own = True
 
     def __init__(self, settings: PeerSettings, owner: PeerRegistry | None = None):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib.util
 import json
 import logging
 import os
@@ -20,15 +21,14 @@ import threading
 import time
 import weakref
 
-import daskps
-from daskps.stores.host_cache import HostCache
-from daskps.stores.host_places import HostPlaces
-from daskps.stores.interfaces import local_host
-from daskps.stores.locks import try_lock
-from daskps.stores.peer.protocol import Address, listen
+from daskps.stores.files.connector import SegmentConnector
+from daskps.stores.files.copies import HostCache
+from daskps.stores.files.locks import try_lock
+from daskps.stores.files.places import HostPlaces
+from daskps.stores.files.shared_directory import SharedDirectory
+from daskps.stores.interfaces import Address, local_host
+from daskps.stores.peer.protocol import listen
 from daskps.stores.peer.settings import PeerSettings
-from daskps.stores.segments import SegmentConnector
-from daskps.stores.shared_directory import SharedDirectory
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +59,13 @@ sys.modules["daskps"] = package
 from daskps.stores.peer.server import main
 main(int(sys.argv[3]), config)
 """
+
+
+def _package_path() -> list[str]:
+    """Where the package is that this file is part of."""
+    spec = importlib.util.find_spec(__name__.partition(".")[0])
+    assert spec is not None
+    return list(spec.submodule_search_locations or ())
 
 
 class PeerHost:
@@ -199,7 +206,7 @@ class PeerHost:
             "lease": self._settings.lease,
             "keep": self._places.keep,
             "sys_path": sys.path,
-            "package_path": list(daskps.__path__),
+            "package_path": _package_path(),
         }
         reader, writer = os.pipe()
         log = self._open(SERVER_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

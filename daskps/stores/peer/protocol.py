@@ -24,9 +24,9 @@ from typing import Any, TypeAlias
 
 from blake3 import blake3
 
+from daskps.stores.interfaces import Address
+
 Socket: TypeAlias = socket.socket
-#: Host and port.
-Address: TypeAlias = "tuple[str, int]"
 
 NONCE_NBYTES = 32
 MAC_NBYTES = 32

@@ -15,8 +15,9 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from daskps.stores.interfaces import Address
 from daskps.stores.peer.listener import Listener
-from daskps.stores.peer.protocol import Address, Channel, Keys, listen
+from daskps.stores.peer.protocol import Channel, Keys, listen
 
 # Seconds between orders to a server. Less than protocol.TIMEOUT.
 EVERY = 3.0

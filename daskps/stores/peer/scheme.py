@@ -7,7 +7,7 @@ from urllib.parse import SplitResult
 
 from daskps.config import lease
 from daskps.exceptions import ConfigError
-from daskps.stores.host_places import HostPlaces
+from daskps.stores.files.places import HostPlaces
 from daskps.stores.peer.connector import PeerConnector
 
 

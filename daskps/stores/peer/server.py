@@ -24,17 +24,17 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from daskps.stores.locks import lock_for_reading
-from daskps.stores.orphans import unlink_orphans
+from daskps.stores.files.directories import CACHED
+from daskps.stores.files.locks import lock_for_reading
+from daskps.stores.files.orphans import unlink_orphans
+from daskps.stores.files.shared_directory import SharedDirectory
+from daskps.stores.files.warm import WarmSegments
+from daskps.stores.interfaces import Address
 from daskps.stores.peer.listener import Listener
-from daskps.stores.peer.protocol import TIMEOUT, Address, Channel, Keys, connect
-from daskps.stores.shared_directory import SharedDirectory
-from daskps.stores.warm import WarmSegments
+from daskps.stores.peer.protocol import TIMEOUT, Channel, Keys, connect
 
 logger = logging.getLogger(__name__)
 
-#: What copies of other hosts' objects are called.
-CACHED = "cached."
 # Creator, and 128 random bits: see SegmentConnector.
 _NAME = re.compile(r"[0-9A-Za-z]*\.[0-9A-Za-z_-]{22}")
 

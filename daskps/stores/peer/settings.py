@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from daskps.stores.peer.protocol import Address
+from daskps.stores.interfaces import Address
 from daskps.stores.secret import Secret
 
 
@@ -23,7 +23,7 @@ class PeerSettings(NamedTuple):
         Seconds after which an owner that is not heard of is dead.
     cache
         Bytes of other hosts' objects to keep on each host; None: see
-        :class:`~daskps.stores.host_cache.HostCache`.
+        :class:`~daskps.stores.files.copies.HostCache`.
     """
 
     token: str

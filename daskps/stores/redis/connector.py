@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import redis
 
-from daskps.stores.frame_connector import FrameConnector
-from daskps.stores.frames import Frame, contiguous_parts, frame_nbytes
+from daskps.serialize.frames import Frame, contiguous_parts, frame_nbytes
+from daskps.stores.connectors.base import FrameConnector
 from daskps.stores.keys import RedisKey
 from daskps.stores.redis.server import RedisAddress, RedisServer
 from daskps.stores.redis.wire import read_value, set_command

@@ -10,10 +10,10 @@ import dask
 
 from daskps.config import lease
 from daskps.exceptions import ConfigError
+from daskps.stores.connectors.sealed import SealedConnector
 from daskps.stores.redis import connector as redis_connector
 from daskps.stores.redis.connector import RedisConnector
 from daskps.stores.redis.server import RedisAddress
-from daskps.stores.sealed import SealedConnector
 from daskps.stores.secret import Secret
 
 VALID = "redis://[[username]:password@]host[:port][/database]"

@@ -21,9 +21,9 @@ import zmq
 from proxystore_ex.connectors.dim.models import RPC, DIMKey, RPCResponse
 from proxystore_ex.connectors.dim.zmq import ZeroMQConnector
 
+from daskps.stores.files.connector import Frame, contiguous_parts
 from daskps.stores.interfaces import local_host
 from daskps.stores.secret import Secret
-from daskps.stores.segments import Frame, contiguous_parts
 from daskps.stores.zmq.server import ObjectServer, bracketed
 from daskps.stores.zmq.wire import Keys, pack_request, unpack_answer
 

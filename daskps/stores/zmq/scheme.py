@@ -8,7 +8,7 @@ from urllib.parse import SplitResult
 import zmq
 
 from daskps.exceptions import ConfigError
-from daskps.stores.sealed import SealedConnector
+from daskps.stores.connectors.sealed import SealedConnector
 from daskps.stores.secret import new_key
 from daskps.stores.zmq.connector import ZmqConnector
 

@@ -1,0 +1,226 @@
+"""The store that daskps chose for a client, where the user named none. Runs on the client.
+
+A store that was not asked for never costs an error. If none works, or some host cannot read
+from this one, values travel as in plain Dask, and one warning says why. The choice is made
+again when it was made without workers, or a worker has come that cannot use the store, as
+soon as the client holds nothing in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from daskps.client.choice import Choice, choose
+from daskps.client.reach import Reach
+from daskps.dask_private import connection
+from daskps.exceptions import DaskpsError
+from daskps.objects.catalog import Catalog
+from daskps.safety_net import fell_back
+from daskps.settings import Settings
+from daskps.stores.urls import StoreRequest
+from daskps.versions import VersionError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+logger = logging.getLogger(__name__)
+
+# A session that begins so long (seconds) after the last attempt tries again.
+AGAIN = 60.0
+
+
+class Link(Protocol):
+    """What a choice has to do with what a client has opened."""
+
+    async def open_named(self, request: StoreRequest, settings: Settings) -> Catalog:
+        """Open a store."""
+
+    def forget(self, request: StoreRequest) -> None:
+        """Use a store no longer of which nothing is held."""
+
+    def let_go(self) -> None:
+        """Hold nothing for graphs that could follow."""
+
+    def update_results(self) -> None:
+        """Ask for references to results again: what can be read has changed."""
+
+
+class ChosenStore:
+    """What was chosen over one connection.
+
+    Not thread-safe: everything but :meth:`reconsider` runs on the client's event loop.
+
+    Parameters
+    ----------
+    link
+        Opens what was chosen.
+    candidates
+        What there is to choose from.
+    settings
+        Those of the session that came first.
+    """
+
+    #: The store; None: there is none.
+    _choice: Choice | None
+    _catalog: Catalog | None
+    _reach: Reach | None
+    #: Why no store works.
+    _against: str
+    #: Whether there were no workers to ask.
+    _is_provisional: bool
+    #: Whether to choose again as soon as nothing is held.
+    _is_stale: bool
+    #: When it was chosen (``time.monotonic``).
+    _since: float
+
+    def __init__(
+        self,
+        link: Link,
+        candidates: tuple[StoreRequest, ...],
+        settings: Settings,
+    ):
+        self._link = link
+        self._candidates = candidates
+        self._settings = settings
+        self._lock = asyncio.Lock()
+        self._joined: set[str] = set()
+        self._examining: asyncio.Task[None] | None = None
+        self._said: set[tuple[str, bool]] = set()
+        self._choice = self._catalog = self._reach = None
+        self._against = "it is being chosen"
+        self._is_provisional = self._is_stale = True
+        self._since = 0.0
+
+    @property
+    def catalog(self) -> Catalog | None:
+        """Where this client's values go; None: inside graphs."""
+        return self._catalog if self.against_arguments is None else None
+
+    @property
+    def against_arguments(self) -> str | None:
+        """Why values are sent inside graphs; None: they are not."""
+        return self._against if self._reach is None else self._reach.against_arguments
+
+    @property
+    def without_results(self) -> Catalog | None:
+        """The catalog, if results do not come back by way of its store."""
+        limited = self._reach is not None and self._reach.against_results is not None
+        return self._catalog if limited else None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it need not be chosen again now."""
+        if not (self._is_provisional or self._is_stale):
+            return True
+        return self._catalog is not None and bool(self._catalog.held())
+
+    def __str__(self) -> str:
+        if self._choice is None:
+            return f"none, values are sent inside graphs, since {self._against}"
+        return "; ".join([str(self._choice), *self._limits().values()])
+
+    def _limits(self) -> dict[str, str]:
+        """What does not travel by the store, and why."""
+        whys = {
+            "values are sent inside graphs": self.against_arguments,
+            "results come as in plain Dask": self._reach
+            and self._reach.against_results,
+            "what tasks submit is sent inside graphs": self._reach
+            and self._reach.against_tasks,
+        }
+        return {what: f"{what}, since {why}" for what, why in whys.items() if why}
+
+    def reconsider(self) -> None:
+        """Have what did not work tried again once nothing is held, if that is long ago."""
+        if self._limits() and time.monotonic() > self._since + AGAIN:
+            self._is_stale = True
+
+    async def settle(self, client: Client) -> None:
+        """Choose, open and examine a store, unless that was done for good.
+
+        Raises
+        ------
+        ClusterError
+            If daskps is missing on the cluster or has another version there, or the
+            connection to the scheduler is lost.
+        """
+        async with self._lock:
+            if self.is_final:
+                return
+            # Without workers the answer would be the same.
+            if self._is_stale or await client.scheduler.ncores(workers=None):
+                await self._choose(client)
+
+    def worker_joined(self, client: Client, worker: str) -> None:
+        """Find out about a worker that has come, in the background."""
+        self._joined.add(worker)
+        if self._examining is None or self._examining.done():
+            self._examining = asyncio.ensure_future(self._examine_joined(client))
+
+    async def _examine_joined(self, client: Client) -> None:
+        over = connection(client)
+        try:
+            while self._joined:
+                async with self._lock:
+                    workers, self._joined = list(self._joined), set()
+                    if self._reach is not None and self.is_final:
+                        fit = await self._reach.examine(client, workers)
+                        await self._reach.apply(client)
+                        self._is_stale |= not fit
+                        if self.against_arguments is not None:
+                            # What is kept for graphs that follow is of no more use.
+                            self._link.let_go()
+                    if self.is_final:
+                        self._limits_changed()
+                    else:
+                        await self._choose(client)
+        except (DaskpsError, OSError) as e:
+            if connection(client) is over and client.status == "running":
+                logger.warning("Could not find out what new workers can read: %s", e)
+
+    async def _choose(self, client: Client) -> None:
+        before, over = self._choice, connection(client)
+        choices = await choose(client, self._candidates)
+        self._choice = self._catalog = self._reach = None
+        self._against = choices.against
+        for choice in choices.stores:
+            try:
+                catalog = await self._link.open_named(choice.request, self._settings)
+                reach = Reach(catalog.store)
+                await reach.examine(client)
+                await reach.apply(client)
+            except VersionError:
+                raise
+            except Exception as e:
+                if connection(client) is not over or client.status != "running":
+                    raise
+                if not isinstance(e, (DaskpsError, OSError)):
+                    fell_back(e, f"open {choice.request.url}")
+                why = str(e).rstrip(".")
+                self._against = f"{choice.request.url} cannot be used: {why}"
+                continue
+            self._choice, self._catalog, self._reach = choice, catalog, reach
+            break
+        if before is not None and before.request != self._request:
+            self._link.forget(before.request)
+        self._is_provisional, self._is_stale = not choices.workers, False
+        self._since = time.monotonic()
+        logger.info("Store: %s", self)
+        self._limits_changed()
+
+    @property
+    def _request(self) -> StoreRequest | None:
+        return None if self._choice is None else self._choice.request
+
+    def _limits_changed(self) -> None:
+        self._link.update_results()
+        for what, text in self._limits().items():
+            if (what, self._is_provisional) not in self._said:
+                self._said.add((what, self._is_provisional))
+                logger.warning(
+                    "No store was named, and %s. The answers are the same.",
+                    text.rstrip("."),
+                )

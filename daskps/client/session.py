@@ -1,0 +1,278 @@
+"""Sessions: what is switched on, where, and with which settings. Runs on the client."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import logging
+import weakref
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from dask.utils import format_bytes
+from distributed import default_client
+
+from daskps.client.link import ClusterLink, open_now
+from daskps.linux import is_linux, system
+from daskps.objects.cache import Cache
+from daskps.objects.catalog import Catalog
+from daskps.objects.encoder import Encoder
+from daskps.settings import Settings
+from daskps.stores.urls import StoreRequest, describe
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+logger = logging.getLogger(__name__)
+
+#: Sessions of the blocks around the running code, the innermost last. A context variable,
+#: so that threads and asyncio tasks have their own.
+_active: contextvars.ContextVar[tuple[Session, ...]] = contextvars.ContextVar(
+    "daskps_sessions", default=()
+)
+
+
+class Session:
+    """Large values of graphs submitted meanwhile travel by reference.
+
+    Made by :func:`daskps.proxy_graph`, which describes the parameters.
+
+    Attributes
+    ----------
+    settings
+        What was asked for.
+    request
+        The store, as the scheduler is asked for it.
+    cache
+        Keeps what was stored for the graphs that follow.
+    is_off
+        Whether values travel as in plain Dask, since this is not Linux.
+    """
+
+    is_off: bool
+    settings: Settings
+    request: StoreRequest
+    cache: Cache
+    _client: Client | None
+    _opened: weakref.WeakSet[Client]
+    _reading: weakref.WeakSet[Client]
+
+    def __init__(
+        self,
+        settings: Settings,
+        client: Client | None = None,
+        request: StoreRequest | None = None,
+    ):
+        self.settings = settings
+        self.is_off = not is_linux()
+        if self.is_off:
+            request = StoreRequest(url=None)
+            _say_off_once()
+        self.request = request or StoreRequest.of(settings.store)
+        self.cache = Cache(settings.cache_size)
+        self._client = client
+        self._opened = weakref.WeakSet()
+        self._reading = weakref.WeakSet()
+
+    def covers(self, client: Client | None) -> bool:
+        """Whether graphs of this client, or of a local scheduler, are in the session."""
+        in_session = client is None or self._client in (None, client)
+        return in_session and not self.is_off
+
+    @property
+    def client(self) -> Client | None:
+        """The only client that it is for; None: for all."""
+        return self._client
+
+    @property
+    def forced(self) -> bool:
+        """Whether values are to be stored for local schedulers too."""
+        return self.settings.store is not None and not self.is_off
+
+    def open(self) -> None:
+        """Open the store now, if there is a client, so that errors come early."""
+        client = self._usable_client()
+        if client is not None:
+            self._reconsider(client)
+            self.catalog(client)
+
+    async def open_async(self) -> None:
+        """Open the store now, if there is a client."""
+        client = self._usable_client()
+        if client is not None:
+            self._reconsider(client)
+            await ClusterLink.of(client).open(self.request, self.settings)
+            self._was_opened(client)
+
+    def _usable_client(self) -> Client | None:
+        client = None if self.is_off else self._client or _default_client()
+        if client is not None and client.status in ("running", "connecting"):
+            return client
+        return None
+
+    def catalog(self, client: Client) -> Catalog | None:
+        """The catalog of the session's store for a client, opened if need be.
+
+        None if values go inside the graph: the session is off, or see
+        :func:`daskps.client.link.open_now`.
+        """
+        if self.is_off:
+            return None
+        catalog = open_now(client, self.request, self.settings)
+        if ClusterLink.of(client).has(self.request):
+            self._was_opened(client)
+        return catalog
+
+    def sends_inline(self, client: Client) -> bool:
+        """Whether values go inside graphs, since no store that was chosen works."""
+        chosen = ClusterLink.of(client).choice(self.request)
+        return chosen is not None and chosen.catalog is None
+
+    def _reconsider(self, client: Client) -> None:
+        """What did not work for the last session may work for this one."""
+        chosen = ClusterLink.of(client).choice(self.request)
+        if chosen is not None:
+            chosen.reconsider()
+
+    def _was_opened(self, client: Client) -> None:
+        self._opened.add(client)
+        self._read_references(client)
+
+    def encoder(
+        self, catalog: Catalog, threshold: int | None = None, pack: bool = False
+    ) -> Encoder:
+        """What stores the values of one graph, and keeps them for later ones.
+
+        Parameters
+        ----------
+        catalog
+            Where to.
+        threshold
+            Bytes; None: the session's.
+        pack
+            Whether smaller values are to be packed together.
+        """
+        self.cache.limit = catalog.may_keep(self.settings.cache_size)
+        inline = self.settings.on_store_error == "inline"
+        at_least = self.settings.threshold if threshold is None else threshold
+        return Encoder(catalog, self.cache, at_least, pack, inline)
+
+    def covers_results(self, client: Client) -> bool:
+        """Whether results come back to this client in the way that the session wants."""
+        return self.settings.results is False or client in self._reading
+
+    def client_closed(self) -> None:
+        """Hold nothing any more for graphs that could follow from a client."""
+        self.cache.clear()
+
+    def close(self) -> None:
+        """Hold nothing any more for graphs that could follow."""
+        self.cache.clear()
+        for client in list(self._reading):
+            ClusterLink.of(client).fetching.stop(self)
+        self._reading.clear()
+
+    def _read_references(self, client: Client) -> None:
+        if not self.covers_results(client):
+            self._reading.add(client)
+            ClusterLink.of(client).fetching.start(self)
+
+    @property
+    def _store(self) -> str:
+        """Which store it is, for people, and why, if daskps chose it."""
+        if self.is_off:
+            return f"none, since this is {system()}, and daskps's stores need Linux"
+        if self.settings.store is not None:
+            return describe(self.settings.store)
+        for client in self._opened:
+            choice = ClusterLink.of(client).choice(self.request)
+            if choice is not None:
+                return f"chosen by daskps: {choice}"
+        return "chosen by daskps when a client uses it"
+
+    def __str__(self) -> str:
+        threshold = format_bytes(self.settings.threshold)
+        return f"store: {self._store}, threshold: {threshold}"
+
+    def __repr__(self) -> str:
+        return f"<daskps session, {self}>"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        rows = {
+            "Store": self._store,
+            "Threshold": format_bytes(self.settings.threshold),
+            "Kept for later graphs": f"{len(self.cache)} objects, at most "
+            f"{format_bytes(self.settings.cache_size)}",
+        }
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{escape(name)}</th>"
+            f"<td style='text-align:left'>{escape(value)}</td></tr>"
+            for name, value in rows.items()
+        )
+        return f"<table><caption>daskps session</caption>{cells}</table>"
+
+
+def enter(session: Session) -> None:
+    """Switch an open session on for what follows in this thread or asyncio task."""
+    _active.set((*_active.get(), session))
+
+
+def leave(session: Session) -> None:
+    """Switch it off, and close it."""
+    _active.set(tuple(s for s in _active.get() if s is not session))
+    session.close()
+
+
+def sessions_here() -> tuple[Session, ...]:
+    """Sessions of the blocks around the running code, the innermost last."""
+    return _active.get()
+
+
+@contextlib.contextmanager
+def activated(session: Session) -> Iterator[None]:
+    """Switch a session on for a block, without opening or closing it."""
+    token = _active.set((*_active.get(), session))
+    try:
+        yield
+    finally:
+        _active.reset(token)
+
+
+def current_session(client: Client | None) -> Session | None:
+    """The session that graphs belong to which this client submits now.
+
+    A block comes before a :class:`daskps.Client`'s own session.
+
+    Parameters
+    ----------
+    client
+        None for a local scheduler.
+    """
+    for session in reversed(_active.get()):
+        if session.covers(client):
+            return session
+    own: Session | None = getattr(client, "daskps_session", None)
+    return own if own is not None and own.covers(client) else None
+
+
+_said_off = False
+
+
+def _say_off_once() -> None:
+    global _said_off
+    if not _said_off:
+        _said_off = True
+        logger.warning(
+            "daskps is off: its stores need Linux, and this process runs on %s. Values "
+            "travel as in plain Dask.",
+            system(),
+        )
+
+
+def _default_client() -> Client | None:
+    try:
+        return default_client()
+    except ValueError:
+        return None

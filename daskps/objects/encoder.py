@@ -1,0 +1,270 @@
+"""Put one value into a store, and say where it went. Runs on the client."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from daskps.exceptions import StoreError
+from daskps.objects.cache import Cache
+from daskps.objects.catalog import Catalog, StoredObject
+from daskps.references.nodes import StoredBytes, StoredValue
+from daskps.references.proxies import is_proxy, stored_by
+from daskps.safety_net import fell_back
+from daskps.serialize.frames import Frame, contiguous_parts, frame_nbytes
+from daskps.serialize.values import serialize
+
+# Parts of one object begin at multiples of this: a cache line, and enough for any dtype.
+ALIGNMENT = 64
+# Small values are packed into objects of about this size: large enough that the cost of an
+# object is shared by many values, small enough that it goes soon after its tasks.
+PACK_NBYTES = 8 << 20
+# Writing is the kernel's work, and waiting for memory: a few threads are enough.
+THREADS = min(4, os.cpu_count() or 1)
+# Packing a smaller value would save nothing: its reference is about as long.
+PACK_AT_LEAST = 1 << 10
+
+
+class ValueEncoder(Protocol):
+    """What a pass over a graph needs of an encoder."""
+
+    @property
+    def at_least(self) -> int:
+        """Bytes from which on a value is worth a look."""
+
+    def encode(self, value: Any) -> StoredValue | None:
+        """What stands for the value; None if it is to stay in the graph."""
+
+
+class Encoder:
+    """Stores the large values of one graph.
+
+    A value that occurs many times in the graph is stored once, without looking at its
+    content: a graph is one moment. So is a large array that occurs within several values.
+
+    Parameters
+    ----------
+    catalog, cache
+        Where to, and what keeps it for the next graph.
+    threshold
+        Bytes; what is smaller stays in the graph.
+    pack
+        Whether values below the threshold are packed together.
+    inline_on_error
+        Whether a value that cannot be stored stays in the graph, with one warning.
+
+    Attributes
+    ----------
+    stored
+        Handles of all objects that the graph uses.
+
+    Notes
+    -----
+    Thread-safe. Two threads that store the same content at the same time may store it
+    twice.
+    """
+
+    threshold: int
+    pack: bool
+    stored: list[StoredObject]
+    _catalog: Catalog
+    _cache: Cache
+    _values: dict[int, tuple[Any, StoredValue | None]]
+    _buffers: dict[tuple[int, int], tuple[Frame, StoredObject]]
+    _packing: list[_Part]
+    _packing_nbytes: int
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        cache: Cache,
+        threshold: int,
+        pack: bool,
+        inline_on_error: bool = True,
+    ):
+        self._inline_on_error = inline_on_error
+        self._warned = False
+        self.threshold = threshold
+        self.pack = pack
+        self.stored = []
+        self._catalog = catalog
+        self._cache = cache
+        self._values = {}
+        self._buffers = {}
+        self._packing = []
+        self._packing_nbytes = 0
+        self._lock = threading.Lock()
+
+    @property
+    def at_least(self) -> int:
+        """Bytes from which on a value is worth a look."""
+        return min(PACK_AT_LEAST, self.threshold) if self.pack else self.threshold
+
+    def encode(self, value: Any) -> StoredValue | None:
+        """Store a value; None if it is to stay in the graph.
+
+        The result is complete only after :meth:`finish`.
+
+        Raises
+        ------
+        daskps.exceptions.StoreError
+            If the value cannot be stored, and is not to be sent inside the graph.
+        """
+        known = self._values.get(id(value))
+        if known is None:
+            try:
+                stored = self._encode(value)
+            except StoreError as e:
+                if not self._inline_on_error:
+                    raise
+                self._warn_once(e)
+                stored = None
+            except Exception as e:
+                fell_back(e, "store", value)
+                stored = None
+            # The value is kept, so that its id stays its own.
+            known = self._values[id(value)] = value, stored
+        return known[1]
+
+    def encode_all(self, values: list[Any]) -> None:
+        """Store several values at once, from several threads."""
+        if len(values) > 1:
+            with ThreadPoolExecutor(min(len(values), THREADS)) as pool:
+                list(pool.map(self.encode, values))
+
+    def finish(self) -> None:
+        """Store what is still waiting to be packed, and announce all objects."""
+        self._flush()
+        self._catalog.hold(self.stored)
+
+    def abandon(self) -> None:
+        """Hold nothing any more: the graph will not be sent.
+
+        The error that says why keeps its frames, and so this object, for as long as
+        somebody looks at it.
+        """
+        self.stored.clear()
+        self._values.clear()
+        self._buffers.clear()
+        self._packing.clear()
+
+    def _warn_once(self, error: StoreError) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"A large value could not be stored, and is sent inside the graph, "
+                f"through the scheduler: {error}",
+                stacklevel=2,
+            )
+
+    def _encode_proxy(self, value: Any) -> StoredValue:
+        """A proxy made by hand stays one; only Dask is not to look at it."""
+        handle = stored_by(value)
+        refers_to = () if handle is None else (handle.id,)
+        stored = StoredValue(serialize(value).stream, [], [], refers_to)
+        if handle is not None:
+            stored.owners.append(handle)
+            self.stored.append(handle)
+        return stored
+
+    def _encode(self, value: Any) -> StoredValue | None:
+        if is_proxy(value):
+            return self._encode_proxy(value)
+        try:
+            serialized = serialize(value)
+        except Exception:
+            # Dask pickles the graph next, and its error is the one that users know.
+            return None
+        if serialized.nbytes < self.at_least:
+            return None
+        result = StoredValue(serialized.stream, [], serialized.writable)
+        rest = [_Part(result, None, serialized.stream)]
+        for i, buffer in enumerate(serialized.buffers):
+            if frame_nbytes(buffer) >= self.threshold:
+                stored = self._put_buffer(buffer)
+                result.buffers.append(StoredBytes(stored.id, 0, stored.nbytes))
+                result.owners.append(stored)
+            else:
+                result.buffers.append(b"")
+                rest.append(_Part(result, i, buffer))
+        self._place(rest)
+        return result
+
+    def _place(self, rest: list[_Part]) -> None:
+        """Decide where the parts go that are no objects of their own."""
+        nbytes = sum(frame_nbytes(part.frame) for part in rest)
+        if nbytes >= self.threshold:
+            self._put_together(rest)
+        elif self.pack:
+            with self._lock:
+                self._packing += rest
+                self._packing_nbytes += nbytes
+                full = self._packing_nbytes >= PACK_NBYTES
+            if full:
+                self._flush()
+        else:
+            for part in rest:
+                part.assign(b"".join(contiguous_parts(part.frame)))
+
+    def _put_buffer(self, buffer: Frame) -> StoredObject:
+        if isinstance(buffer, np.ndarray):
+            return self._put([buffer])  # strided: place and size do not identify it
+        address = np.asarray(buffer).__array_interface__["data"][0]
+        place = address, frame_nbytes(buffer)
+        if place not in self._buffers:
+            # The buffer is kept, so that its address stays its own.
+            self._buffers[place] = buffer, self._put([buffer])
+        return self._buffers[place][1]
+
+    def _put_together(self, parts: list[_Part]) -> None:
+        frames: list[Frame] = []
+        offsets = []
+        end = 0
+        for part in parts:
+            frames.append(bytes(-end % ALIGNMENT))
+            offsets.append(end + len(frames[-1]))
+            frames.append(part.frame)
+            end = offsets[-1] + frame_nbytes(part.frame)
+        try:
+            stored = self._put(frames)
+        except StoreError as e:
+            if not self._inline_on_error:
+                raise
+            self._warn_once(e)
+            for part in parts:
+                part.assign(b"".join(contiguous_parts(part.frame)))
+            return
+        for part, offset in zip(parts, offsets, strict=True):
+            part.assign(StoredBytes(stored.id, offset, frame_nbytes(part.frame)))
+            part.value.owners.append(stored)
+
+    def _put(self, frames: list[Frame]) -> StoredObject:
+        stored = self._catalog.put(frames)
+        self._cache.add(stored)
+        self.stored.append(stored)
+        return stored
+
+    def _flush(self) -> None:
+        with self._lock:
+            parts, self._packing, self._packing_nbytes = self._packing, [], 0
+        if parts:
+            self._put_together(parts)
+
+
+class _Part(NamedTuple):
+    """The stream (`which` is None) or a buffer of a value, not yet placed."""
+
+    value: StoredValue
+    which: int | None
+    frame: Frame
+
+    def assign(self, part: bytes | StoredBytes) -> None:
+        if self.which is None:
+            self.value.stream = part
+        else:
+            self.value.buffers[self.which] = part

@@ -1,0 +1,73 @@
+"""ProxyStore's transparent proxies, as Dask meets them. Runs everywhere.
+
+A ``Proxy`` looks like the object that it stands for, and reads it from its store when it is
+first used. Looking is using: even ``isinstance(proxy, X)`` reads the object when its type
+has to be known. Dask looks at what it is given in many places. So that it does not read
+objects on the client or on the scheduler, proxies are tokenised by their key here, have the
+size of a reference, and travel inside a graph as opaque nodes
+(:meth:`daskps.objects.encoder.Encoder.encode`). A task receives the proxy.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+from dask.sizeof import sizeof
+from dask.tokenize import normalize_token
+from proxystore.proxy import Proxy, get_factory
+
+from daskps.lazy import loaded
+from daskps.references.nodes import ObjectId
+
+# Handles of the objects that proxies stand for, for as long as the proxies exist.
+_handles: weakref.WeakValueDictionary[ObjectId, Any] = weakref.WeakValueDictionary()
+
+
+def is_proxy(value: Any) -> bool:
+    """Whether this is a ProxyStore proxy, without asking it."""
+    return issubclass(type(value), Proxy)
+
+
+def stored_by(value: Any) -> Any:
+    """The handle of the object that a proxy stands for, if daskps stored it here."""
+    factory = _store_factory(value)
+    if factory is None:
+        return None
+    return _handles.get(ObjectId(factory.store_config.name, factory.key))
+
+
+def keep(handle: Any, made: Any) -> None:
+    """Keep an object's handle for as long as a proxy of it exists."""
+    weakref.finalize(made, _forget, handle).atexit = False
+    _handles[handle.id] = handle
+
+
+def _forget(handle: Any) -> None:
+    """Let a handle go."""
+
+
+def register() -> None:
+    """Tell Dask how to treat proxies: done once, when daskps is imported."""
+    normalize_token.register(Proxy, _normalize)
+    sizeof.register(Proxy, lambda value: 512)
+    # Dask asks every argument whether it is a future (dask._task_spec._is_dask_future) or a
+    # collection (dask.base.is_dask_collection). A proxy would pass the question on to its
+    # object; these say no. A proxy of a future or a collection is not treated as one.
+    Proxy.__dask_future__ = False
+    # Not a function that returns None: Dask would go on and ask for the attribute `expr`.
+    Proxy.__dask_graph__ = None
+
+
+def _normalize(value: Any) -> Any:
+    factory = _store_factory(value)
+    if factory is not None:
+        return "proxy", factory.store_config.name, repr(factory.key)
+    return "proxy", normalize_token(get_factory(value))
+
+
+def _store_factory(value: Any) -> Any:
+    """What reads a proxy's object from a ProxyStore store; None if something else does."""
+    module = loaded("proxystore.store.factory")
+    factory = get_factory(value)
+    return factory if module and isinstance(factory, module.StoreFactory) else None

@@ -1,0 +1,474 @@
+"""How long objects live. Runs on the scheduler.
+
+The scheduler alone knows which tasks there are: it optimises graphs after they arrive, and
+keeps a task, to compute it again if a worker dies, until nobody can want it any more. So it
+decides when an object goes. An object is kept while
+
+- a task that the scheduler has not forgotten needs it, or
+- a client says that it holds it: from before it submits the graph that uses it, until it
+  neither has that graph any more nor keeps the object for the next one.
+
+The client says so on the connection that graphs travel on, where the scheduler handles one
+message after the other. A ``hold`` therefore arrives before the graph, and a ``release``
+after the graph's tasks exist or were refused: there is no moment at which an object that is
+needed has no holder. A client that is gone holds nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from distributed.comm import get_address_host
+from distributed.diagnostics.plugin import SchedulerPlugin
+from distributed.protocol.serialize import ToPickle
+from distributed.utils import offload
+
+from daskps import messages
+from daskps.dask_private import do_not_queue
+from daskps.exceptions import ClusterError
+from daskps.linux import check_linux
+from daskps.references.nodes import ObjectId, stored_objects
+from daskps.references.results import register_reader
+from daskps.safety_net import PROCESS, count, fell_back
+from daskps.scheduler.evictor import Evictor
+from daskps.scheduler.returns import Returns
+from daskps.scheduler.scatter import scatter
+from daskps.stores import leases, opened
+from daskps.stores.keys import creator_name
+from daskps.stores.store import Store
+from daskps.stores.urls import StoreRequest, make
+from daskps.versions import check_version
+
+if TYPE_CHECKING:
+    from distributed import Scheduler
+
+# For how long (seconds) results of a worker that is gone can still be read.
+RESULTS_OF_DEAD_WORKERS = 5.0
+# Share of the workers' memory that tasks may read which do not wait for a free thread. What
+# they produce is as large, as a rule, and what comes of that again.
+SPREAD_AT_MOST = 0.25
+
+
+# A task that is never forgotten.
+_UNKNOWN = object()
+
+
+def _forgiving(handler: Callable[..., None]) -> Callable[..., None]:
+    """A handler whose errors do not end the connection that the message came on."""
+
+    @functools.wraps(handler)
+    def handle(*args: Any, **kwargs: Any) -> None:
+        try:
+            handler(*args, **kwargs)
+        except Exception as e:
+            fell_back(e, f"note what was {handler.__name__}")
+
+    return handle
+
+
+class _Object:
+    """What is known of one object.
+
+    Attributes
+    ----------
+    nbytes
+        Size in the store.
+    tasks, clients
+        Who needs it: keys of tasks, ids of clients.
+    graphs
+        For how many graphs a client has held it.
+    """
+
+    nbytes: int
+    tasks: set[Any]
+    clients: set[str]
+    graphs: int
+
+    __slots__ = ("clients", "graphs", "nbytes", "tasks")
+
+    def __init__(self, nbytes: int):
+        self.nbytes = nbytes
+        self.tasks = set()
+        self.clients = set()
+        self.graphs = 0
+
+    @property
+    def hits(self) -> int:
+        """How often a client would have stored it again, had it not been there."""
+        return max(0, self.graphs - 1)
+
+
+class LifetimePlugin(SchedulerPlugin):
+    """Opens the cluster's stores, and evicts objects that nothing needs any more.
+
+    Registered by the first session on a cluster; not thread-safe, everything runs on the
+    scheduler's event loop.
+
+    Parameters
+    ----------
+    version
+        The client's version of daskps.
+    """
+
+    name = "daskps"
+    idempotent = True
+
+    version: str
+    _scheduler: Scheduler
+    _stores: dict[StoreRequest, Store]
+    _objects: dict[ObjectId, _Object]
+    _by_task: dict[Any, set[ObjectId]]
+    _by_client: dict[str, set[ObjectId]]
+    #: For how many graphs a client has held it that have not come yet. Two threads may
+    #: both have held an object before the graph of either comes.
+    _expected: dict[str, Counter[ObjectId]]
+    _evictor: Evictor
+    _returns: Returns
+    #: The ids that workers gave themselves, by address.
+    _workers: dict[str, str]
+    #: Results in stores that do not know who stored what, by worker's id.
+    _results: dict[str, set[ObjectId]]
+    #: Where clients' objects can be read (host and port), by store and client.
+    _serving: dict[str, dict[str, list[Any]]]
+    #: Stores that are of no use for what tasks submit.
+    _without_tasks: set[str]
+    #: How often something fell back on plain Dask, by process.
+    _faults: dict[str, int]
+
+    def __init__(self, version: str):
+        self.version = version
+
+    async def start(self, scheduler: Scheduler) -> None:
+        check_version(self.version, f"the scheduler ({scheduler.address})")
+        self._scheduler = scheduler
+        self._stores = {}
+        self._objects = {}
+        self._by_task = {}
+        self._by_client = {}
+        self._expected = {}
+        self._evictor = Evictor(scheduler.loop)
+        self._returns = Returns(scheduler, lambda name: self._named(name) is not None)
+        self._workers = {}
+        self._results = {}
+        self._serving = {}
+        self._without_tasks = set()
+        self._faults = {}
+        for worker in scheduler.workers:
+            self.add_worker(scheduler, worker)
+        scheduler.handlers.update(self._operations())
+        scheduler.stream_handlers.update(self._handlers())
+
+    def _operations(self) -> dict[str, Callable[..., Any]]:
+        return {
+            messages.OPEN: self.open,
+            messages.STORE: self.store,
+            messages.USAGE: self.usage,
+            messages.SERVE: self.serve,
+            messages.SCATTER: self.scatter,
+        }
+
+    def _handlers(self) -> dict[str, Callable[..., None]]:
+        return {
+            messages.STORED: _forgiving(self.stored),
+            messages.HOLD: _forgiving(self.hold),
+            messages.RELEASE: _forgiving(self.release),
+            messages.RESULTS: _forgiving(self.results),
+            messages.FAULTS: _forgiving(self.faults),
+            **{op: _forgiving(h) for op, h in self._returns.handlers().items()},
+        }
+
+    # Stores
+
+    async def open(self, request: StoreRequest, version: str) -> Any:
+        """Open a store for the cluster, or say how it is opened already."""
+        check_version(version, f"the scheduler ({self._scheduler.address})")
+        check_linux(f"The scheduler ({self._scheduler.address})")
+        store = self._stores.get(request)
+        if store is None:
+            host = get_address_host(self._scheduler.address)
+            store = await offload(make, request, host=host)
+            if request in self._stores:  # another client was faster
+                store.close()
+                store = self._stores[request]
+            else:
+                self._stores[request] = store
+                self._evictor.add_store(store, request.config)
+                opened.add(store)
+                leases.say_alive(store.connector)
+                name = store.name
+                leases.renew(store.connector, self, lambda self: self._needed(name))
+                # The scheduler passes clients' wishes on to workers.
+                register_reader(store.name)
+        # In a dictionary: alone, a cluster within one process would not unwrap it.
+        return {"config": ToPickle(store.config())}
+
+    async def store(self, name: str) -> dict[str, Any]:
+        """How to open a store of the cluster, and what was asked for, by its name.
+
+        Raises
+        ------
+        ClusterError
+            If the cluster has no such store.
+        """
+        found = self._named(name)
+        if found is None:
+            raise ClusterError(
+                f"The scheduler ({self._scheduler.address}) has no store {name!r}: it was "
+                "restarted, or the store was closed. Begin a new session."
+            )
+        request, store = found
+        return {
+            "config": ToPickle(store.config()),
+            "request": ToPickle(request),
+            "hosts": list({tuple(a) for a in self._serving.get(name, {}).values()}),
+            "tasks": name not in self._without_tasks,
+        }
+
+    async def serve(
+        self, store: str, client: str, address: list[Any] | None, tasks: bool
+    ) -> None:
+        """Note where a client's objects can be read, by all workers that there are now.
+
+        Parameters
+        ----------
+        store
+            Its name.
+        client
+            Its id.
+        address
+            Host and port; None: nowhere, or by all that see the store.
+        tasks
+            Whether workers can read what each other's tasks store.
+        """
+        clients = self._serving.setdefault(store, {})
+        if address is None or client not in self._scheduler.clients:
+            clients.pop(client, None)
+        else:
+            clients[client] = address
+        if not tasks:
+            self._without_tasks.add(store)
+
+    def _named(self, name: str) -> tuple[StoreRequest, Store] | None:
+        pairs = self._stores.items()
+        return next((pair for pair in pairs if pair[1].name == name), None)
+
+    def _needed(self, store: str) -> list[Any]:
+        """Keys of the objects of a store that somebody needs. For another thread."""
+        # Copying the names is one step for the interpreter.
+        return [id.key for id in list(self._objects) if id.store == store]
+
+    async def scatter(self, **options: Any) -> None:
+        """Put stored values on workers: see :func:`daskps.scheduler.scatter.scatter`."""
+        await scatter(self._scheduler, **options)
+
+    async def usage(self) -> dict[str, dict[str, Any]]:
+        """What each store holds now, and how often processes fell back on plain Dask."""
+        usage: dict[str, dict[str, Any]] = {
+            store.name: {
+                "store": str(request.url or store.connector),
+                "objects": 0,
+                "bytes": 0,
+                "hits": 0,
+            }
+            for request, store in self._stores.items()
+        }
+        for id, entry in self._objects.items():
+            row = usage.get(id.store)
+            if row is None:
+                continue  # a store that is not the cluster's
+            row["objects"] += 1
+            row["bytes"] += entry.nbytes
+            row["hits"] += entry.hits
+        return {"stores": usage, "faults": {**self._faults, PROCESS: count()}}
+
+    async def close(self) -> None:
+        """With the cluster, everything in its stores goes."""
+        for name in self._operations():
+            self._scheduler.handlers.pop(name, None)
+        for name in self._handlers():
+            self._scheduler.stream_handlers.pop(name, None)
+        rest = [*self._objects, *chain(*self._results.values())]
+        self._objects.clear()
+        await self._evictor.close(rest)
+        self._stores.clear()
+
+    # Who needs what
+
+    def stored(self, client: str, objects: list[tuple[ObjectId, int]]) -> None:
+        """A client has put objects where they do not bear its name."""
+        held = self._by_client.setdefault(client, set())
+        for id, nbytes in objects:
+            entry = self._objects.setdefault(id, _Object(nbytes))
+            entry.clients.add(client)
+            held.add(id)
+            self._evictor.write_down(id)
+
+    def hold(self, client: str, objects: list[tuple[ObjectId, int]]) -> None:
+        """A client holds objects; a graph that uses them may follow."""
+        self.stored(client, objects)
+        for id, _ in objects:
+            self._objects[id].graphs += 1
+        self._expected.setdefault(client, Counter()).update(id for id, _ in objects)
+
+    def release(self, client: str, objects: Iterable[ObjectId]) -> None:
+        """A client holds these objects no longer."""
+        held = self._by_client.get(client, set())
+        expected: Counter[ObjectId] = self._expected.get(client, Counter())
+        for id in objects:
+            held.discard(id)
+            expected.pop(id, None)
+            entry = self._objects.get(id)
+            if entry is not None:
+                entry.clients.discard(client)
+                self._evict_unneeded(id, entry)
+
+    def results(
+        self, worker: str, stored: list[ObjectId], dropped: list[ObjectId]
+    ) -> None:
+        """A worker has put results where they do not bear its name, or dropped some."""
+        results = self._results.setdefault(self._workers.get(worker, worker), set())
+        results.update(stored)
+        for id in stored:
+            self._evictor.write_down(id)
+        results.difference_update(dropped)
+        self._evictor.evict(dropped)
+
+    def faults(self, worker: str, process: str, count: int) -> None:
+        """A process has fallen back on plain Dask so often."""
+        self._faults[process] = count
+
+    def update_graph(
+        self, scheduler: Scheduler, *, client: str, tasks: list[Any], **kwargs: Any
+    ) -> None:
+        """Find the objects that new tasks need, in the form in which they will run."""
+        expected = self._expected.get(client)
+        if not expected:
+            return  # a graph without stored objects costs nothing
+        try:
+            new = self._note_needs(scheduler, tasks)
+        except Exception as e:
+            # Some task may need them, so they stay until the cluster closes.
+            for id in expected:
+                self._objects.setdefault(id, _Object(0)).tasks.add(_UNKNOWN)
+            fell_back(e, "find what the tasks of a graph need")
+            return
+        arrived = set(chain.from_iterable(self._by_task[key] for key in new))
+        # Those with more graphs to come stay.
+        self._expected[client] = expected - Counter(arrived)
+        try:
+            self._spread(new)
+        except Exception as e:
+            fell_back(e, "have tasks spread over the workers")
+
+    def _note_needs(self, scheduler: Scheduler, tasks: list[Any]) -> list[Any]:
+        """Note which objects tasks need; gives the keys of those that need some."""
+        new = []
+        for key in tasks:
+            ts = scheduler.tasks[key]
+            if ts.run_spec is None or key in self._by_task:
+                continue
+            found = stored_objects(ts.run_spec)
+            if not found:
+                continue
+            self._by_task[key] = found
+            new.append(key)
+            for id in found:
+                if id not in self._objects:
+                    # From a graph that another client made.
+                    self._objects[id] = _Object(0)
+                self._objects[id].tasks.add(key)
+        return new
+
+    def _spread(self, keys: list[Any]) -> None:
+        """Have tasks that read data of their own scheduled as if it were on the workers.
+
+        Dask lets tasks without dependencies wait on the scheduler until a thread is free,
+        since what they produce could fill the workers' memory before other tasks have
+        reduced it. The wait costs each task a journey to the scheduler. Tasks on data that
+        is on the workers already do not wait, and neither need these: what they read is
+        mapped, and no more than has its place in the cluster's memory. A task that shares
+        its objects with others may produce whatever it likes, and waits.
+
+        Dask places tasks that may wait otherwise than those that may not: the latter next
+        to their siblings. So if there is a thread for each of them, all stay as they are.
+        """
+        own = [
+            (key, sum(self._objects[id].nbytes for id in self._by_task[key]))
+            for key in keys
+            if all(len(self._objects[id].tasks) == 1 for id in self._by_task[key])
+        ]
+        workers = self._scheduler.workers.values()
+        if len(own) <= sum(ws.nthreads for ws in workers):
+            return
+        limits = [ws.memory_limit for ws in workers]
+        # 0: the worker has no limit.
+        if all(limits) and sum(n for _, n in own) > SPREAD_AT_MOST * sum(limits):
+            return
+        for key, _ in own:
+            do_not_queue(self._scheduler.tasks[key])
+
+    def transition(
+        self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any
+    ) -> None:
+        self._returns.transition(key, finish)
+        if finish == "forgotten" and key in self._by_task:
+            self._forget(key)
+
+    def restart(self, scheduler: Scheduler) -> None:
+        self._returns.restart()
+        for key in list(self._by_task):
+            self._forget(key)
+
+    def remove_client(self, scheduler: Scheduler, client: str) -> None:
+        self.release(client, self._by_client.pop(client, ()))
+        self._expected.pop(client, None)
+        for clients in self._serving.values():
+            clients.pop(client, None)
+        # What it stored and did not live to announce. A client that has only lost its
+        # connection comes back under the same name, and evicts such things itself.
+        scheduler.loop.add_callback(self._evict_orphans, client)
+
+    def add_worker(self, scheduler: Scheduler, worker: str) -> None:
+        self._workers[worker] = scheduler.workers[worker].server_id
+        self._returns.add_worker()
+        scheduler.log_event(messages.WORKERS, worker)
+
+    def remove_worker(self, scheduler: Scheduler, worker: str, **kwargs: Any) -> None:
+        # Later: references to its results may be on their way to a client. By its id,
+        # since another worker may have its address by then.
+        id = self._workers.pop(worker, worker)
+        self._returns.remove_worker(worker)
+        scheduler.loop.call_later(RESULTS_OF_DEAD_WORKERS, self._evict_results, id)
+
+    async def _evict_results(self, worker_id: str) -> None:
+        self._evictor.evict(self._results.pop(worker_id, ()))
+        await self._evict_orphans(worker_id)
+
+    async def _evict_orphans(self, process: str) -> None:
+        """Evict what a client or a worker, given its id, has left."""
+
+        def needed(store: str) -> set[Any] | None:
+            is_back = process in self._scheduler.clients
+            return None if is_back else set(self._needed(store))
+
+        for store in list(self._stores.values()):
+            await self._evictor.evict_orphans(
+                store, creator_name(process), partial(needed, store.name)
+            )
+
+    def _forget(self, key: Any) -> None:
+        for id in self._by_task.pop(key):
+            entry = self._objects[id]
+            entry.tasks.discard(key)
+            self._evict_unneeded(id, entry)
+
+    def _evict_unneeded(self, id: ObjectId, entry: _Object) -> None:
+        if entry.tasks or entry.clients:
+            return
+        del self._objects[id]
+        self._evictor.evict([id])

@@ -1,0 +1,305 @@
+"""Objects as files that readers map: the connector behind ``shm://`` and ``file://``.
+
+Each object is one file, a *segment*. It is written under a temporary name and then renamed,
+so nobody sees half of one. Readers map it privately (:mod:`daskps.stores.files.mapping`):
+they copy nothing, may write, and keep what they mapped even after the segment is evicted.
+Evicted segments in shared memory are written anew (:mod:`daskps.stores.files.warm`), so
+readers lock what they map.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import threading
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from dask.utils import format_bytes
+
+from daskps.exceptions import StoreFullError
+from daskps.serialize.frames import Frame, contiguous_parts, frame_nbytes
+from daskps.serialize.slabs import in_threads, write_all
+from daskps.stores.connectors.base import FrameConnector
+from daskps.stores.files.directories import OwnedDirectory, check_private, sweep
+from daskps.stores.files.locks import is_at, lock_for_reading, try_lock
+from daskps.stores.files.mapping import map_private
+from daskps.stores.files.orphans import unlink_orphans
+from daskps.stores.files.warm import WarmSegment, WarmSegments
+from daskps.stores.keys import SegmentKey
+
+
+class SegmentConnector(FrameConnector[SegmentKey]):
+    """A ProxyStore ``Connector`` over directories on this host.
+
+    Parameters
+    ----------
+    directories
+        Existing directories, private to this user. An object goes to the first one that
+        has room.
+    reserve
+        Bytes to leave free in the first directory, if there is another.
+    keep
+        Bytes of evicted segments to keep in the first directory, to be written anew; at
+        most an eighth of its file system. Others may keep more or less. None: nobody
+        keeps any, since it is not in memory.
+    owned
+        The directories, if they are to be deleted with this connector. Connectors made
+        from this one's :meth:`config` do not own them.
+
+    Notes
+    -----
+    Thread-safe, and safe across processes.
+    """
+
+    directories: list[str]
+    reserve: int
+    keep: int | None
+    closed: threading.Event
+    _owned: Sequence[OwnedDirectory]
+    _warm: WarmSegments
+    _warned: bool
+
+    def __init__(
+        self,
+        directories: Sequence[str],
+        reserve: int = 0,
+        keep: int | None = None,
+        owned: Sequence[OwnedDirectory] = (),
+    ):
+        for path in directories:
+            check_private(path)
+        self.directories = list(directories)
+        self.reserve = reserve
+        self.closed = threading.Event()
+        self._owned = owned
+        self.keep = keep
+        self._warm = WarmSegments(self.directories[0], keep or 0)
+        self._warned = False
+
+    def __repr__(self) -> str:
+        return f"SegmentConnector({self.directories!r})"
+
+    @property
+    def maps_its_own(self) -> bool:
+        """Whether what this host has stored is in its memory, where it can be read again."""
+        return self.keep is not None
+
+    def close(self) -> None:
+        """Delete the directories that this connector owns, with all objects.
+
+        If it owns none: those whose owners have died.
+        """
+        self.closed.set()
+        for directory in self._owned:
+            directory.remove()
+        for path in self.directories if not self._owned else ():
+            sweep(os.path.dirname(path))
+
+    def heartbeat(self) -> None:
+        """Say that the owner is alive, to other hosts that share its directories."""
+        for directory in self._owned:
+            directory.touch()
+
+    def config(self) -> dict[str, Any]:
+        """Arguments that make an equal connector on this host."""
+        return {
+            "directories": self.directories,
+            "reserve": self.reserve,
+            "keep": self.keep,
+        }
+
+    def map_at_most(self, nbytes: int) -> None:
+        """Limit the segments that this process keeps mapped, to write them anew."""
+        self._warm.map_at_most = min(self._warm.map_at_most, nbytes)
+
+    def capacity(self) -> int:
+        """Bytes that the first directory's file system can hold at most."""
+        room = os.statvfs(self.directories[0])
+        return room.f_blocks * room.f_frsize
+
+    def put_frames(self, frames: Sequence[Frame], creator: str = "") -> SegmentKey:
+        """Store one object that is in several pieces, without joining them first.
+
+        Parameters
+        ----------
+        frames
+            Buffers, and arrays that need not be contiguous, in order.
+        creator
+            Who stores it, for :meth:`evict_orphans`: letters and digits.
+
+        Raises
+        ------
+        StoreFullError
+            If no directory has room.
+        OSError
+            If the file system fails in another way.
+        """
+        nbytes = sum(map(frame_nbytes, frames))
+        key = SegmentKey(f"{creator}.{secrets.token_urlsafe(16)}", nbytes, 0)
+        for place in range(len(self.directories)):
+            key = key._replace(place=place)
+            if self._put_at(key, frames):
+                return key
+            self._warn_once(key)
+        raise StoreFullError(
+            f"No room for an object of {format_bytes(nbytes)} in "
+            f"{' nor in '.join(self.directories)}. Free some, compute in smaller "
+            "parts, or use another store (daskps.proxy_graph(store=...))."
+        )
+
+    def get(self, key: SegmentKey) -> memoryview | None:
+        """Map an object; None if it is not there, or not whole.
+
+        Returns
+        -------
+        memoryview
+            Writable; what is written is not seen by anyone else.
+        """
+        path = self._path(key)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            status = os.fstat(fd)
+            if status.st_size != key.nbytes:
+                return None
+            # Whatever this process keeps: another one may write it anew.
+            if self.keep is not None and not lock_for_reading(fd, status, path):
+                return None
+            if not key.nbytes:
+                return memoryview(bytearray())
+            return map_private(fd, key.nbytes)
+        finally:
+            os.close(fd)
+
+    def exists(self, key: SegmentKey) -> bool:
+        """Whether the object is there, and whole."""
+        try:
+            return os.stat(self._path(key)).st_size == key.nbytes
+        except FileNotFoundError:
+            return False
+
+    def evict(self, key: SegmentKey) -> None:
+        """Delete the object. Not there: does nothing."""
+        path = self._path(key)
+        if key.place == 0:
+            self._warm.evict(path, key.nbytes)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+    def evict_orphans(self, creator: str, keep: set[SegmentKey]) -> None:
+        """Delete what a process stored, or was storing, except what is needed.
+
+        What somebody is writing at this moment stays: it has lost its connection, and
+        may be alive.
+
+        Parameters
+        ----------
+        creator
+            As given to :meth:`put_frames`.
+        keep
+            What somebody needs.
+        """
+        unlink_orphans(self.directories, creator, {key.name for key in keep})
+
+    def _path(self, key: SegmentKey) -> str:
+        return os.path.join(self.directories[key.place], key.name)
+
+    def _put_at(self, key: SegmentKey, frames: Sequence[Frame]) -> bool:
+        """Write an object to its place; whether there was room."""
+        path = self._path(key)
+        segment = None
+        if key.place == 0:
+            segment = self._warm.take(key.nbytes, path + ".part")
+        if segment is None:
+            if not self._has_room(key):
+                return False
+            segment = WarmSegment(_create(path + ".part"), None)
+        return _write(segment, path, frames)
+
+    def _has_room(self, key: SegmentKey) -> bool:
+        if key.place == len(self.directories) - 1:
+            return True  # nowhere else to go: let the file system decide
+        if self._room(key.place) >= key.nbytes:
+            return True
+        self._warm.clear()
+        return self._room(key.place) >= key.nbytes
+
+    def _room(self, place: int) -> int:
+        room = os.statvfs(self.directories[place])
+        return room.f_bavail * room.f_frsize - self.reserve
+
+    def _warn_once(self, key: SegmentKey) -> None:
+        if self._warned or key.place == len(self.directories) - 1:
+            return
+        self._warned = True
+        warnings.warn(
+            f"{self.directories[key.place]} has no room for an object of "
+            f"{format_bytes(key.nbytes)}: it goes to a file in "
+            f"{self.directories[key.place + 1]}, which may be slower. Enlarge the "
+            "former (docker run --shm-size), or choose a store with "
+            "daskps.proxy_graph(store=...).",
+            stacklevel=2,
+        )
+
+
+def _create(path: str) -> int:
+    """Make a file that is locked for as long as this process writes it."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    while True:
+        fd = os.open(path, flags, 0o600)
+        # Another process may have taken it, not locked yet, for a dead one's.
+        if try_lock(fd, fcntl.LOCK_EX) and is_at(fd, path):
+            return fd
+        os.close(fd)
+
+
+def _write(segment: WarmSegment, path: str, frames: Sequence[Frame]) -> bool:
+    """Write an object, and give it its name; whether there was room."""
+    try:
+        if segment.mapping is None:
+            _write_from_start(segment.fd, frames)
+        else:
+            _copy(segment.mapping, frames)
+        os.rename(path + ".part", path)
+    except BaseException as e:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path + ".part")
+        if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT):
+            return False
+        raise
+    finally:
+        # Not only by closing: a process forked meanwhile has the descriptor, too.
+        fcntl.flock(segment.fd, fcntl.LOCK_UN)
+        os.close(segment.fd)
+    return True
+
+
+def _copy(mapping: memoryview, frames: Sequence[Frame]) -> None:
+    to = np.frombuffer(mapping, np.uint8)
+    for frame in frames:
+        for part in contiguous_parts(frame):
+            in_threads(partial(_copy_slab, to), part)
+            to = to[part.nbytes :]
+
+
+def _copy_slab(to: np.ndarray, offset: int, slab: memoryview) -> None:
+    # NumPy copies without holding the interpreter's lock.
+    to[offset : offset + slab.nbytes] = np.frombuffer(slab, np.uint8)
+
+
+def _write_from_start(fd: int, frames: Sequence[Frame]) -> None:
+    # The file was opened for this. write(), not a mapping: on a full tmpfs a mapping ends
+    # in SIGBUS. In one thread: the kernel lets one at a time write.
+    for frame in frames:
+        for part in contiguous_parts(frame):
+            write_all(fd, part)

@@ -1,0 +1,60 @@
+"""``file:///directory``: objects as files that processes share."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import SplitResult
+
+from daskps.exceptions import ConfigError
+from daskps.stores.files import directories as directory
+from daskps.stores.files.connector import SegmentConnector
+from daskps.stores.files.directories import OwnedDirectory
+
+
+def check(key: str, parts: SplitResult) -> None:
+    """Refuse a URL that names no directory."""
+    if parts.netloc or not parts.path.startswith("/"):
+        raise ConfigError(
+            f"{key}={parts.geturl()!r} does not name a directory: give an absolute path, "
+            "file:///like/this (three slashes)"
+        )
+
+
+def options(parts: SplitResult) -> dict[str, Any]:
+    """None."""
+    return {}
+
+
+def make(parts: SplitResult, options: dict[str, Any]) -> SegmentConnector:
+    """A connector over a new directory there."""
+    return in_directories([parts.path])
+
+
+def sweep(parts: SplitResult, dry_run: bool) -> list[str]:
+    """Delete the directories there whose owners are dead."""
+    return directory.sweep(parts.path, dry_run=dry_run)
+
+
+def in_directories(
+    parents: list[str], reserve: int = 0, keep: int | None = None
+) -> SegmentConnector:
+    """A connector over a new directory in each of these, which it owns.
+
+    Raises
+    ------
+    daskps.exceptions.ConfigError
+        If one cannot be made.
+    """
+    owned: list[OwnedDirectory] = []
+    try:
+        for parent in parents:
+            directory.sweep(parent)
+            owned.append(OwnedDirectory(parent))
+    except OSError as e:
+        for made in owned:
+            made.remove()
+        raise ConfigError(
+            f"cannot keep objects in {parent}: {e}. Give a directory that exists and "
+            "may be written to, or another store."
+        ) from e
+    return SegmentConnector([made.path for made in owned], reserve, keep, owned)
