@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from dask._expr import Expr, HLGExpr, LLGExpr, _HLGExprSequence
-from dask._task_spec import Alias, DataNode, GraphNode, List, Task, TaskRef
+from dask._task_spec import Alias, DataNode, List, Task, TaskRef
 from dask.blockwise import Blockwise, BlockwiseDepDict
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from distributed import wait
@@ -30,9 +30,15 @@ from distributed.scheduler import _materialize_graph
 from processes import eventually, messages_sent
 
 import daskps
-from daskps import dask_private
+from daskps.dask_private import connections, graphs, hooks, scheduling
 from daskps.client.link import ClusterLink
-from daskps.dask_private import finish, needed_of_layer, output_keys, set_divisions
+from daskps.dask_private.connections import finish
+from daskps.dask_private.graphs import (
+    GraphNode,
+    needed_of_layer,
+    output_keys,
+    set_divisions,
+)
 from daskps.references.nodes import ProxyNode, StoredValue
 
 pytestmark = pytest.mark.core
@@ -296,9 +302,9 @@ def test_a_cloned_expression_keeps_its_name_and_keys(make):
     expr = make()
     name, keys = expr._name, expr.__dask_keys__()
     if isinstance(expr, _HLGExprSequence):
-        new = dask_private.clone_sequence(expr, list(expr.operands))
+        new = graphs.clone_sequence(expr, list(expr.operands))
     else:
-        new = dask_private.clone_expr(expr, dsk=expr.operand("dsk"))
+        new = graphs.clone_expr(expr, dsk=expr.operand("dsk"))
     assert type(new) is type(expr)
     assert new._name == name
     assert new._determ_token == expr._determ_token
@@ -313,7 +319,7 @@ def test_a_cloned_expression_keeps_its_name_and_keys(make):
 def test_a_clone_has_the_operand_that_it_was_given():
     expr = HLGExpr.from_collection(da.from_array(VALUE, chunks=-1))
     graph = HighLevelGraph({}, {})
-    new = dask_private.clone_expr(expr, dsk=graph)
+    new = graphs.clone_expr(expr, dsk=graph)
     assert new.operand("dsk") is graph
     assert expr.operand("dsk") is not graph
     assert new.operand("output_keys") == expr.operand("output_keys")
@@ -333,7 +339,7 @@ def test_a_map_of_several_values():
 def test_an_expression_of_a_map_keeps_its_keys():
     expr = _MapExpr(len, [["a", "b"]], "len", True, {}, {})
     keys = list(expr.keys)
-    new = dask_private.clone_expr(expr, iterables=[["a", "b"]], kwargs={})
+    new = graphs.clone_expr(expr, iterables=[["a", "b"]], kwargs={})
     assert list(new.keys) == keys
     assert new._name == expr._name
 
@@ -348,7 +354,7 @@ def test_lowering_gives_what_the_scheduler_makes_of_an_expression():
     with dask.annotate(priority=3):
         x = dask.delayed(np.sum)(VALUE)
     expr = submitted(dask.delayed(float)(x))
-    low = dask_private.lower(expr)
+    low = graphs.lower(expr)
     expected = _materialize_graph(expr=expr, validate=True)
     graph = _materialize_graph(expr=low, validate=True)
     assert set(graph[0]) == set(expected[0])
@@ -364,7 +370,7 @@ def test_lowering_gives_what_the_scheduler_makes_of_an_expression():
 def test_clones_of_tasks():
     task = Task("k", np.add, VALUE, TaskRef("other"), dtype="f4", _data_producer=True)
     node = ProxyNode(None, StoredValue(b"", [], []))
-    new = dask_private.clone_task(task, np.add, (node, *task.args[1:]), task.kwargs)
+    new = graphs.clone_task(task, np.add, (node, *task.args[1:]), task.kwargs)
     assert type(new) is Task
     assert (new.key, new.func, new.kwargs) == (task.key, task.func, task.kwargs)
     assert new.args[0] is node
@@ -377,7 +383,7 @@ def test_clones_of_tasks():
 def test_clones_of_containers_are_containers():
     container = List(VALUE, TaskRef("x"))
     arguments = (1, *container.args[1:])
-    new = dask_private.clone_task(container, container.func, arguments, {})
+    new = graphs.clone_task(container, container.func, arguments, {})
     assert type(new) is List
     assert new({"x": 2}) == [1, 2]
 
@@ -445,8 +451,8 @@ def test_array_store_runs_one_known_function():
     graph = task_spec.convert_legacy_graph(dict(stored.dask))
     functions = {task.func for task in graph.values() if isinstance(task, Task)}
     assert da.core.load_store_chunk in functions
-    assert dask_private.writes_to_argument(da.core.load_store_chunk)
-    assert not dask_private.writes_to_argument(len)
+    assert graphs.writes_to_argument(da.core.load_store_chunk)
+    assert not graphs.writes_to_argument(len)
 
 
 def test_a_node_of_its_own_class_is_a_task_of_a_graph():
@@ -499,7 +505,7 @@ def test_a_cloned_symbolic_layer():
     x = da.ones((40, 40), chunks=(10, 10)) + 1
     layer = x.dask.layers[x.name]
     assert isinstance(layer, Blockwise)
-    new = dask_private.clone_blockwise(layer, layer.task, layer.indices, layer.io_deps)
+    new = graphs.clone_blockwise(layer, layer.task, layer.indices, layer.io_deps)
     assert type(new) is type(layer)
     assert "_cached_dict" not in vars(new)
     assert set(new) == set(layer)
@@ -513,13 +519,13 @@ def test_a_cloned_symbolic_layer_does_not_remember_tasks():
     layer = x.dask.layers[x.name]
     dict(layer)
     assert "_cached_dict" in vars(layer), "where Dask keeps them"
-    new = dask_private.clone_blockwise(layer, layer.task, layer.indices, layer.io_deps)
+    new = graphs.clone_blockwise(layer, layer.task, layer.indices, layer.io_deps)
     assert "_cached_dict" not in vars(new)
 
 
 def test_a_cloned_materialised_layer():
     layer = MaterializedLayer({"a": 1}, annotations={"priority": 3})
-    new = dask_private.clone_materialized(layer, {"a": 2})
+    new = graphs.clone_materialized(layer, {"a": 2})
     assert dict(new) == {"a": 2}
     assert new.annotations == {"priority": 3}
     assert new.collection_annotations == layer.collection_annotations
@@ -529,12 +535,12 @@ def test_a_symbolic_layer_of_blocks_is_fused_with_what_uses_it():
     x = da.from_array(VALUE.reshape(4, -1), chunks=(2, VALUE.size // 16), name="x")
     blocks = x.dask.layers["x"]
     assert type(blocks) is MaterializedLayer
-    layer = dask_private.symbolic_blocks(blocks, "x", x.numblocks)
+    layer = graphs.symbolic_blocks(blocks, "x", x.numblocks)
     assert set(layer) == set(blocks)
     assert layer.task.data_producer
     assert layer.task.args[0].key == dask.blockwise.blockwise_token(0)
     y = x + 1
-    graph = dask_private.clone_graph(y.dask, {**y.dask.layers, "x": layer})
+    graph = graphs.clone_graph(y.dask, {**y.dask.layers, "x": layer})
     (optimized,) = dask.optimize(da.Array(graph, y.name, y.chunks, meta=y))
     assert set(optimized.dask.layers) == {y.name}
     for result in (optimized, da.Array(graph, "x", x.chunks, meta=x) + 1):
@@ -544,7 +550,7 @@ def test_a_symbolic_layer_of_blocks_is_fused_with_what_uses_it():
 
 def test_a_cloned_graph():
     x = da.ones(9, chunks=3) + 1
-    new = dask_private.clone_graph(x.dask, dict(x.dask.layers))
+    new = graphs.clone_graph(x.dask, dict(x.dask.layers))
     assert dict(new) == dict(x.dask)
     assert new.dependencies == x.dask.dependencies
 
@@ -555,14 +561,16 @@ def test_a_client_has_one_link(client, other_client):
 
 
 def test_the_list_of_what_is_used_is_complete():
-    """Each name of the module's docstring occurs in this file."""
+    """Each name of the modules' docstrings occurs in this file."""
     with open(__file__) as f:
         here = f.read()
-    _, _, used = dask_private.__doc__.partition("What is used:")
-    listed = re.findall(r"``([^`]+)``", used)
-    for entry in listed:
-        name = re.split(r"[(=]", entry)[0].rpartition(".")[2]
-        assert name in here, f"no test uses {entry}"
+    for module in connections, graphs, hooks, scheduling:
+        _, _, used = module.__doc__.partition("What is used:")
+        listed = re.findall(r"``([^`]+)``", used)
+        assert listed
+        for entry in listed:
+            name = re.split(r"[(=]", entry)[0].rpartition(".")[2]
+            assert name in here, f"no test uses {entry}"
 
 
 def may_queue(dask_scheduler, keys):
@@ -611,11 +619,11 @@ def test_tasks_on_data_of_their_own_do_not_wait_for_a_free_thread(client):
 
 
 def key_in_thread(_):
-    return dask_private.current_task(distributed.get_worker())
+    return scheduling.current_task(distributed.get_worker())
 
 
 async def key_of_coroutine(_):
-    return dask_private.current_task(distributed.get_worker())
+    return scheduling.current_task(distributed.get_worker())
 
 
 @pytest.mark.parametrize("function", [key_in_thread, key_of_coroutine])
@@ -627,7 +635,7 @@ def test_which_task_runs(client, function):
 
 def test_outside_of_tasks_none_runs(client):
     def outside(dask_worker):
-        return dask_private.current_task(dask_worker)
+        return scheduling.current_task(dask_worker)
 
     assert set(client.run(outside).values()) == {None}
 
@@ -657,7 +665,7 @@ def after(gate, *values):
 
 def restrict(dask_scheduler, key):
     ts = dask_scheduler.tasks[key]
-    dask_scheduler.placement_in_test = placement = dask_private.Placement(ts)
+    dask_scheduler.placement_in_test = placement = scheduling.Placement(ts)
     allowed = [
         placement.allows(dask_scheduler, ws) for ws in dask_scheduler.workers.values()
     ]
@@ -669,7 +677,7 @@ def restore(dask_scheduler, key):
     ts = dask_scheduler.tasks[key]
     dask_scheduler.placement_in_test.restore()
     del dask_scheduler.placement_in_test
-    dask_private.place_again(dask_scheduler, ts)
+    scheduling.place_again(dask_scheduler, ts)
     return ts.worker_restrictions, ts.host_restrictions, ts.loose_restrictions
 
 
@@ -718,8 +726,8 @@ def fail(dask_scheduler, key):
     del failure["status"]
     failure["run_id"] = ts.run_id
     worker = ts.processing_on.address
-    dask_private.fail(dask_scheduler, key, worker, failure)
-    dask_private.fill_slots(dask_scheduler)
+    scheduling.fail(dask_scheduler, key, worker, failure)
+    scheduling.fill_slots(dask_scheduler)
 
 
 def test_the_scheduler_can_have_a_task_fail(client):

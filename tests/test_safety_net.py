@@ -356,6 +356,7 @@ PASSES = [
     "daskps.graph.expressions",
     "daskps.graph.graphs",
     "daskps.objects.encoder",
+    "daskps.objects.sizes",
     "daskps.serialize.pickling",
     "daskps.serialize.values",
 ]
@@ -368,7 +369,7 @@ NET = (
     "daskps.client.submission._scatter",
     "daskps.client.submission._gather_failed",
     "daskps.client.submission._submission_failed",
-    "daskps.worker.results._load",
+    "daskps.references.results.load_reference",
 )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from daskps.client.choice import Choice, choose
 from daskps.client.reach import Reach
-from daskps.dask_private import connection
+from daskps.dask_private.connections import connection
 from daskps.exceptions import DaskpsError
 from daskps.objects.catalog import Catalog
 from daskps.safety_net import fell_back

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import distributed
-
 from daskps.client.session import Session
+from daskps.dask_private.hooks import HookedClient
 from daskps.settings import Settings
 
 
-class Client(distributed.Client):
+class Client(HookedClient):
     """A ``distributed.Client`` that behaves as if always in :func:`daskps.proxy_graph`.
 
     Parameters
@@ -46,20 +45,13 @@ class Client(distributed.Client):
         self.daskps_session = Session(Settings.resolve(store, threshold, results), self)
         super().__init__(*args, **kwargs)
 
-    async def _start(self, *args: Any, **kwargs: Any) -> Any:
-        result = await super()._start(*args, **kwargs)
-        if self.status == "running":
-            try:
-                await self.daskps_session.open_async()
-            except BaseException:
-                # Nobody else can: the constructor fails, too.
-                await self._close(fast=True)
-                raise
-        return result
+    async def connected(self) -> None:
+        """Open the store on the cluster."""
+        await self.daskps_session.open_async()
 
-    async def _close(self, *args: Any, **kwargs: Any) -> Any:
+    def closing(self) -> None:
+        """Give up what the session keeps."""
         self.daskps_session.close()
-        return await super()._close(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<daskps.{super().__repr__()[1:-1]}, {self.daskps_session}>"

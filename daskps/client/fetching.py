@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
-from daskps.dask_private import families_allowed, gather_with
+from daskps.dask_private.connections import families_allowed, gather_with
 from daskps.exceptions import ObjectMissingError
 from daskps.messages import DASK_FAMILIES, family
 

@@ -18,7 +18,7 @@ from distributed import get_worker
 
 from daskps.client.link import ClusterLink
 from daskps.client.session import Session
-from daskps.dask_private import current_task
+from daskps.dask_private.scheduling import current_task
 from daskps.worker.plugin import WorkerStorePlugin
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from distributed.protocol.serialize import ToPickle
 
-from daskps.dask_private import connection, send_to_scheduler
+from daskps.dask_private.connections import connection, send_to_scheduler
 from daskps.exceptions import ClusterError
 from daskps.messages import HOLD, RELEASE, STORED
 from daskps.objects import finalizers

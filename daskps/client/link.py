@@ -13,7 +13,7 @@ from daskps.client.chosen import ChosenStore
 from daskps.client.fetching import Fetching
 from daskps.client.keeper import ClientKeeper
 from daskps.client.opening import catalog_of, install_plugin, open_everywhere
-from daskps.dask_private import connection
+from daskps.dask_private.connections import connection
 from daskps.exceptions import ClusterError
 from daskps.messages import WORKERS
 from daskps.objects import finalizers

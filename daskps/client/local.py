@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from daskps.client.session import Session
-from daskps.dask_private import loads_in_processes, runs_in_threads
+from daskps.dask_private.hooks import loads_in_processes, runs_in_threads
 from daskps.objects.catalog import Catalog
 from daskps.references.nodes import ObjectId
 from daskps.stores import leases, opened

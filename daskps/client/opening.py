@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from distributed.protocol.serialize import ToPickle
 
 from daskps.client.keeper import ClientKeeper, connection_lost
-from daskps.dask_private import connection
+from daskps.dask_private.connections import connection
 from daskps.exceptions import ClusterError, DaskpsError
 from daskps.messages import OPEN
 from daskps.objects.catalog import Catalog

@@ -26,7 +26,8 @@ from distributed.protocol.serialize import ToPickle
 
 from daskps.client.link import ClusterLink
 from daskps.client.session import Session, activated
-from daskps.dask_private import Task, finish
+from daskps.dask_private.connections import finish
+from daskps.dask_private.graphs import Task
 from daskps.messages import SCATTER
 from daskps.objects.catalog import Catalog
 from daskps.objects.encoder import Encoder

@@ -18,10 +18,9 @@ from daskps.client.local import can_read, local_catalog, reading_options
 from daskps.client.scatter import scatter
 from daskps.client.session import Session, current_session
 from daskps.config import large_graph
-from daskps.dask_private import (
-    Expr,
-    _MapExpr,
-    families_allowed,
+from daskps.dask_private.connections import families_allowed
+from daskps.dask_private.graphs import Expr, _MapExpr
+from daskps.dask_private.hooks import (
     hook_clients,
     hook_gather,
     hook_local_schedulers,

@@ -14,7 +14,7 @@ from typing import Any
 
 from dask.core import flatten
 
-from daskps.dask_private import (
+from daskps.dask_private.graphs import (
     Expr,
     GraphNode,
     HighLevelGraph,

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from dask.base import collections_to_expr, is_dask_collection
+from dask.base import is_dask_collection
 from dask.utils import format_bytes, typename
 
 from daskps.config import large_graph
-from daskps.dask_private import FinalizeCompute
+from daskps.dask_private.graphs import expression_of
 from daskps.graph import expressions
 from daskps.graph.census import weigh
 from daskps.graph.graphs import GraphPass
@@ -193,7 +193,7 @@ def explain(*collections: Any, threshold: Any = None) -> Explanation:
 
 def optimized(collections: Any) -> Any:
     """The expression that ``dask.compute`` would submit."""
-    return FinalizeCompute(collections_to_expr(collections)).optimize()
+    return expression_of(collections)
 
 
 class _Recorder:

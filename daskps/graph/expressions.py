@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from dask.highlevelgraph import HighLevelGraph
 
-from daskps.dask_private import (
+from daskps.dask_private.graphs import (
     Expr,
     HLGExpr,
     LLGExpr,
@@ -21,7 +21,9 @@ from daskps.dask_private import (
     clone_expr,
     clone_sequence,
     literals,
+    low_level,
     lower,
+    optimized_graph,
     set_divisions,
 )
 from daskps.graph import graphs as client_graphs
@@ -117,10 +119,10 @@ def apply(optimization: Optimization, expr: Expr, keys: list[Any]) -> Expr:
         if isinstance(graph, Expr):  # HLGFinalizeCompute
             inner = apply(optimization, graph, graph.__dask_keys__())
             return clone_expr(expr, dsk=inner, low_level_optimizer=None)
-        graph = optimization(expr._optimized_dsk, keys)
+        graph = optimization(optimized_graph(expr), keys)
         # The end of a computation looks for layers.
         if not isinstance(graph, HighLevelGraph):
             graph = HighLevelGraph.merge(graph)
         return clone_expr(expr, dsk=graph, low_level_optimizer=None)
     graph = optimization(expr.__dask_graph__(), keys)
-    return LLGExpr(graph, _determ_token=expr._determ_token)
+    return low_level(graph, expr)

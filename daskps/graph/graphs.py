@@ -15,7 +15,7 @@ from typing import Any
 from dask.utils import funcname
 from distributed.utils import iscoroutinefunction
 
-from daskps.dask_private import (
+from daskps.dask_private.graphs import (
     Alias,
     Blockwise,
     BlockwiseDepDict,

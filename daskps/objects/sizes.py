@@ -33,7 +33,7 @@ import numpy as np
 from dask.sizeof import sizeof
 from proxystore.proxy import Proxy
 
-from daskps.dask_private import Alias, DataNode, GraphNode, Task, TaskRef
+from daskps.dask_private.graphs import Alias, DataNode, GraphNode, Task, TaskRef
 from daskps.objects.frame_sizes import frame_nbytes, is_frame
 from daskps.references.nodes import ProxyNode
 from daskps.safety_net import fell_back

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from distributed import Reschedule, get_worker
 
-from daskps.dask_private import current_task, tell_before_outcome
+from daskps.dask_private.scheduling import current_task, tell_before_outcome
 from daskps.exceptions import ObjectMissingError
 from daskps.messages import RETURNED
 from daskps.stores import opened

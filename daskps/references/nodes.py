@@ -12,9 +12,9 @@ import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from dask._task_spec import GraphNode
 from dask.utils import funcname
 
+from daskps.dask_private.graphs import GraphNode
 from daskps.exceptions import ObjectMissingError
 from daskps.references.giving_back import give_back
 from daskps.serialize.values import deserialize

@@ -11,8 +11,7 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
-from distributed.protocol.serialize import families, register_serialization_family
-
+from daskps.dask_private.connections import is_family, register_family
 from daskps.exceptions import ObjectMissingError
 from daskps.messages import dependency_family, family
 from daskps.references.nodes import StoredValue
@@ -29,8 +28,8 @@ def register_reader(store_name: str) -> None:
         (dependency_family(store_name), decline),
     ):
         # A process that is a worker as well can write already.
-        if name not in families:
-            register_serialization_family(name, decline, load)
+        if not is_family(name):
+            register_family(name, decline, load)
 
 
 def decline(value: Any) -> Any:

@@ -29,7 +29,12 @@ from distributed.protocol.serialize import ToPickle
 from distributed.utils import offload
 
 from daskps import messages
-from daskps.dask_private import do_not_queue
+from daskps.dask_private.connections import (
+    add_operations,
+    add_stream_handlers,
+    remove_operations,
+)
+from daskps.dask_private.scheduling import do_not_queue
 from daskps.exceptions import ClusterError
 from daskps.linux import check_linux
 from daskps.references.nodes import ObjectId, stored_objects
@@ -160,8 +165,8 @@ class LifetimePlugin(SchedulerPlugin):
         self._faults = {}
         for worker in scheduler.workers:
             self.add_worker(scheduler, worker)
-        scheduler.handlers.update(self._operations())
-        scheduler.stream_handlers.update(self._handlers())
+        add_operations(scheduler, self._operations())
+        add_stream_handlers(scheduler, self._handlers())
 
     def _operations(self) -> dict[str, Callable[..., Any]]:
         return {
@@ -288,10 +293,7 @@ class LifetimePlugin(SchedulerPlugin):
 
     async def close(self) -> None:
         """With the cluster, everything in its stores goes."""
-        for name in self._operations():
-            self._scheduler.handlers.pop(name, None)
-        for name in self._handlers():
-            self._scheduler.stream_handlers.pop(name, None)
+        remove_operations(self._scheduler, *self._operations(), *self._handlers())
         rest = [*self._objects, *chain(*self._results.values())]
         self._objects.clear()
         await self._evictor.close(rest)

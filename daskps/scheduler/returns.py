@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from daskps.dask_private import (
+from daskps.dask_private.scheduling import (
     Placement,
     fail,
     fill_slots,

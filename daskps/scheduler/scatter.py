@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from distributed.core import Status
 from distributed.protocol.serialize import ToPickle
 
+from daskps.dask_private.connections import note_data
 from daskps.messages import READ
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ async def scatter(  # noqa: PLR0913
         )
     )
     nbytes = {key: n for answer in answers for key, n in answer["nbytes"].items()}
-    scheduler.update_data(who_has=who_has, nbytes=nbytes, client=client)
+    note_data(scheduler, who_has, nbytes, client)
 
 
 async def _running(

@@ -19,7 +19,7 @@ from typing import Any
 
 from distributed import get_worker
 
-from daskps.dask_private import current_task
+from daskps.dask_private.scheduling import current_task
 from daskps.exceptions import ObjectMissingError
 from daskps.linux import is_linux
 from daskps.stores.connectors.sealed import DamagedError

@@ -17,6 +17,7 @@ from typing import Any
 
 from distributed import Worker
 
+from daskps.dask_private.connections import send_from_worker
 from daskps.exceptions import DaskpsError
 from daskps.linux import check_linux
 from daskps.messages import ACCESS, STORE
@@ -219,4 +220,4 @@ class StoreOpening:
             "access": access,
             "patience": self._read_timeout,
         }
-        worker.batched_send(message)
+        send_from_worker(worker, message)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from distributed.diagnostics.plugin import WorkerPlugin
 
+from daskps.dask_private.connections import add_operations
 from daskps.messages import READ
 from daskps.references.results import register_reader
 from daskps.settings import Settings
@@ -107,7 +108,7 @@ class WorkerStorePlugin(WorkerPlugin):
             # What is mapped looks like memory of the worker, which watches that.
             store.connector.map_at_most(int(limit * MAPPED_SHARE))
         self.latest[worker] = self
-        worker.handlers[READ] = self.read
+        add_operations(worker, {READ: self.read})
         self._worker = worker
         self._writer = register_writer(self.store, self.settings.threshold, worker)
 

@@ -24,12 +24,14 @@ import numpy as np
 from distributed.protocol.serialize import (
     ToPickle,
     dask_serialize,
-    families,
-    register_serialization_family,
 )
 from distributed.sizeof import safe_sizeof
 
-from daskps.dask_private import gather_from_workers_with
+from daskps.dask_private.connections import (
+    gather_from_workers_with,
+    register_family,
+    send_from_worker,
+)
 from daskps.exceptions import ObjectMissingError, StoreError
 from daskps.messages import DASK_FAMILIES, FAULTS, RESULTS, dependency_family, family
 from daskps.objects import finalizers
@@ -67,8 +69,8 @@ def register_writer(store_name: str, threshold: int, worker: Worker) -> Writer:
     """
     finalizers.start()
     writer = Writer(store_name, threshold, worker)
-    register_serialization_family(family(store_name), writer.dump, load_reference)
-    register_serialization_family(dependency_family(store_name), writer.dump, decline)
+    register_family(family(store_name), writer.dump, load_reference)
+    register_family(dependency_family(store_name), writer.dump, decline)
     return writer
 
 
@@ -89,8 +91,7 @@ def read_dependencies(worker: Worker, store_name: str) -> None:
             raise OSError(f"results are passed on without the store: {e}") from e
 
     name = dependency_family(store_name)
-    dump, *_ = families[name]
-    register_serialization_family(name, dump, load)
+    register_family(name, None, load)
     gather_from_workers_with(worker, [name, *DASK_FAMILIES])
 
 
@@ -249,4 +250,4 @@ class _ResultKeeper:
         """Send a message to the scheduler, if the worker is still there."""
         worker = self._worker()
         if worker is not None:
-            worker.loop.add_callback(worker.batched_send, message)
+            send_from_worker(worker, message)

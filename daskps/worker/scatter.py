@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from distributed.protocol.pickle import loads
 from distributed.utils import offload
 
+from daskps.dask_private.connections import keep
 from daskps.stores import opened
 from daskps.stores.keys import SegmentKey
 
@@ -37,7 +38,7 @@ async def read(worker: Worker, nodes: dict[Any, bytes]) -> dict[str, Any]:
     values = {key: loads(node) for key, node in nodes.items()}
     # In a thread if it may take longer than it takes a thread to begin.
     read = _read(values) if _at_hand(values) else await offload(_read, values)
-    return worker.update_data(data=read)
+    return keep(worker, read)
 
 
 def _at_hand(nodes: dict[Any, ProxyNode]) -> bool:

@@ -1,0 +1,174 @@
+"""What processes say to each other over Dask's own connections.
+
+Checked with dask and distributed 2025.4.0 and 2026.8.0. What is used:
+
+``distributed.Client._send_to_scheduler_safe(message)``, ``loop``
+    Called on the event loop, puts a message on the connection on which graphs travel. The
+    client sends graphs in the same way, so they stay in order.
+``distributed.Client.scheduler_comm``
+    That connection; another object if it was lost and the client has connected again.
+    What is in its ``buffer`` is sent with the next message.
+``distributed.Client.futures``
+    States of futures, by key. ``finish(type=)`` is what ``Client.scatter`` does to them.
+``distributed.Scheduler.update_data(who_has=, nbytes=, client=)``,
+``distributed.Client.rpc.serializers``, ``deserializers``
+    Which families the user allows.
+``distributed.Worker.rpc.deserializers``
+    Which families a worker can read, when it fetches what its tasks depend on.
+``distributed.core.Server.handlers``, ``stream_handlers``
+    What a scheduler or worker does at each operation, and at each message of a stream.
+``distributed.Worker.batched_send(message)``, ``loop``
+    Called on the event loop, puts a message on the stream to the scheduler.
+``distributed.protocol.serialize.families``
+    What writes and reads each family of serialisation, by name. Registering one is public;
+    to ask which are known is not.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import distributed
+from distributed.protocol.serialize import families, register_serialization_family
+
+
+def connection(client: distributed.Client) -> Any:
+    """What stands for the client's connection to the scheduler, or None if it has none."""
+    return client.scheduler_comm
+
+
+def send_to_scheduler(
+    client: distributed.Client,
+    over: Any,
+    message: dict[str, Any],
+    with_next: bool = False,
+    done: Callable[[bool], None] | None = None,
+) -> None:
+    """Send a message in order with the graphs that this client submits.
+
+    Parameters
+    ----------
+    over
+        The connection. If the client has another one by the time, the message is
+        dropped: a scheduler ends the connection at a message that it does not know.
+        None: the first one, on which Dask sends what has waited for it.
+    with_next
+        Whether another message follows, to send them together. The client sends at once
+        what it is given, but then nothing more for 10 ms: the graph would have to wait.
+    done
+        Called on the event loop: whether the message is on the connection, or dropped.
+    """
+
+    def send() -> None:
+        current = over is None or client.scheduler_comm is over
+        if over is not None and current and with_next and client.status == "running":
+            over.buffer.append(message)
+        elif current:
+            client._send_to_scheduler_safe(message)
+        if done is not None:
+            done(current)
+
+    client.loop.add_callback(send)
+
+
+def send_from_worker(worker: distributed.Worker, message: dict[str, Any]) -> None:
+    """Send a message to the scheduler, from any thread."""
+    worker.loop.add_callback(worker.batched_send, message)
+
+
+def add_operations(
+    server: distributed.Scheduler | distributed.Worker,
+    operations: Mapping[str, Callable[..., Any]],
+) -> None:
+    """Answer calls of these names, from now on."""
+    server.handlers.update(operations)
+
+
+def add_stream_handlers(
+    scheduler: distributed.Scheduler, handlers: Mapping[str, Callable[..., None]]
+) -> None:
+    """Handle messages of these names that clients and workers send, from now on."""
+    scheduler.stream_handlers.update(handlers)
+
+
+def remove_operations(scheduler: distributed.Scheduler, *names: str) -> None:
+    """Answer calls, or handle messages, of these names no longer."""
+    for name in names:
+        scheduler.handlers.pop(name, None)
+        scheduler.stream_handlers.pop(name, None)
+
+
+def is_family(name: str) -> bool:
+    """Whether this process knows a family of serialisation."""
+    return name in families
+
+
+def register_family(
+    name: str, dump: Callable[..., Any] | None, load: Callable[..., Any]
+) -> None:
+    """Have this process write and read a family of serialisation.
+
+    Parameters
+    ----------
+    name
+        The family.
+    dump
+        Given a value, gives header and frames. None: as it is written already.
+    load
+        Given header and frames, gives the value.
+    """
+    if dump is None:
+        dump = families[name][0]
+    register_serialization_family(name, dump, load)
+
+
+def gather_with(client: distributed.Client, deserializers: list[str] | None) -> None:
+    """Have results that come by way of the scheduler answered with these families.
+
+    And nothing else: what ``Client.run`` or a method of an actor returns is kept nowhere,
+    and so cannot be referred to.
+    """
+    scheduler = client.scheduler
+    scheduler.__dict__.pop("gather", None)
+    if deserializers is not None:
+        gather = functools.partial(scheduler.gather, deserializers=deserializers)
+        scheduler.gather = gather
+
+
+def families_allowed(
+    client: distributed.Client,
+) -> tuple[list[str] | None, list[str] | None]:
+    """The families that the user allows for writing and reading; None: Dask's own."""
+    return client.rpc.serializers, client.rpc.deserializers
+
+
+def gather_from_workers_with(
+    worker: distributed.Worker, deserializers: list[str] | None
+) -> None:
+    """Have results that come from other workers answered with these families.
+
+    None: as ever.
+    """
+    worker.rpc.deserializers = deserializers
+
+
+def finish(client: distributed.Client, key: Any, type_: type) -> None:
+    """Have a future know that its value is on a worker, and of which type it is."""
+    client.futures[key].finish(type=type_)
+
+
+def keep(worker: distributed.Worker, values: dict[Any, Any]) -> dict[str, Any]:
+    """Keep values on a worker, under their keys; gives their sizes as ``"nbytes"``."""
+    return worker.update_data(data=values)
+
+
+def note_data(
+    scheduler: distributed.Scheduler,
+    who_has: dict[Any, list[str]],
+    nbytes: dict[Any, int],
+    client: str,
+) -> None:
+    """Have the scheduler know what workers keep, which a client wants."""
+    scheduler.update_data(who_has=who_has, nbytes=nbytes, client=client)

@@ -1,0 +1,214 @@
+"""Where daskps is called on the way of a graph, a result, or scattered data.
+
+Checked with dask and distributed 2025.4.0 and 2026.8.0. What is used:
+
+``distributed.Client._graph_to_futures(expr, keys, ...)``
+    Where ``compute``, ``persist``, ``get``, ``submit`` and ``map`` meet, before the graph
+    is pickled. Keys are fixed by then.
+``distributed.Client._gather_remote(...)``
+    Fetches results. What it returns with status "error" is fetched again.
+``dask.base.get_scheduler``
+    Where ``dask.compute`` and ``dask.persist`` find a local scheduler.
+``dask.multiprocessing.get(func_loads=)``, ``dask.local.get_async(loads=)``
+    Called in child processes before each task, on what describes it.
+``distributed.Client._start(...)``, ``_close(...)``
+    Called when a client connects for the first time, and when it is closed.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+import cloudpickle
+import dask.base
+import dask.local
+import dask.multiprocessing
+import dask.threaded
+import distributed
+from dask._expr import Expr
+
+#: Called with client, expression and keys; gives the expression to submit, the one to submit
+#: if that fails, and whatever has to stay alive until it is on its way.
+BeforeSubmission: TypeAlias = Callable[
+    [distributed.Client, Expr, Iterable[Any]], tuple[Expr, Expr, Any]
+]
+#: The same for a local scheduler, given the scheduler's ``get`` and the options for it;
+#: gives the options to call it with, too.
+BeforeLocal: TypeAlias = Callable[
+    [Callable[..., Any], Expr, Iterable[Any], dict[str, Any]],
+    tuple[Expr, dict[str, Any], Any],
+]
+
+
+def hook_clients(
+    before: BeforeSubmission, failed: Callable[[Exception, Expr], None]
+) -> None:
+    """Call `before` whenever a client is about to submit a graph.
+
+    Parameters
+    ----------
+    before
+        The hook.
+    failed
+        Given the error and the expression if that could not be submitted, but the other
+        one could. Nothing is sent before the whole expression is pickled.
+    """
+    original = distributed.Client._graph_to_futures
+
+    @functools.wraps(original)
+    def _graph_to_futures(
+        self: distributed.Client, expr: Any, keys: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        # Client.recreate_task_locally passes a dict.
+        if not isinstance(expr, Expr):
+            return original(self, expr, keys, *args, **kwargs)
+        expr, otherwise, _alive = before(self, expr, keys)
+        try:
+            return original(self, expr, keys, *args, **kwargs)
+        except Exception as e:
+            if expr is otherwise:
+                raise
+            # What plain Dask cannot submit either raises again.
+            futures = original(self, otherwise, keys, *args, **kwargs)
+            failed(e, expr)
+            return futures
+
+    distributed.Client._graph_to_futures = _graph_to_futures
+
+
+def hook_gather(
+    before: Callable[[distributed.Client], bool],
+    failed: Callable[[distributed.Client, Exception], bool],
+) -> None:
+    """Call `before` when a client fetches results, and `failed` if that fails.
+
+    Parameters
+    ----------
+    before
+        Given the client; says whether a failure is to be told.
+    failed
+        Given the client and the error; says whether to fetch the results again.
+    """
+    original = distributed.Client._gather_remote
+
+    @functools.wraps(original)
+    async def _gather_remote(
+        self: distributed.Client, *args: Any, **kwargs: Any
+    ) -> dict[str, Any]:
+        tell = before(self)
+        try:
+            return await original(self, *args, **kwargs)
+        except Exception as e:
+            if not tell or not failed(self, e):
+                raise
+            # Whoever waits for this batch asks for his results again.
+            return {"status": "error", "keys": []}
+
+    distributed.Client._gather_remote = _gather_remote
+
+
+def hook_scatter(scatter: Callable[..., Any]) -> None:
+    """Call `scatter` with the client, Dask's own method and the arguments instead."""
+    original = distributed.Client.scatter
+
+    @functools.wraps(original)
+    def scatter_after_hook(
+        self: distributed.Client, data: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        arguments = inspect.signature(original).bind(self, data, *args, **kwargs)
+        del arguments.arguments["self"], arguments.arguments["data"]
+        return scatter(self, original, data, **arguments.arguments)
+
+    distributed.Client.scatter = scatter_after_hook
+
+
+def hook_local_schedulers(before: BeforeLocal, wanted: Callable[[], bool]) -> None:
+    """Call `before` whenever a local scheduler is about to run a graph.
+
+    Only ``dask.compute`` and ``dask.persist`` get the hooked function. Others ask which
+    scheduler it is, and compare: Dask itself does, to choose a lock that works across
+    processes (``dask.utils.get_scheduler_lock``), and xarray.
+
+    Parameters
+    ----------
+    before
+        The hook.
+    wanted
+        While this is False, Dask's own function is given out, untouched.
+    """
+    original = dask.base.get_scheduler
+    run = {inspect.unwrap(f).__code__ for f in (dask.base.compute, dask.base.persist)}
+
+    @functools.wraps(original)
+    def get_scheduler(*args: Any, **kwargs: Any) -> Any:
+        get = original(*args, **kwargs)
+        client = getattr(get, "__self__", None)
+        if get is None or isinstance(client, distributed.Client):
+            return get
+        if sys._getframe(1).f_code not in run or not wanted():
+            return get
+
+        @functools.wraps(get)
+        def get_after_hook(dsk: Any, keys: Any, **kwargs: Any) -> Any:
+            if isinstance(dsk, Expr):
+                dsk, kwargs, _alive = before(get, dsk, keys, kwargs)
+            return get(dsk, keys, **kwargs)
+
+        if client is not None:
+            # A scheduler of another kind, which Dask asks for its persist method.
+            get_after_hook.__self__ = client  # type: ignore[attr-defined]
+        return get_after_hook
+
+    dask.base.get_scheduler = get_scheduler
+
+
+def runs_in_threads(get: Callable[..., Any]) -> bool:
+    """Whether this is the ``get`` of a scheduler whose tasks run in this process."""
+    return get in (dask.threaded.get, dask.local.get_sync)
+
+
+def loads_in_processes(get: Callable[..., Any], options: dict[str, Any]) -> Any:
+    """How a scheduler that may run tasks in other processes unpickles there.
+
+    Returns
+    -------
+    tuple of str and callable, or None
+        The option of `get` that says so, and what applies if it is not changed. None for
+        a scheduler that is not known.
+    """
+    if get is dask.multiprocessing.get:
+        configured = dask.config.get("func_loads", None) or cloudpickle.loads
+        return "func_loads", options.get("func_loads") or configured
+    if isinstance(get, functools.partial) and get.func is dask.local.get_async:
+        # An executor, which pickles by itself.
+        return "loads", options.get("loads") or dask.local.identity
+    return None
+
+
+class HookedClient(distributed.Client):
+    """A client that says when it has connected, and when it is about to close."""
+
+    async def connected(self) -> None:
+        """The client has connected for the first time."""
+
+    def closing(self) -> None:
+        """The client is about to close."""
+
+    async def _start(self, *args: Any, **kwargs: Any) -> Any:
+        result = await super()._start(*args, **kwargs)
+        if self.status == "running":
+            try:
+                await self.connected()
+            except BaseException:
+                # Nobody else can: the constructor fails, too.
+                await self._close(fast=True)
+                raise
+        return result
+
+    async def _close(self, *args: Any, **kwargs: Any) -> Any:
+        self.closing()
+        return await super()._close(*args, **kwargs)
