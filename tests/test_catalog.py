@@ -11,7 +11,7 @@ from proxystore.connectors.file import FileConnector
 from proxystore.store import Store
 
 import daskps
-from daskps.objects import catalog as client_catalog
+from daskps.objects import catalog as catalogs
 from daskps.objects.catalog import Catalog
 from daskps.objects.content import fingerprint
 from daskps.serialize.frames import contiguous_parts
@@ -57,13 +57,13 @@ def catalog(request):
 def hashed(monkeypatch):
     """Sizes of what is hashed."""
     sizes = []
-    content_hash = client_catalog.content_hash
+    content_hash = catalogs.content_hash
 
     def counting(frames):
         sizes.append(sum(memoryview(frame).nbytes for frame in frames))
         return content_hash(frames)
 
-    monkeypatch.setattr(client_catalog, "content_hash", counting)
+    monkeypatch.setattr(catalogs, "content_hash", counting)
     return sizes
 
 

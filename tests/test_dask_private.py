@@ -30,8 +30,8 @@ from distributed.scheduler import _materialize_graph
 from processes import eventually, messages_sent
 
 import daskps
-from daskps.dask_private import connections, graphs, hooks, scheduling
 from daskps.client.link import ClusterLink
+from daskps.dask_private import connections, graphs, hooks, scheduling
 from daskps.dask_private.connections import finish
 from daskps.dask_private.graphs import (
     GraphNode,
@@ -558,6 +558,112 @@ def test_a_cloned_graph():
 def test_a_client_has_one_link(client, other_client):
     assert ClusterLink.of(client) is ClusterLink.of(client)
     assert ClusterLink.of(client) is not ClusterLink.of(other_client)
+
+
+# What processes say to each other
+
+
+def answer(word):
+    return word
+
+
+def note_word(client, word):
+    WORDS.append(word)
+
+
+def note_workers_word(worker, word):
+    WORDS.append(word)
+
+
+WORDS = []
+
+
+def add_handlers(dask_scheduler):
+    assert isinstance(dask_scheduler.handlers, dict)
+    assert isinstance(dask_scheduler.stream_handlers, dict)
+    connections.add_operations(dask_scheduler, {"answer_in_test": answer})
+    connections.add_stream_handlers(
+        dask_scheduler,
+        {"word-in-test": note_word, "workers-word-in-test": note_workers_word},
+    )
+
+
+def remove_handlers(dask_scheduler):
+    names = "answer_in_test", "word-in-test", "workers-word-in-test"
+    connections.remove_operations(dask_scheduler, *names)
+    return [
+        name
+        for name in names
+        if name in {**dask_scheduler.handlers, **dask_scheduler.stream_handlers}
+    ]
+
+
+def words(dask_scheduler):
+    return list(WORDS)
+
+
+def send_word(dask_worker):
+    # Puts it on the stream by batched_send, in the event loop.
+    connections.send_from_worker(dask_worker, {"op": "workers-word-in-test", "word": 2})
+
+
+def test_operations_and_messages_of_others(client):
+    client.run_on_scheduler(add_handlers)
+    assert client.sync(client.scheduler.answer_in_test, word="x") == "x"
+    over = connections.connection(client)
+    connections.send_to_scheduler(client, over, {"op": "word-in-test", "word": 1})
+    client.run(send_word, workers=list(client.ncores())[:1])
+    assert eventually(lambda: sorted(client.run_on_scheduler(words)) == [1, 2])
+    assert client.run_on_scheduler(remove_handlers) == []
+
+
+def test_families_are_known_by_name():
+    from distributed.protocol.serialize import families
+
+    assert connections.is_family("pickle")
+    assert not connections.is_family("in-test")
+    connections.register_family("in-test", len, repr)
+    try:
+        assert families["in-test"][:2] == (len, repr)
+        connections.register_family("in-test", None, str)
+        assert families["in-test"][:2] == (len, str)
+    finally:
+        del families["in-test"]
+
+
+def test_a_client_says_when_it_has_connected_and_when_it_closes(cluster):
+    """By Client._start and Client._close."""
+    said = []
+
+    class Saying(hooks.HookedClient):
+        async def connected(self):
+            said.append(f"connected, {self.status}")
+
+        def closing(self):
+            said.append("closing")
+
+    with Saying(cluster.address, set_as_default=False) as client:
+        assert said == ["connected, running"]
+        assert client.submit(int, 1).result() == 1
+    assert said == ["connected, running", "closing"]
+
+
+def test_the_expression_of_collections():
+    """By collections_to_expr; with one collection and several."""
+    x = da.ones(4, chunks=2)
+    for collections in ([x], [x, x + 1]):
+        expr = graphs.expression_of(collections)
+        assert isinstance(expr, Expr)
+        assert dask.get(dict(expr.__dask_graph__()), expr.__dask_keys__())
+
+
+def test_the_optimized_graph_of_an_expression():
+    """By HLGExpr._optimized_dsk."""
+    x = da.ones(4, chunks=2) + 1
+    graph = graphs.optimized_graph(HLGExpr.from_collection(x))
+    assert isinstance(graph, HighLevelGraph)
+    assert len(graph.layers) == 1  # fused
+    assert set(x.__dask_keys__()) <= set(graph)
 
 
 def test_the_list_of_what_is_used_is_complete():

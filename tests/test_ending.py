@@ -33,10 +33,10 @@ LATE = """
 import sys, threading, numpy as np
 from distributed import Client
 import daskps
-from daskps import scheduler_evictions
+from daskps.scheduler import evictor
 from flaky_store import FlakyConnector
 
-scheduler_evictions.AT_CLOSE = 0.1
+evictor.AT_CLOSE = 0.1
 client = Client(
     n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
 )

@@ -14,7 +14,7 @@ from dask.base import DaskMethodsMixin
 from processes import graph_nbytes, messages_sent
 
 import daskps
-from daskps.client.client import submission as client_hook
+from daskps.client import submission
 
 MIB = 1 << 20
 
@@ -91,7 +91,7 @@ def test_an_unknown_expression_is_lowered_on_the_client(client):
 def test_an_unknown_expression_without_anything_large_is_left_alone(client):
     expr = Weighted(Options(np.ones(10)), 3)
     with daskps.proxy_graph():
-        new, *_ = client_hook._before_submission(client, expr, [])
+        new, *_ = submission._before_submission(client, expr, [])
     assert new is expr
 
 

@@ -21,7 +21,7 @@ from distributed import Client, LocalCluster
 from processes import PATIENCE, eventually, graph_nbytes, messages_sent
 
 import daskps
-from daskps.client.client import submission as client_hook
+from daskps.client import submission
 from daskps.client.session import current_session
 from daskps.objects.encoder import THREADS, Encoder
 
@@ -225,7 +225,7 @@ class TestAnEmptyList:
 
     def test_the_expression_is_not_touched(self, client):
         expr = dask.delayed(np.sum)(VALUE).__dask_graph__()
-        new, _, alive = client_hook._before_submission(client, expr, [])
+        new, _, alive = submission._before_submission(client, expr, [])
         assert new is expr
         assert not alive
 
@@ -632,7 +632,7 @@ def test_partitions_are_stored_by_several_threads(client, kind, monkeypatch):
 
 @pytest.fixture
 def not_said(monkeypatch):
-    monkeypatch.setattr(client_hook, "_said_local", False)
+    monkeypatch.setattr(submission, "_said_local", False)
 
 
 @pytest.mark.parametrize("scheduler", ["threads", "sync"])

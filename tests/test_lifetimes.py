@@ -33,10 +33,10 @@ from proxystore.store import Store
 from tornado.ioloop import IOLoop
 
 import daskps
-from daskps.objects import finalizers as evictions
 from daskps.references.nodes import ObjectId, ProxyNode, StoredBytes, StoredValue
-from daskps.scheduler import evictor as scheduler_evictions
+from daskps.scheduler import evictor as scheduler_evictor
 from daskps.scheduler.lifetimes import LifetimePlugin
+from daskps.stores import opened
 
 pytestmark = pytest.mark.core
 
@@ -601,10 +601,10 @@ def test_one_object_out_of_reach_keeps_no_other(monkeypatch):
         return key != "0"
 
     async def evict():
-        monkeypatch.setattr(evictions, "evict_now", evict_now)
-        monkeypatch.setattr(scheduler_evictions, "AGAIN", 0.01)
-        monkeypatch.setattr(scheduler_evictions, "ATTEMPTS", 3)
-        evictor = scheduler_evictions.Evictor(IOLoop.current())
+        monkeypatch.setattr(opened, "try_to_evict", evict_now)
+        monkeypatch.setattr(scheduler_evictor, "AGAIN", 0.01)
+        monkeypatch.setattr(scheduler_evictor, "ATTEMPTS", 3)
+        evictor = scheduler_evictor.Evictor(IOLoop.current())
         evictor.add_store(Store("s", LocalConnector(), register=False))
         evictor.evict(ids)
         for _ in range(100):

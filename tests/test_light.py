@@ -50,7 +50,7 @@ def test_importing_daskps():
 
 
 @pytest.mark.core
-@pytest.mark.parametrize("plugin", ["scheduler_lifetimes", "worker_stores"])
+@pytest.mark.parametrize("plugin", ["scheduler.lifetimes", "worker.plugin"])
 def test_what_plugins_import(plugin):
     code = f"import daskps.{plugin}; "
     assert python("-c", code + SHOW.format([*HEAVY, "dask.array"])).split() == []

@@ -76,13 +76,10 @@ def test_importing_prints_nothing_and_warns_of_nothing():
     assert (done.stdout, done.stderr) == ("", "")
 
 
-@pytest.mark.parametrize("name", ["explain", "testing", "stores.urls"])
+@pytest.mark.parametrize("name", ["graph.explanation", "testing", "stores.urls"])
 def test_examples(name):
-    # The function takes the module's place in daskps.
     module = importlib.import_module(f"daskps.{name}")
-    result = doctest.testmod(
-        sys.modules[module.__name__], extraglobs={"daskps": daskps}
-    )
+    result = doctest.testmod(module, extraglobs={"daskps": daskps})
     assert result.attempted
     assert not result.failed
 

@@ -27,7 +27,7 @@ from proxystore.store import Store, get_store
 
 import daskps
 from daskps import safety_net
-from daskps.client.client import submission as client_hook
+from daskps.client import submission
 from daskps.stores import patience
 
 MIB = 1 << 20
@@ -572,7 +572,7 @@ def test_what_stays_an_error(client, monkeypatch, error):
     def fails(*args):
         raise error("as it is")
 
-    monkeypatch.setattr(client_hook, "_proxied", fails)
+    monkeypatch.setattr(submission, "_proxied", fails)
     with daskps.proxy_graph(), pytest.raises(error, match="as it is"):
         client.submit(shown, array(), pure=False)
 

@@ -26,7 +26,7 @@ from daskps.dask_private.graphs import (
     optimized_graph,
     set_divisions,
 )
-from daskps.graph import graphs as client_graphs
+from daskps.graph import graphs
 from daskps.graph.divisions import find_divisions
 from daskps.graph.graphs import GraphPass
 from daskps.safety_net import fell_back
@@ -43,7 +43,7 @@ def contents(expr: Expr) -> Iterable[Any]:
         graph = expr.operand("dsk")
         if isinstance(graph, Expr):
             return contents(graph)
-        return client_graphs.contents(graph)
+        return graphs.contents(graph)
     if isinstance(expr, _MapExpr):
         kwargs = expr.operand("kwargs").values()
         return chain([expr.operand("func")], *expr.operand("iterables"), kwargs)
