@@ -28,7 +28,7 @@ from daskps.exceptions import (
     StoreFullError,
 )
 from daskps.graph.explanation import explain
-from daskps.stores.urls import open_store
+from daskps.stores.opening import open_store
 from daskps.versions import __version__
 
 install()

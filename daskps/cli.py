@@ -50,7 +50,8 @@ def sweep_command(dry_run: bool, places: tuple[str, ...]) -> None:
 def _sweep(place: str, dry_run: bool) -> list[str]:
     from daskps.stores.files import directories as directory
     from daskps.stores.records import sweep_records
-    from daskps.stores.urls import check_store, scheme_module
+    from daskps.stores.schemes import scheme_module
+    from daskps.stores.urls import check_store
 
     if os.path.isdir(place):
         swept = directory.sweep(place, dry_run=dry_run)

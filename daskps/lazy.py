@@ -9,7 +9,7 @@ everything that only some stores need:
 - Whether a value is of one of their types is asked of :func:`loaded`: where a module was not
   imported, there is no object of its types. Nothing is imported to find that out.
 - A module of daskps that cannot do without them at its top is itself imported in functions
-  only (:mod:`daskps.references.factory`, the modules of :data:`daskps.stores.urls.SCHEMES`).
+  only (:mod:`daskps.references.factory`, those in :data:`daskps.stores.schemes.SCHEMES`).
 
 ``proxystore.proxy`` is light by itself.
 """

@@ -20,7 +20,8 @@ from proxystore.store import Store
 from redis_server import RedisServer, redis_server
 
 from daskps.stores.files import directories as directory
-from daskps.stores.urls import StoreRequest, make
+from daskps.stores.opening import make
+from daskps.stores.requests import request_for
 
 
 @dataclass
@@ -48,7 +49,7 @@ class Kind:
 
     def open(self) -> Store[Any]:
         """A store of which this process is the owner."""
-        return make(StoreRequest.of(self.store))
+        return make(request_for(self.store))
 
 
 Maker = Callable[[Path], contextlib.AbstractContextManager[Kind]]
@@ -89,7 +90,7 @@ def _objects(parent: str | Path) -> list[str]:
 @contextlib.contextmanager
 def proxystore_local(place: Path) -> Iterator[Kind]:
     def overwrite(connector: Any, key: Any, data: bytes) -> None:
-        connector._connector._connector._store[key.key] = data
+        connector._connector._connector._connector._store[key.key] = data
 
     yield Kind(LocalConnector(), overwrite=overwrite)
 

@@ -14,6 +14,7 @@ import pytest
 from flaky_store import FlakyConnector
 from processes import PLACES
 
+from daskps.stores.connectors.proxystore import adapted
 from daskps.stores.connectors.sealed import DamagedError, SealedConnector
 from daskps.stores.files import cached
 from daskps.stores.files.cached import KEEP_AT_LEAST, CachedConnector
@@ -33,7 +34,7 @@ def place():
 
 @pytest.fixture
 def connector(place, tmp_path):
-    connector = CachedConnector(SealedConnector(FlakyConnector(str(tmp_path))))
+    connector = CachedConnector(SealedConnector(adapted(FlakyConnector(str(tmp_path)))))
     yield connector
     connector.close()
 

@@ -8,13 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from proxystore.connectors.file import FileConnector
-from proxystore.store import Store
 
 import daskps
 from daskps.objects import catalog as catalogs
 from daskps.objects.catalog import Catalog
 from daskps.objects.content import fingerprint
-from daskps.serialize.frames import contiguous_parts
+from daskps.stores.store import Store
 
 
 class Nobody:
@@ -24,13 +23,6 @@ class Nobody:
         pass
 
     hold = release = stored
-
-
-class Plain(FileConnector):
-    """A connector that does not say that reading again costs nothing."""
-
-    def put_frames(self, frames, creator=""):
-        return self.put(b"".join(part for f in frames for part in contiguous_parts(f)))
 
 
 @pytest.fixture
@@ -43,7 +35,7 @@ def mapped():
 @pytest.fixture
 def read(tmp_path):
     """Of a store that has to be asked for what is in it."""
-    store = Store("plain", Plain(str(tmp_path)), register=False)
+    store = Store("plain", FileConnector(str(tmp_path)))
     yield Catalog(store, Nobody())
     store.connector.close()
 

@@ -21,7 +21,7 @@ from processes import PLACES, VARIABLES, ProcessCluster, eventually
 import daskps
 from daskps.client.choice import ROOM_AT_LEAST, choose
 from daskps.stores.probe import Sight, look, look_from_scheduler, probes
-from daskps.stores.urls import StoreRequest
+from daskps.stores.requests import request_for
 
 PLENTY = 2 * ROOM_AT_LEAST
 X = np.arange(1 << 18, dtype="f8")  # 2 MiB
@@ -55,7 +55,7 @@ def cluster_that_sees(
 
 
 def choices(client):
-    return asyncio.run(choose(client, StoreRequest.of(None).candidates))
+    return asyncio.run(choose(client, request_for(None).candidates))
 
 
 def chosen(client):
@@ -128,7 +128,7 @@ def test_encryption_is_not_given_up(installed, address):
     with dask.config.set({"temporary-directory": None}):
         if installed:
             choice = chosen(client)
-            assert choice.request == StoreRequest.of("zmq://")
+            assert choice.request == request_for("zmq://")
             assert "encrypts" in choice.reason
         else:
             found = choices(client)

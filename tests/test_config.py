@@ -15,7 +15,7 @@ from proxystore.connectors.file import FileConnector
 from proxystore.store import Store
 
 import daskps
-from daskps.stores import urls
+from daskps.stores import schemes
 
 pytestmark = pytest.mark.core
 PACKAGE = os.path.dirname(daskps.__file__)
@@ -169,7 +169,9 @@ def test_a_config_error_is_a_value_error():
 def test_a_store_whose_package_is_missing_says_how_to_install_it(monkeypatch, tmp_path):
     (tmp_path / "needy_store.py").write_text("import a_package_that_is_missing")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(urls.SCHEMES, "needy", urls.Scheme("needy_store", "needs"))
+    monkeypatch.setitem(
+        schemes.SCHEMES, "needy", schemes.Scheme("needy_store", "needs")
+    )
     with pytest.raises(daskps.ConfigError) as error:
         daskps.proxy_graph(store="needy://host")
     for word in ("needy://", "a_package_that_is_missing", "'daskps[needs]'", "worker"):
@@ -179,7 +181,7 @@ def test_a_store_whose_package_is_missing_says_how_to_install_it(monkeypatch, tm
 def test_modules_of_stores_are_imported_when_they_are_used():
     code = (
         "import sys, daskps\n"
-        "from daskps.stores.urls import SCHEMES\n"
+        "from daskps.stores.schemes import SCHEMES\n"
         "assert not {s.module for s in SCHEMES.values()} & set(sys.modules)\n"
         "daskps.proxy_graph(store='shm://')\n"
         "assert 'daskps.stores.files.shm_scheme' in sys.modules\n"

@@ -23,7 +23,8 @@ from redis_server import redis_server
 
 import daskps
 from daskps.settings import Settings
-from daskps.stores.urls import StoreRequest, make
+from daskps.stores.opening import make
+from daskps.stores.requests import request_for
 
 X = np.arange(1 << 18, dtype="f8").reshape(512, 512)  # 2 MiB
 
@@ -179,13 +180,13 @@ class TestAConnectorWhoseLibraryIsElsewhere:
     def test_is_taken_and_travels_as_its_config(self, path, connector):
         assert isinstance(connector, Connector)
         assert Settings.resolve(store=connector).store is connector
-        request = pickle.loads(pickle.dumps(StoreRequest.of(connector)))
-        assert request.config.connector.kind == path
-        assert request.config.connector.options == connector.config()
+        request = pickle.loads(pickle.dumps(request_for(connector)))
+        assert request.connector.kind == path
+        assert request.connector.options == connector.config()
 
     def test_an_error_says_what_is_missing_and_where(self, path, connector, client):
         library, _ = MISSING[path]
-        request = StoreRequest.of(connector)
+        request = request_for(connector)
         with pytest.raises(daskps.ClusterError, match=f"{path}.*on host.*'{library}'"):
             make(request)
         with (

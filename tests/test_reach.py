@@ -98,6 +98,7 @@ class Cluster:
             serves_at=lambda: CLIENT,
             registries=lambda: [REGISTRY],
             try_connection=lambda address, timeout: self._try(CLIENT, address),
+            serving=lambda: self.connector,
         )
 
     def _try(self, own, address):

@@ -15,10 +15,11 @@ from flaky_store import FlakyConnector, FlakyKey
 from processes import PLACES, ProcessCluster, eventually
 
 import daskps
+from daskps.stores.connectors.config import ConnectorConfig
 from daskps.stores.connectors.sealed import SealedKey
 from daskps.stores.files.directories import sweep
 from daskps.stores.records import ENTRIES, OBJECTS, Record, _read, sweep_records
-from daskps.stores.store import ConnectorConfig, StoreConfig
+from daskps.stores.store import StoreConfig
 
 X = np.arange(1 << 18, dtype="f8")  # 2 MiB
 

@@ -20,7 +20,7 @@ from daskps.stores.probe import (
     look_from_scheduler,
     probes,
 )
-from daskps.stores.urls import StoreRequest
+from daskps.stores.requests import UrlRequest
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -43,7 +43,7 @@ class Choice(NamedTuple):
         For people.
     """
 
-    request: StoreRequest
+    request: UrlRequest
     reason: str
 
     def __str__(self) -> str:
@@ -68,7 +68,7 @@ class Choices(NamedTuple):
     workers: int
 
 
-async def choose(client: Client, candidates: tuple[StoreRequest, ...]) -> Choices:
+async def choose(client: Client, candidates: tuple[UrlRequest, ...]) -> Choices:
     """Find the stores that the client, the scheduler and all workers can use.
 
     Parameters
@@ -122,7 +122,7 @@ async def _everywhere(client: Client, function: Callable[[], bool]) -> bool:
 class _Seen(NamedTuple):
     """A store in a directory, and who sees the directory: first the client."""
 
-    request: StoreRequest
+    request: UrlRequest
     sights: list[Sight]
 
     @property
@@ -153,9 +153,9 @@ class _Seen(NamedTuple):
         return f"all see {there}"
 
 
-def _directory(request: StoreRequest) -> str:
+def _directory(request: UrlRequest) -> str:
     """Where a store keeps its objects."""
-    parts = urlsplit(request.url or "")
+    parts = urlsplit(request.url)
     return str(dict(request.options).get("directory") or parts.path)
 
 

@@ -20,7 +20,7 @@ from daskps.exceptions import DaskpsError
 from daskps.objects.catalog import Catalog
 from daskps.safety_net import fell_back
 from daskps.settings import Settings
-from daskps.stores.urls import StoreRequest
+from daskps.stores.requests import NamedRequest, UrlRequest
 from daskps.versions import VersionError
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ AGAIN = 60.0
 class Link(Protocol):
     """What a choice has to do with what a client has opened."""
 
-    async def open_named(self, request: StoreRequest, settings: Settings) -> Catalog:
+    async def open_named(self, request: NamedRequest, settings: Settings) -> Catalog:
         """Open a store."""
 
-    def forget(self, request: StoreRequest) -> None:
+    def forget(self, request: NamedRequest) -> None:
         """Use a store no longer of which nothing is held."""
 
     def let_go(self) -> None:
@@ -79,7 +79,7 @@ class ChosenStore:
     def __init__(
         self,
         link: Link,
-        candidates: tuple[StoreRequest, ...],
+        candidates: tuple[UrlRequest, ...],
         settings: Settings,
     ):
         self._link = link
@@ -212,7 +212,7 @@ class ChosenStore:
         self._limits_changed()
 
     @property
-    def _request(self) -> StoreRequest | None:
+    def _request(self) -> UrlRequest | None:
         return None if self._choice is None else self._choice.request
 
     def _limits_changed(self) -> None:

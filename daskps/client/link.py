@@ -20,7 +20,7 @@ from daskps.objects import finalizers
 from daskps.objects.catalog import Catalog
 from daskps.settings import Settings
 from daskps.stores import opened
-from daskps.stores.urls import StoreRequest
+from daskps.stores.requests import ChoiceRequest, NamedRequest, StoreRequest
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -93,7 +93,7 @@ class ClusterLink:
         choice = self.choice(request)
         return request in self._catalogs if choice is None else choice.is_final
 
-    def forget(self, request: StoreRequest) -> None:
+    def forget(self, request: NamedRequest) -> None:
         """Use a store no longer of which nothing is held."""
         self._catalogs.pop(request, None)
 
@@ -180,7 +180,7 @@ class ClusterLink:
         assert client is not None, "the caller has the client"
         while client.status == "connecting":
             await asyncio.sleep(0.02)  # Dask gives up at some time, and closes it
-        if not request.candidates:
+        if not isinstance(request, ChoiceRequest):
             return await self.open_named(request, settings)
         if not self.is_open(request):
             await install_plugin(client)
@@ -196,7 +196,7 @@ class ClusterLink:
                 raise
         return self.catalog_for(request, settings)
 
-    async def open_named(self, request: StoreRequest, settings: Settings) -> Catalog:
+    async def open_named(self, request: NamedRequest, settings: Settings) -> Catalog:
         """Open a store that was named, or chosen."""
         client = self._client()
         assert client is not None, "the caller has the client"

@@ -15,8 +15,8 @@ from daskps.dask_private.hooks import loads_in_processes, runs_in_threads
 from daskps.objects.catalog import Catalog
 from daskps.references.nodes import ObjectId
 from daskps.stores import leases, opened
+from daskps.stores.opening import make
 from daskps.stores.store import StoreConfig
-from daskps.stores.urls import make
 
 _catalogs: weakref.WeakKeyDictionary[Session, Catalog] = weakref.WeakKeyDictionary()
 

@@ -20,8 +20,8 @@ from daskps.settings import Settings
 from daskps.stores import opened
 from daskps.stores.keys import creator_name
 from daskps.stores.refusals import unreachable
+from daskps.stores.requests import NamedRequest
 from daskps.stores.store import Store
-from daskps.stores.urls import StoreRequest
 from daskps.versions import __version__, missing
 from daskps.worker.plugin import (
     WorkerDependenciesPlugin,
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 async def open_everywhere(
-    client: Client, request: StoreRequest, settings: Settings
+    client: Client, request: NamedRequest, settings: Settings
 ) -> Catalog:
     """Open a store on the scheduler, on all workers, and here.
 
@@ -62,8 +62,7 @@ async def open_everywhere(
     keeper.closes(config.name)
     plugin = WorkerStorePlugin(config.name, settings, __version__)
     await _open_on_workers(client, plugin)
-    warm = bool(getattr(store.connector, "keep", None))
-    if warm and settings.results is not False:
+    if store.connector.shares_memory and settings.results is not False:
         with _whatever_is_lost():
             await client.register_plugin(WorkerDependenciesPlugin(config.name))
     register_reader(config.name)

@@ -15,7 +15,8 @@ from daskps.linux import is_linux, system
 from daskps.references.proxies import keep
 from daskps.serialize.values import from_bytes, to_bytes
 from daskps.settings import Settings
-from daskps.stores.urls import StoreRequest, check_store, describe
+from daskps.stores.requests import ConnectorRequest, request_for
+from daskps.stores.urls import check_store, describe
 
 if TYPE_CHECKING:
     from proxystore.store import Store
@@ -108,11 +109,10 @@ def _opened(store: Any) -> Store[Any]:
             f"daskps.proxy(store={describe(store)!r}): a store by URL has to be opened, "
             "so that it can be closed: use daskps.open_store(url)"
         )
-    config = StoreRequest.of(store).config
-    assert config is not None, "it is not a URL"
-    connector = ConnectorConfig(
-        kind=config.connector.kind, options=config.connector.options
-    )
+    request = request_for(store)
+    assert isinstance(request, ConnectorRequest), "it is not a URL"
+    made = request.connector
+    connector = ConnectorConfig(kind=made.kind, options=made.options)
     return get_or_create_store(
         StoreConfig(
             # One store for equal connectors: each process finds it by its name.

@@ -22,7 +22,7 @@ from distributed.utils import offload
 
 from daskps.messages import SERVE
 from daskps.stores.interfaces import Address
-from daskps.stores.reach import failures, serving
+from daskps.stores.reach import failures
 from daskps.worker.reach import keep_inline, take_part, try_from_scheduler, try_hosts
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Reach:
 
     def __init__(self, store: Store):
         self._store = store
-        self._connector = serving(store.connector)
+        self._connector = store.connector.serving()
         #: Workers' hosts, by where what they store can be read.
         self._hosts: dict[Address, _Host] = {}
         self.address = None

@@ -18,7 +18,8 @@ from daskps.objects.cache import Cache
 from daskps.objects.catalog import Catalog
 from daskps.objects.encoder import Encoder
 from daskps.settings import Settings
-from daskps.stores.urls import StoreRequest, describe
+from daskps.stores.requests import ChoiceRequest, StoreRequest, request_for
+from daskps.stores.urls import describe
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -66,9 +67,9 @@ class Session:
         self.settings = settings
         self.is_off = not is_linux()
         if self.is_off:
-            request = StoreRequest(url=None)
+            request = ChoiceRequest(())
             _say_off_once()
-        self.request = request or StoreRequest.of(settings.store)
+        self.request = request or request_for(settings.store)
         self.cache = Cache(settings.cache_size)
         self._client = client
         self._opened = weakref.WeakSet()

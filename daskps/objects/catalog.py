@@ -21,6 +21,7 @@ from daskps.objects.content import content_hash, fingerprint
 from daskps.references.nodes import ObjectId
 from daskps.serialize.frames import Frame, frame_nbytes
 from daskps.stores import leases
+from daskps.stores.connectors.base import StoreConnector
 from daskps.stores.patience import Patience
 from daskps.stores.store import Store
 
@@ -128,7 +129,7 @@ class Catalog:
     store: Store
     creator: str
     maps_its_own: bool
-    _connector: Any
+    _connector: StoreConnector[Any]
     _keeper: Keeper
     _patience: Patience
     _lock: threading.Lock
@@ -144,7 +145,7 @@ class Catalog:
         self.store = store
         self._connector = store.connector
         # Reading it again takes no more than memory's time.
-        self.maps_its_own = getattr(self._connector, "maps_its_own", False)
+        self.maps_its_own = self._connector.maps_its_own
         self._keeper = keeper
         self._patience = Patience(store.name)
         self._lock = threading.Lock()
@@ -253,7 +254,7 @@ class Catalog:
         stored = StoredObject(id, nbytes, alike)
         finalizer = weakref.finalize(stored, self._keeper.release, [id])
         finalizer.atexit = False
-        if not hasattr(self._connector, "evict_orphans"):
+        if not self._connector.marks_creators:
             self._keeper.stored([(id, stored.nbytes)])
         self._held[id] = stored
         # What another thread has changed while a slow store took it is not known.
@@ -268,12 +269,12 @@ class Catalog:
     def may_keep(self, wanted: int) -> int:
         """How much of the store may be kept for later graphs, of what is wanted (bytes)."""
         if self._capacity is None:
-            if not hasattr(self._connector, "capacity"):
-                return wanted
             try:
                 self._capacity = self._connector.capacity()
             except OSError:
                 return 0  # the directory is gone: the next put will say so
+            if self._capacity is None:
+                return wanted
         return min(wanted, self._capacity // 4)
 
     def hold(self, objects: Iterable[StoredObject]) -> None:

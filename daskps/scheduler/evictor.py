@@ -19,6 +19,7 @@ from tornado.ioloop import IOLoop
 
 from daskps.references.nodes import ObjectId
 from daskps.stores import opened
+from daskps.stores.connectors.config import ConnectorConfig
 from daskps.stores.store import Store
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Evictor:
         self._records = {}
         self._closed = False
 
-    def add_store(self, store: Store, config: Any = None) -> None:
+    def add_store(self, store: Store, config: ConnectorConfig | None = None) -> None:
         """Delete objects of this store from now on.
 
         Parameters
@@ -116,13 +117,13 @@ class Evictor:
             Gives the keys of the objects that are to stay, or None if the process is there
             again. Called in the store's thread, which may have had to delete much before.
         """
-        connector: Any = store.connector
+        connector = store.connector
 
         def evict() -> None:
             if (keep := needed()) is not None:
                 connector.evict_orphans(creator, keep)
 
-        if hasattr(connector, "evict_orphans"):
+        if connector.marks_creators:
             await self._in_thread_of(store.name, evict)
 
     async def close(self, rest: Iterable[ObjectId]) -> None:

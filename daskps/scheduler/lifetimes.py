@@ -44,9 +44,11 @@ from daskps.scheduler.evictor import Evictor
 from daskps.scheduler.returns import Returns
 from daskps.scheduler.scatter import scatter
 from daskps.stores import leases, opened
+from daskps.stores.connectors.config import ConnectorConfig
 from daskps.stores.keys import creator_name
+from daskps.stores.opening import make
+from daskps.stores.requests import ConnectorRequest, NamedRequest, UrlRequest
 from daskps.stores.store import Store
-from daskps.stores.urls import StoreRequest, make
 from daskps.versions import check_version
 
 if TYPE_CHECKING:
@@ -74,6 +76,16 @@ def _forgiving(handler: Callable[..., None]) -> Callable[..., None]:
             fell_back(e, f"note what was {handler.__name__}")
 
     return handle
+
+
+def _outlives(request: NamedRequest) -> ConnectorConfig | None:
+    """How to open a store again that outlives the cluster."""
+    return request.connector if isinstance(request, ConnectorRequest) else None
+
+
+def _shown(request: NamedRequest, store: Store) -> str:
+    """A store for people."""
+    return request.url if isinstance(request, UrlRequest) else str(store.connector)
 
 
 class _Object:
@@ -125,7 +137,7 @@ class LifetimePlugin(SchedulerPlugin):
 
     version: str
     _scheduler: Scheduler
-    _stores: dict[StoreRequest, Store]
+    _stores: dict[NamedRequest, Store]
     _objects: dict[ObjectId, _Object]
     _by_task: dict[Any, set[ObjectId]]
     _by_client: dict[str, set[ObjectId]]
@@ -189,7 +201,7 @@ class LifetimePlugin(SchedulerPlugin):
 
     # Stores
 
-    async def open(self, request: StoreRequest, version: str) -> Any:
+    async def open(self, request: NamedRequest, version: str) -> Any:
         """Open a store for the cluster, or say how it is opened already."""
         check_version(version, f"the scheduler ({self._scheduler.address})")
         check_linux(f"The scheduler ({self._scheduler.address})")
@@ -202,7 +214,7 @@ class LifetimePlugin(SchedulerPlugin):
                 store = self._stores[request]
             else:
                 self._stores[request] = store
-                self._evictor.add_store(store, request.config)
+                self._evictor.add_store(store, _outlives(request))
                 opened.add(store)
                 leases.say_alive(store.connector)
                 name = store.name
@@ -258,7 +270,7 @@ class LifetimePlugin(SchedulerPlugin):
         if not tasks:
             self._without_tasks.add(store)
 
-    def _named(self, name: str) -> tuple[StoreRequest, Store] | None:
+    def _named(self, name: str) -> tuple[NamedRequest, Store] | None:
         pairs = self._stores.items()
         return next((pair for pair in pairs if pair[1].name == name), None)
 
@@ -275,7 +287,7 @@ class LifetimePlugin(SchedulerPlugin):
         """What each store holds now, and how often processes fell back on plain Dask."""
         usage: dict[str, dict[str, Any]] = {
             store.name: {
-                "store": str(request.url or store.connector),
+                "store": _shown(request, store),
                 "objects": 0,
                 "bytes": 0,
                 "hits": 0,

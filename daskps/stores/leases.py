@@ -13,7 +13,9 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
+
+from daskps.stores.connectors.base import StoreConnector
 
 logger = logging.getLogger(__name__)
 
@@ -21,46 +23,69 @@ logger = logging.getLogger(__name__)
 HEARTBEAT = 15.0
 
 
-def say_alive(connector: Any) -> None:
+class Owner(Protocol):
+    """Has to say that it lives.
+
+    Attributes
+    ----------
+    closed
+        Set when it need not say so any more.
+    """
+
+    closed: threading.Event
+
+    def heartbeat(self) -> None:
+        """Say so."""
+
+
+def say_alive(connector: StoreConnector[Any]) -> None:
     """Have the owner of a store say that it is alive, until the store is closed.
 
     Parameters
     ----------
     connector
-        Of the store, in the process that owns it. If it has ``heartbeat()``, it also has
-        `closed`, an event. Not kept alive.
+        Of the store, in the process that owns it. Not kept alive.
     """
-    if hasattr(connector, "heartbeat"):
-        _repeat(HEARTBEAT, connector, connector, lambda c, _: c.heartbeat())
+    if connector.has_heartbeat:
+        repeat_heartbeat(connector)
+
+
+def repeat_heartbeat(owner: Owner) -> None:
+    """Have somebody say that it lives, until it is closed. Not kept alive."""
+    _repeat(HEARTBEAT, owner, owner, lambda o, _: o.heartbeat())
 
 
 def renew(
-    connector: Any, holder: Any, keys: Callable[[Any], Iterable[Any] | None]
+    connector: StoreConnector[Any],
+    holder: Any,
+    keys: Callable[[Any], Iterable[Any] | None],
 ) -> None:
     """Renew the leases of objects, until the store is closed.
 
     Parameters
     ----------
     connector
-        Of the store. If it has leases, it has ``renew(keys)``, `lease` in seconds, and
-        `closed`, an event. Not kept alive.
+        Of the store. Not kept alive.
     holder
         Who needs the objects; for as long as this exists. Not kept alive.
     keys
         Given the holder, gives the keys of the objects, or None for all that are there.
         Called in another thread.
     """
-    if hasattr(connector, "renew"):
+    if connector.lease is not None:
         # Two more attempts before the lease ends.
         _repeat(connector.lease / 4, connector, holder, lambda c, h: c.renew(keys(h)))
 
 
 def _repeat(
-    period: float, connector: Any, holder: Any, call: Callable[[Any, Any], Any]
+    period: float,
+    owner: Owner | StoreConnector[Any],
+    holder: Any,
+    call: Callable[[Any, Any], Any],
 ) -> None:
     # A thread, since an event loop may be busy for long with a large graph. A forked
     # process does not have it.
-    arguments = (period, connector.closed, weakref.ref(connector), weakref.ref(holder))
+    arguments = (period, owner.closed, weakref.ref(owner), weakref.ref(holder))
     threading.Thread(
         target=_run, args=(*arguments, call), name="daskps-leases", daemon=True
     ).start()

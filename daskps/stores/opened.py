@@ -359,5 +359,5 @@ def evict_until_refused(ids: Iterable[tuple[str, Any]]) -> int:
 def evict_copy(name: str, key: Any) -> None:
     """Delete a copy that this host keeps of an object, if the store makes copies."""
     store = get(name)
-    if store is not None and hasattr(store.connector, "evict_copy"):
+    if store is not None:
         store.connector.evict_copy(key)

@@ -1,7 +1,7 @@
 """Whether hosts can connect to each other, found by trying. Runs everywhere.
 
 Where a store leaves an object in the place in which it was made, others have to connect to
-that place. The connectors of such stores have the methods of :class:`Serving`.
+that place (:class:`~daskps.stores.connectors.base.Serving`).
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any
 
+from daskps.stores.connectors.base import Serving, StoreConnector
 from daskps.stores.interfaces import Address
 
-#: The methods of :class:`Serving`.
-SERVING = ("serves_at", "registries", "try_connection")
 # How long (seconds) a host may take to answer a connection.
 TIMEOUT = 2.0
 TIMEOUT_AT_LEAST = 0.2
@@ -25,36 +24,6 @@ AT_MOST = 64
 
 class CutOffError(ConnectionError):
     """Another host cannot be connected to."""
-
-
-class Serving(Protocol):
-    """A connector whose objects are read from where they were made."""
-
-    def serves_at(self) -> Address:
-        """Where others read what this process stores.
-
-        Raises
-        ------
-        OSError
-            If this process cannot store anything.
-        """
-
-    def registries(self) -> list[Address]:
-        """To what this process has to connect if it is to store anything."""
-
-    def try_connection(self, address: Address, timeout: float) -> None:
-        """Connect to an address, and nothing else.
-
-        Raises
-        ------
-        OSError
-            If it cannot be reached.
-        """
-
-
-def serving(connector: Any) -> Serving | None:
-    """A connector, if its objects are read from where they were made."""
-    return connector if hasattr(connector, "try_connection") else None
 
 
 def failures(connector: Serving, addresses: Iterable[Address]) -> dict[Address, str]:
@@ -90,7 +59,7 @@ def neighbours(own: Address, addresses: Sequence[Address]) -> list[Address]:
     return (others[first:] + others[:first])[:AT_MOST]
 
 
-def check(connector: Any, addresses: Iterable[Address]) -> None:
+def check(connector: StoreConnector[Any], addresses: Iterable[Address]) -> None:
     """Make sure that objects at these addresses can be read here.
 
     Raises
@@ -98,7 +67,7 @@ def check(connector: Any, addresses: Iterable[Address]) -> None:
     CutOffError
         If one cannot be reached.
     """
-    found = serving(connector)
+    found = connector.serving()
     if found is not None:
         own = found.serves_at()
         failed = failures(found, (a for a in addresses if a != own))

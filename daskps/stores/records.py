@@ -22,9 +22,10 @@ from typing import Any
 
 import dask
 
-from daskps.stores.connectors.sealed import sealed
+from daskps.stores.connectors.config import ConnectorConfig
+from daskps.stores.connectors.sealed import SealedConnector
 from daskps.stores.files.directories import OwnedDirectory, dead_directories, delete
-from daskps.stores.store import Store, StoreConfig
+from daskps.stores.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class Record:
     _keys: set[Any]
     _entries: int
 
-    def __init__(self, config: StoreConfig):
+    def __init__(self, config: ConnectorConfig):
         self._directory = None
         self._keys = set()
         with self._or_none():
@@ -170,8 +171,8 @@ def _evict(path: str) -> None:
     if not keys:
         return
     with open(os.path.join(path, STORE), "rb") as f:
-        config: StoreConfig = pickle.load(f)
-    store = Store.from_config(sealed(config))
+        config: ConnectorConfig = pickle.load(f)
+    store = Store("", SealedConnector(config))
     try:
         for key in keys:
             store.connector.evict(key)

@@ -13,7 +13,7 @@ from daskps.dask_private.connections import add_operations
 from daskps.messages import READ
 from daskps.references.results import register_reader
 from daskps.settings import Settings
-from daskps.stores.urls import StoreRequest
+from daskps.stores.requests import NamedRequest
 from daskps.worker.opening import StoreOpening
 from daskps.worker.results import Writer, read_dependencies, register_writer
 from daskps.worker.scatter import read
@@ -67,7 +67,7 @@ class WorkerStorePlugin(WorkerPlugin):
     name: str
     store: str
     opening: StoreOpening | None
-    request: StoreRequest
+    request: NamedRequest
     settings: Settings
     version: str
     #: Sessions of the tasks that run on this worker, by key (:mod:`daskps.client.in_task`).
@@ -104,7 +104,7 @@ class WorkerStorePlugin(WorkerPlugin):
         self.request = reply["request"]
         self.tasks_store = reply["tasks"]
         limit = worker.memory_manager.memory_limit
-        if limit and hasattr(store.connector, "map_at_most"):
+        if limit:
             # What is mapped looks like memory of the worker, which watches that.
             store.connector.map_at_most(int(limit * MAPPED_SHARE))
         self.latest[worker] = self

@@ -9,8 +9,9 @@ from distributed.utils import offload
 
 from daskps.exceptions import ClusterError
 from daskps.stores import opened
+from daskps.stores.connectors.base import StoreConnector
 from daskps.stores.interfaces import Address
-from daskps.stores.reach import failures, neighbours, serving
+from daskps.stores.reach import failures, neighbours
 from daskps.worker.plugin import WorkerStorePlugin, plugin_name, why_not_open
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ async def take_part(store: str, dask_worker: Worker) -> dict[str, Any]:
         why = await why_not_open(store, dask_worker)
         if why is not None:
             return {"refusal": why}
-        connector = serving(_connector(store))
+        connector = _connector(store).serving()
         address = await offload(connector.serves_at) if connector else None
     except (ClusterError, OSError) as e:
         return {"refusal": str(e)}
@@ -42,7 +43,7 @@ async def try_hosts(store: str, addresses: list[Any]) -> list[tuple[Address, str
 
     Of many, only the first, and those after this host's own address.
     """
-    connector = serving(_connector(store))
+    connector = _connector(store).serving()
     if connector is None:
         return []
     own = await offload(connector.serves_at)
@@ -56,7 +57,7 @@ async def try_hosts(store: str, addresses: list[Any]) -> list[tuple[Address, str
 
 async def try_from_scheduler(store: str, address: Any) -> list[tuple[Address, str]]:
     """Whether the scheduler's host can connect to an address; if not, why."""
-    connector = serving(_connector(store))
+    connector = _connector(store).serving()
     if connector is None:
         return []
     found = await offload(failures, connector, [_address(address)])
@@ -70,7 +71,7 @@ def keep_inline(store: str, dask_worker: Worker) -> None:
         plugin.tasks_store = False
 
 
-def _connector(store: str) -> Any:
+def _connector(store: str) -> StoreConnector[Any]:
     found = opened.get(store)
     if found is None:
         raise ClusterError(f"Store {store!r} was closed meanwhile")

@@ -44,11 +44,11 @@ async def read(worker: Worker, nodes: dict[Any, bytes]) -> dict[str, Any]:
 def _at_hand(nodes: dict[Any, ProxyNode]) -> bool:
     """Whether it is little, and in this host's memory."""
     ids = {id for node in nodes.values() for id in node.value.objects()}
-    connectors = (getattr(opened.get(id.store), "connector", None) for id in ids)
+    stores = [opened.get(id.store) for id in ids]
     return (
         all(isinstance(id.key, SegmentKey) for id in ids)
         and sum(id.key.nbytes for id in ids) <= AT_ONCE
-        and all(getattr(connector, "maps_its_own", False) for connector in connectors)
+        and all(store is not None and store.connector.maps_its_own for store in stores)
     )
 
 

@@ -13,17 +13,17 @@ HMAC-SHA256 and BLAKE2 about one.
 from __future__ import annotations
 
 import hmac
-import socket
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from blake3 import blake3
 
-from daskps.exceptions import ClusterError
 from daskps.serialize.frames import Frame, contiguous_parts, frame_nbytes
-from daskps.stores.reach import SERVING
+from daskps.stores.connectors.base import StoreConnector
+from daskps.stores.connectors.config import ConnectorConfig
+from daskps.stores.connectors.proxystore import make
+from daskps.stores.connectors.wrapped import WrappedConnector
 from daskps.stores.secret import Secret, new_key
-from daskps.stores.store import ConnectorConfig, StoreConfig
 
 SEAL_NBYTES = 16
 
@@ -54,11 +54,8 @@ class SealedKey(NamedTuple):
         return repr(self.key)
 
 
-class SealedConnector:
-    """A ProxyStore ``Connector`` that checks what another one gives back.
-
-    What only some connectors can do (``capacity``, ``evict_orphans``, ``renew``, ...) this
-    one can do if the other one can.
+class SealedConnector(WrappedConnector[SealedKey]):
+    """A connector that checks what another one gives back.
 
     Parameters
     ----------
@@ -74,41 +71,24 @@ class SealedConnector:
 
     def __init__(
         self,
-        connector: Any,
+        connector: StoreConnector[Any] | ConnectorConfig,
         secret: Secret[bytes] | None = None,
     ):
         if isinstance(connector, ConnectorConfig):
-            connector = _make(connector)
-        self._connector: Any = connector
+            connector = make(connector)
+        super().__init__(connector)
         self._secret = secret or new_key()
-        for name in ("capacity", "closed", "heartbeat", "lease", *SERVING):
-            if hasattr(connector, name):
-                setattr(self, name, getattr(connector, name))
-        for name in ("evict_orphans", "renew"):
-            if hasattr(connector, name):
-                setattr(self, name, getattr(self, f"_{name}"))
 
-    def __repr__(self) -> str:
-        return repr(self._connector)
-
-    def close(self) -> None:
-        self._connector.close()
+    def inner_key(self, key: SealedKey) -> Any:
+        """The other one's key of an object."""
+        return key.key
 
     def config(self) -> dict[str, Any]:
         """Arguments that make an equal connector."""
         return {
-            "connector": ConnectorConfig.of(self._connector),
+            "connector": self._connector.connector_config(),
             "secret": self._secret,
         }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> SealedConnector:
-        """Make a connector from what :meth:`config` returned."""
-        return cls(**config)
-
-    def put(self, obj: bytes | bytearray | memoryview) -> SealedKey:
-        """Store the bytes of one object."""
-        return self.put_frames([obj])
 
     def put_batch(
         self, objs: Sequence[bytes | bytearray | memoryview]
@@ -124,12 +104,7 @@ class SealedConnector:
         """Store one object that is in several pieces."""
         nbytes = sum(map(frame_nbytes, frames))
         seal = self._seal(_parts(frames))
-        if hasattr(self._connector, "put_frames"):
-            key = self._connector.put_frames(frames, creator)
-        else:
-            # ProxyStore's connectors take one piece of bytes.
-            key = self._connector.put(b"".join(_parts(frames)))
-        return SealedKey(key, nbytes, seal)
+        return SealedKey(self._connector.put_frames(frames, creator), nbytes, seal)
 
     def get(self, key: SealedKey) -> Any:
         """Read an object; None if it is not there.
@@ -145,20 +120,6 @@ class SealedConnector:
         """Read several objects."""
         found = self._connector.get_batch([key.key for key in keys])
         return [self._checked(*pair) for pair in zip(keys, found, strict=True)]
-
-    def exists(self, key: SealedKey) -> bool:
-        """Whether something is there; it is not read."""
-        return self._connector.exists(key.key)
-
-    def evict(self, key: SealedKey) -> None:
-        """Delete the object. Not there: does nothing."""
-        self._connector.evict(key.key)
-
-    def _evict_orphans(self, creator: str, keep: set[SealedKey]) -> None:
-        self._connector.evict_orphans(creator, {key.key for key in keep})
-
-    def _renew(self, keys: Iterable[SealedKey] | None) -> None:
-        self._connector.renew(keys and [key.key for key in keys])
 
     def _seal(self, parts: Iterable[Any]) -> bytes:
         digest = blake3(key=self._secret.value)
@@ -179,26 +140,3 @@ class SealedConnector:
 
 def _parts(frames: Sequence[Frame]) -> Iterable[memoryview]:
     return (part for frame in frames for part in contiguous_parts(frame))
-
-
-def _make(config: ConnectorConfig) -> Any:
-    """A connector, in a process where it may not be installed."""
-    try:
-        return config.make()
-    except ImportError as e:
-        raise ClusterError(
-            f"The store's connector, {config.kind}, cannot be made on host "
-            f"{socket.gethostname()}: {e}. Install what it needs there; the client, "
-            "the scheduler and every worker need it."
-        ) from e
-
-
-def sealed(config: StoreConfig) -> StoreConfig:
-    """The configuration of a store that checks what it reads."""
-    return StoreConfig(
-        name=config.name,
-        connector=ConnectorConfig(
-            kind=f"{__name__}.{SealedConnector.__qualname__}",
-            options={"connector": config.connector, "secret": new_key()},
-        ),
-    )

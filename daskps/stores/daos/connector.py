@@ -13,15 +13,15 @@ from typing import Any
 
 from daskps.exceptions import StoreError
 from daskps.stores import leases
-from daskps.stores.connectors.base import FrameConnector
+from daskps.stores.connectors.base import StoreConnector
 from daskps.stores.daos.namespace import DaosKey, Namespace
 from daskps.stores.files.connector import Frame, frame_nbytes
 
 logger = logging.getLogger(__name__)
 
 
-class DaosConnector(FrameConnector[DaosKey]):
-    """A ProxyStore ``Connector`` over a namespace in a DAOS container.
+class DaosConnector(StoreConnector[DaosKey]):
+    """A connector over a namespace in a DAOS container.
 
     Parameters
     ----------
@@ -43,6 +43,8 @@ class DaosConnector(FrameConnector[DaosKey]):
     Pickling does the same: handles of DAOS are never copied.
     """
 
+    marks_creators = True
+
     def __init__(
         self,
         pool: str,
@@ -58,6 +60,7 @@ class DaosConnector(FrameConnector[DaosKey]):
             "cluster": cluster,
         }
         self._cluster = cluster
+        self.closed = threading.Event()
         self._objects = Namespace(pool, container, namespace)
         owner = None if lease is None else _Owner(self._objects, cluster, lease)
         self._close = weakref.finalize(self, _close, self._objects, owner, os.getpid())
@@ -70,6 +73,7 @@ class DaosConnector(FrameConnector[DaosKey]):
 
     def close(self) -> None:
         """Let go of DAOS; the owner deletes the cluster's objects before."""
+        self.closed.set()
         self._close()
 
     def config(self) -> dict[str, Any]:
@@ -158,7 +162,7 @@ class _Owner:
         self._cluster = cluster
         self._lease = lease
         self.heartbeat()
-        leases.say_alive(self)
+        leases.repeat_heartbeat(self)
 
     def __repr__(self) -> str:
         return repr(self._objects)

@@ -13,12 +13,13 @@ from typing import Any
 
 from daskps.serialize.frames import Frame
 from daskps.serialize.slabs import write_all
+from daskps.stores.connectors.base import StoreConnector
+from daskps.stores.connectors.config import ConnectorConfig
 from daskps.stores.connectors.sealed import SealedConnector, SealedKey
+from daskps.stores.connectors.wrapped import WrappedConnector
 from daskps.stores.files.copies import HostCache
 from daskps.stores.files.places import HostPlaces
 from daskps.stores.files.shared_directory import SharedDirectory
-from daskps.stores.reach import SERVING
-from daskps.stores.store import ConnectorConfig
 
 # A smaller object is read again faster than a file is made of it.
 KEEP_AT_LEAST = 64 << 10
@@ -26,14 +27,13 @@ KEEP_AT_LEAST = 64 << 10
 logger = logging.getLogger(__name__)
 
 
-class CachedConnector:
-    """A ProxyStore ``Connector`` that keeps copies of what another one has read.
+class CachedConnector(WrappedConnector[SealedKey]):
+    """A connector that keeps copies of what another one has read.
 
     A copy has the seal of its object for a name, so that equal content is one copy. It is
     made by :class:`~daskps.stores.files.copies.HostCache`; those used last are kept. Copies
     are not deleted with their objects, which the scheduler deletes, but make room for
-    others, and are gone when the last process of the host has closed the store. What only
-    some connectors can do this one can do if the other one can.
+    others, and are gone when the last process of the host has closed the store.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class CachedConnector:
     ):
         if isinstance(connector, ConnectorConfig):
             connector = SealedConnector.from_config(connector.options)
-        self._connector: Any = connector
+        super().__init__(connector)
         self._limit = limit
         self._token = token or f"cache-{secrets.token_urlsafe(12)}"
         self._lock = threading.Lock()
@@ -66,24 +66,10 @@ class CachedConnector:
         self._cache: HostCache | None = None
         self._is_closed = False
         self._warned = False
-        for name in (
-            "capacity",
-            "closed",
-            "evict_orphans",
-            "heartbeat",
-            "lease",
-            "renew",
-            *SERVING,
-        ):
-            if hasattr(connector, name):
-                setattr(self, name, getattr(connector, name))
-
-    def __repr__(self) -> str:
-        return repr(self._connector)
 
     def close(self) -> None:
         """Close the other one. The last process of a host deletes the host's copies."""
-        self._connector.close()
+        super().close()
         with self._lock:
             self._is_closed = True
             self._cache = None
@@ -93,20 +79,10 @@ class CachedConnector:
     def config(self) -> dict[str, Any]:
         """Arguments that make an equal connector."""
         return {
-            "connector": ConnectorConfig.of(self._connector),
+            "connector": self._connector.connector_config(),
             "limit": self._limit,
             "token": self._token,
         }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> CachedConnector:
-        """Make a connector from what :meth:`config` returned."""
-        return cls(**config)
-
-    def put(self, obj: bytes | bytearray | memoryview) -> SealedKey:
-        """Store the bytes of one object."""
-        key: SealedKey = self._connector.put(obj)
-        return key
 
     def put_batch(
         self, objs: Sequence[bytes | bytearray | memoryview]
@@ -149,13 +125,9 @@ class CachedConnector:
         """Read several objects."""
         return [self.get(key) for key in keys]
 
-    def exists(self, key: SealedKey) -> bool:
-        """Whether something is in the store; it is not read."""
-        return bool(self._connector.exists(key))
-
     def evict(self, key: SealedKey) -> None:
         """Delete the object, and this host's copy. Not there: does nothing."""
-        self._connector.evict(key)
+        super().evict(key)
         self.evict_copy(key)
 
     def evict_copy(self, key: SealedKey) -> None:
@@ -188,7 +160,7 @@ class _Fetch:
         Whether it could not be read.
     """
 
-    def __init__(self, connector: Any, key: SealedKey):
+    def __init__(self, connector: StoreConnector[SealedKey], key: SealedKey):
         self._connector, self._key = connector, key
         self.data: Any = None
         self.failed = False

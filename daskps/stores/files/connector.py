@@ -26,7 +26,7 @@ from dask.utils import format_bytes
 from daskps.exceptions import StoreFullError
 from daskps.serialize.frames import Frame, contiguous_parts, frame_nbytes
 from daskps.serialize.slabs import in_threads, write_all
-from daskps.stores.connectors.base import FrameConnector
+from daskps.stores.connectors.base import StoreConnector
 from daskps.stores.files.directories import OwnedDirectory, check_private, sweep
 from daskps.stores.files.locks import is_at, lock_for_reading, try_lock
 from daskps.stores.files.mapping import map_private
@@ -35,7 +35,7 @@ from daskps.stores.files.warm import WarmSegment, WarmSegments
 from daskps.stores.keys import SegmentKey
 
 
-class SegmentConnector(FrameConnector[SegmentKey]):
+class SegmentConnector(StoreConnector[SegmentKey]):
     """A ProxyStore ``Connector`` over directories on this host.
 
     Parameters
@@ -58,6 +58,8 @@ class SegmentConnector(FrameConnector[SegmentKey]):
     Thread-safe, and safe across processes.
     """
 
+    marks_creators = True
+    has_heartbeat = True
     directories: list[str]
     reserve: int
     keep: int | None
@@ -80,16 +82,13 @@ class SegmentConnector(FrameConnector[SegmentKey]):
         self.closed = threading.Event()
         self._owned = owned
         self.keep = keep
+        self.maps_its_own = keep is not None
+        self.shares_memory = bool(keep)
         self._warm = WarmSegments(self.directories[0], keep or 0)
         self._warned = False
 
     def __repr__(self) -> str:
         return f"SegmentConnector({self.directories!r})"
-
-    @property
-    def maps_its_own(self) -> bool:
-        """Whether what this host has stored is in its memory, where it can be read again."""
-        return self.keep is not None
 
     def close(self) -> None:
         """Delete the directories that this connector owns, with all objects.

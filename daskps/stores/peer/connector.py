@@ -20,7 +20,7 @@ from typing import Any
 import dask
 
 from daskps.serialize.frames import Frame, frame_nbytes
-from daskps.stores.connectors.base import FrameConnector
+from daskps.stores.connectors.base import Serving, StoreConnector
 from daskps.stores.files.connector import SegmentConnector
 from daskps.stores.files.places import HostPlaces
 from daskps.stores.files.shared_directory import SharedDirectory
@@ -34,7 +34,7 @@ from daskps.stores.peer.settings import PeerSettings
 from daskps.stores.secret import new_key
 
 
-class PeerConnector(FrameConnector[PeerKey]):
+class PeerConnector(StoreConnector[PeerKey]):
     """A ProxyStore ``Connector`` for the processes of several hosts.
 
     Parameters
@@ -51,8 +51,8 @@ class PeerConnector(FrameConnector[PeerKey]):
     from its first object on.
     """
 
-    #: As for :class:`~daskps.stores.files.connector.SegmentConnector`.
     maps_its_own = True
+    marks_creators = True
 
     def __init__(self, settings: PeerSettings, owner: PeerRegistry | None = None):
         self._settings = settings
@@ -60,7 +60,7 @@ class PeerConnector(FrameConnector[PeerKey]):
         self._lock = threading.Lock()
         self._host: PeerHost | None = None
         self._map_at_most: int | None = None
-        self._closed = False
+        self.closed = threading.Event()
         self._keys = Keys(settings.secret.value)
         self._channels = PeerChannels(self._keys)
         # This host's objects, for an owner that is no user of them.
@@ -93,7 +93,7 @@ class PeerConnector(FrameConnector[PeerKey]):
     def close(self) -> None:
         """Use the store no longer; if this process owns it, delete it on all hosts."""
         with self._lock:
-            self._closed = True
+            self.closed.set()
             host, self._host = self._host, None
         if self._owner is not None:
             self._owner.close()
@@ -101,6 +101,10 @@ class PeerConnector(FrameConnector[PeerKey]):
         if host is not None:
             # The server may not have reached the owner yet.
             host.close(remove=self._owner is not None)
+
+    def serving(self) -> Serving:
+        """Itself: an object is read from the host that stored it."""
+        return self
 
     def serves_at(self) -> Address:
         """Where this host's server is, which is started if there is none.
@@ -235,7 +239,7 @@ class PeerConnector(FrameConnector[PeerKey]):
     def _here(self) -> PeerHost:
         """What this process shares with others of its host."""
         with self._lock:
-            if self._closed:
+            if self.closed.is_set():
                 raise ValueError("the store is closed")
             if self._host is None:
                 self._host = self._open()

@@ -21,7 +21,7 @@ import numpy as np
 import redis
 
 from daskps.serialize.frames import Frame, contiguous_parts, frame_nbytes
-from daskps.stores.connectors.base import FrameConnector
+from daskps.stores.connectors.base import StoreConnector
 from daskps.stores.keys import RedisKey
 from daskps.stores.redis.server import RedisAddress, RedisServer
 from daskps.stores.redis.wire import read_value, set_command
@@ -37,7 +37,7 @@ OWNER_LEASE = 60.0
 PART_NBYTES = 64 << 20
 
 
-class RedisConnector(FrameConnector[RedisKey]):
+class RedisConnector(StoreConnector[RedisKey]):
     """A ProxyStore ``Connector`` over a Redis server.
 
     Parameters
@@ -65,8 +65,9 @@ class RedisConnector(FrameConnector[RedisKey]):
     again if the connection was lost, and raises ``OSError`` if it cannot.
     """
 
+    marks_creators = True
+    has_heartbeat = True
     lease: float
-    closed: threading.Event
 
     def __init__(
         self,

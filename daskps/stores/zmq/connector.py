@@ -21,6 +21,7 @@ import zmq
 from proxystore_ex.connectors.dim.models import RPC, DIMKey, RPCResponse
 from proxystore_ex.connectors.dim.zmq import ZeroMQConnector
 
+from daskps.stores.connectors.base import Serving, StoreConnector
 from daskps.stores.files.connector import Frame, contiguous_parts
 from daskps.stores.interfaces import local_host
 from daskps.stores.secret import Secret
@@ -39,7 +40,7 @@ SLOWEST = 1e6
 _forked: list[Any] = []
 
 
-class ZmqConnector(ZeroMQConnector):
+class ZmqConnector(ZeroMQConnector, StoreConnector[DIMKey]):
     """A ProxyStore ``Connector`` whose objects are in the memory of who stored them.
 
     Parameters
@@ -62,6 +63,7 @@ class ZmqConnector(ZeroMQConnector):
         self._towards = towards
         self._keys = Keys(secret.value)
         self._lock = threading.Lock()
+        self.closed = threading.Event()
         self._here = self._open()
 
     def __repr__(self) -> str:
@@ -69,6 +71,7 @@ class ZmqConnector(ZeroMQConnector):
 
     def close(self, kill_server: bool = True) -> None:
         """Close the connector; the objects of this process go with it."""
+        self.closed.set()
         self._here.close()
 
     def config(self) -> dict[str, Any]:
@@ -79,6 +82,10 @@ class ZmqConnector(ZeroMQConnector):
     def from_config(cls, config: dict[str, Any]) -> ZmqConnector:
         """Make a connector from what :meth:`config` returned."""
         return cls(**config)
+
+    def serving(self) -> Serving:
+        """Itself: an object is read from the process that stored it."""
+        return self
 
     def serves_at(self) -> tuple[str, int]:
         """Where this process serves its objects."""

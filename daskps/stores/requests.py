@@ -1,0 +1,128 @@
+"""What a client asks a cluster's scheduler to open. Pickled; compares by content."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+from urllib.parse import urlsplit
+
+import dask
+
+from daskps.config import size
+from daskps.stores.connectors.config import ConnectorConfig
+from daskps.stores.schemes import scheme_module
+from daskps.stores.urls import is_proxystore, without_credentials
+
+
+@dataclass(frozen=True)
+class UrlRequest:
+    """A store by its URL.
+
+    Attributes
+    ----------
+    url
+        Without credentials.
+    options
+        What the client's configuration says besides, names and values.
+    host_cache
+        Bytes of a network store's objects that each host keeps; None: up to the host.
+    """
+
+    url: str
+    options: tuple[tuple[str, Any], ...] = ()
+    host_cache: int | None = None
+
+    def __str__(self) -> str:
+        return self.url
+
+
+@dataclass(frozen=True)
+class ConnectorRequest:
+    """A store of the user's own, by its connector.
+
+    Attributes
+    ----------
+    connector
+        How to make it.
+    host_cache
+        As for :class:`UrlRequest`.
+    """
+
+    connector: ConnectorConfig = field(repr=False)
+    host_cache: int | None = None
+
+    def __str__(self) -> str:
+        return self.connector.kind
+
+
+@dataclass(frozen=True)
+class ChoiceRequest:
+    """No store was named: one is chosen (:mod:`daskps.client.choice`).
+
+    Attributes
+    ----------
+    candidates
+        The first is for processes of one host, the last for any.
+    """
+
+    candidates: tuple[UrlRequest, ...]
+
+
+#: What can be opened.
+NamedRequest: TypeAlias = UrlRequest | ConnectorRequest
+StoreRequest: TypeAlias = UrlRequest | ConnectorRequest | ChoiceRequest
+
+
+def request_for(store: Any) -> StoreRequest:
+    """What to ask for, given a setting that was checked.
+
+    Parameters
+    ----------
+    store
+        See :func:`daskps.stores.urls.check_store`.
+    """
+    if store is None:
+        return _choice()
+    if isinstance(store, str):
+        return _by_url(store)
+    connector = store.connector if is_proxystore(store) else store
+    return ConnectorRequest(_shared(connector), _host_cache())
+
+
+def _choice() -> ChoiceRequest:
+    shared = dask.config.get("temporary-directory")
+    urls = ["shm://", *[f"file://{shared}"] * bool(shared), "peer://"]
+    # Of a store that may not be installed: nothing is imported for it.
+    encrypted = UrlRequest("zmq://", host_cache=_host_cache())
+    return ChoiceRequest((*map(_by_url, urls), encrypted))
+
+
+def _by_url(url: str) -> UrlRequest:
+    parts = urlsplit(url)
+    options = scheme_module("store", parts.scheme).options(parts)
+    named = tuple(sorted(options.items()))
+    return UrlRequest(without_credentials(parts), named, _host_cache())
+
+
+def _host_cache() -> int | None:
+    nbytes = dask.config.get("daskps.host-cache")
+    return None if nbytes is None else size("daskps.host-cache", nbytes)
+
+
+def _shared(connector: Any) -> ConnectorConfig:
+    config = ConnectorConfig.of(connector)
+    # ProxyStore's FileConnector and others delete everything when any one process closes
+    # them, unless told not to; only the user's own instance may do so.
+    return ConnectorConfig(config.kind, _without_clear(config.options))
+
+
+def _without_clear(options: Any) -> Any:
+    # Options of a MultiConnector have those of others in them, in tuples.
+    if isinstance(options, dict):
+        return {
+            name: False if name == "clear" else _without_clear(value)
+            for name, value in options.items()
+        }
+    if isinstance(options, tuple):
+        return tuple(map(_without_clear, options))
+    return options
