@@ -9,7 +9,7 @@ from distributed.protocol.serialize import serialize, to_serialize
 
 from daskps.graph import expressions
 from daskps.graph.explanation import explain, optimized
-from daskps.graph.graphs import GraphPass
+from daskps.graph.search import Search
 from daskps.references.nodes import StoredValue
 from daskps.settings import Settings
 
@@ -47,10 +47,9 @@ def assert_proxied(*collections: Any, threshold: Any = None) -> None:
             "too high?"
         )
     smallest = min(value.nbytes for value in explanation)
-    graph_pass = GraphPass(_Pretender(min(limit, smallest)))
-    expr = expressions.replace_large(
-        expressions.prepared(optimized(collections)), graph_pass
-    )
+    search = Search(min(limit, smallest))
+    replacement = search.expression(expressions.prepared(optimized(collections)))
+    expr = replacement(lambda value: StoredValue(b"", [], []))
     _, frames = serialize(to_serialize(expr), on_error="raise")
     left = max(memoryview(frame).nbytes for frame in frames[1:]) if frames[1:] else 0
     if left >= limit:
@@ -59,13 +58,3 @@ def assert_proxied(*collections: Any, threshold: Any = None) -> None:
             "through the scheduler. daskps does not look where it is; "
             "daskps.explain(...) shows what it does find."
         )
-
-
-class _Pretender:
-    """Takes the place of an encoder, and stores nothing."""
-
-    def __init__(self, at_least: int):
-        self.at_least = at_least
-
-    def encode(self, value: Any) -> StoredValue:
-        return StoredValue(b"", [], [])

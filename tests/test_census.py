@@ -19,7 +19,7 @@ import pytest
 from dask._task_spec import DataNode, List, Task, TaskRef
 
 from daskps.graph.census import weigh
-from daskps.graph.graphs import contents
+from daskps.graph.contents import graph_contents as contents
 from daskps.objects.sizes import nbytes_of
 
 pytestmark = pytest.mark.core

@@ -21,7 +21,7 @@ from dask.highlevelgraph import HighLevelGraph
 from processes import PATIENCE, graph_nbytes, messages_sent
 
 import daskps
-from daskps.graph.graphs import GraphPass
+from daskps.graph.search import Search
 from daskps.objects.cache import Cache
 from daskps.objects.catalog import Catalog
 from daskps.objects.encoder import Encoder
@@ -54,6 +54,11 @@ class Instance:
 
 class Sub(np.ndarray):
     pass
+
+
+def replaced(encoder, graph):
+    """A graph whose large values are stored."""
+    return Search(encoder.at_least).graph(graph)(encoder.encode)
 
 
 def describe(*args, **kwargs):
@@ -708,7 +713,7 @@ def test_a_symbolic_layer_stays_symbolic(encoder):
     layers = HighLevelGraph.from_collections("b", layer, [x])
     x = da.Array(layers, "b", x.chunks, dtype="f8")
     before = x.dask.layers[x.name]
-    graph = GraphPass(encoder).graph(x.dask)
+    graph = replaced(encoder, x.dask)
     after = graph.layers[x.name]
     assert type(after) is type(before) is Blockwise
     for layer in (before, after):
@@ -722,18 +727,18 @@ def test_a_symbolic_layer_stays_symbolic(encoder):
 def test_layers_without_anything_large_are_the_same_objects(encoder):
     encoder.threshold = 16_000
     x = da.from_array(X, chunks=128) + da.ones((512, 512), chunks=128)
-    graph = GraphPass(encoder).graph(x.dask)
+    graph = replaced(encoder, x.dask)
     changed = [n for n in graph.layers if graph.layers[n] is not x.dask.layers[n]]
     assert len(changed) == 1
     assert graph.dependencies == x.dask.dependencies
     small = (da.ones(1000, chunks=10) + 1).dask
-    assert GraphPass(encoder).graph(small) is small
+    assert replaced(encoder, small) is small
 
 
 def test_the_graph_that_was_given_is_not_changed(encoder):
     x = da.from_array(X, chunks=128)
     tasks = dict(x.dask)
-    GraphPass(encoder).graph(x.dask)
+    replaced(encoder, x.dask)
     assert all(x.dask[key] is task for key, task in tasks.items())
 
 
@@ -743,7 +748,7 @@ def test_values_of_a_block_by_block_argument(encoder):
     dep = BlockwiseDepDict(values, (3,))
     layer = Blockwise("b", "i", task, [(dep, "i")], {})
     graph = HighLevelGraph({"b": layer}, {"b": set()})
-    new = GraphPass(encoder).graph(graph)
+    new = replaced(encoder, graph)
     assert len(encoder.stored) == 3
     after = new.layers["b"]
     assert type(after) is Blockwise
@@ -774,7 +779,7 @@ def test_within_a_fused_task(encoder):
     inner = Task("inner", np.sum, array())
     outer = Task("outer", np.add, TaskRef("inner"), 1)
     fused = Task.fuse(inner, outer)
-    (new,) = GraphPass(encoder).graph({"outer": fused}).values()
+    (new,) = replaced(encoder, {"outer": fused}).values()
     assert type(new) is type(fused)
     assert new.key == fused.key
     assert new.dependencies == fused.dependencies
@@ -783,7 +788,7 @@ def test_within_a_fused_task(encoder):
 
 def test_aliases_and_other_nodes_stay(encoder):
     graph = {"a": DataNode("a", array()), "b": Alias("b", "a"), "c": Task("c", int)}
-    new = GraphPass(encoder).graph(graph)
+    new = replaced(encoder, graph)
     assert new["b"] is graph["b"]
     assert new["c"] is graph["c"]
     assert isinstance(new["a"], ProxyNode)
@@ -794,7 +799,7 @@ def test_handles_are_let_go_with_the_encoder():
     keeper = Keeper()
     with daskps.open_store("shm://") as store:
         encoder = Encoder(Catalog(store, keeper), Cache(0), 1000, pack=False)
-        graph = GraphPass(encoder).graph({"a": DataNode("a", array())})
+        graph = replaced(encoder, {"a": DataNode("a", array())})
         encoder.finish()
         assert [nbytes for _, nbytes in keeper.held] == [NBYTES]
         del encoder

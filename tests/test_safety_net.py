@@ -352,9 +352,7 @@ def check_each(client, names, inject, program=program):
 
 # Those that look into what a program submits.
 PASSES = [
-    "daskps.graph.census",
-    "daskps.graph.expressions",
-    "daskps.graph.graphs",
+    "daskps.graph",
     "daskps.objects.encoder",
     "daskps.objects.sizes",
     "daskps.serialize.pickling",

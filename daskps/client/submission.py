@@ -30,10 +30,12 @@ from daskps.dask_private.hooks import (
 from daskps.exceptions import DaskpsError
 from daskps.graph import expressions
 from daskps.graph.census import Weight, weigh
+from daskps.graph.contents import contents, graph_contents
 from daskps.graph.culling import needed_keys
-from daskps.graph.graphs import Collector, GraphPass
-from daskps.graph.graphs import contents as graph_contents
+from daskps.graph.search import Search
+from daskps.graph.tasks import Replacement
 from daskps.objects.cache import Cache
+from daskps.objects.catalog import Catalog
 from daskps.objects.encoder import Encoder
 from daskps.references.nodes import ProxyNode
 from daskps.references.proxies import is_proxy, register
@@ -96,8 +98,8 @@ def optimize(dsk: Any, keys: Any, **kwargs: Any) -> Any:
         encoder = _encoder(_current_client(), graph_contents(dsk))
         if encoder is None:
             return dsk
-        new = GraphPass(encoder).graph(dsk)
-        encoder.finish()
+        search = Search(encoder.at_least)
+        new = _stored(search, search.graph(dsk), encoder)
     except Exception as e:
         fell_back(e, "replace what is large in a graph of type", dsk)
         return dsk
@@ -107,15 +109,16 @@ def optimize(dsk: Any, keys: Any, **kwargs: Any) -> Any:
 def _before_submission(
     client: Client, expr: Expr, keys: Iterable[Any]
 ) -> tuple[Expr, Expr, Any]:
-    alive: list[Any] = []
     if client.status == "closed":
-        return expr, expr, alive  # Dask says so
+        return expr, expr, None  # Dask says so
     expr, wanted = _after_other_passes(expr, keys)
     try:
-        return _for_cluster(client, expr, keys, wanted, alive), expr, alive
+        new, encoder = _for_cluster(client, expr, keys, wanted)
     except Exception as e:
         fell_back(e, "replace what is large in an expression of type", expr)
-        return expr, expr, alive
+        return expr, expr, None
+    # Handles are let go only after the graph is on its way.
+    return new, expr, encoder
 
 
 def _submission_failed(error: Exception, expr: Expr) -> None:
@@ -123,36 +126,43 @@ def _submission_failed(error: Exception, expr: Expr) -> None:
 
 
 def _for_cluster(
-    client: Client, expr: Expr, keys: Iterable[Any], wanted: bool, alive: list[Any]
-) -> Expr:
+    client: Client, expr: Expr, keys: Iterable[Any], wanted: bool
+) -> tuple[Expr, Encoder | None]:
     """A graph for a distributed client, which Dask's configuration may want treated."""
     session = current_session(client) or task_session(client)
     if session is None and wanted:
         session = _session_from_config(client)
     if session is None:
-        return _outside_sessions(client, expr, alive)
+        return _outside_sessions(client, expr)
     if not session.covers_results(client) and not client.asynchronous:
         session.catalog(client)  # a client that was not there when the session began
-    expr = _proxied(expr, keys, session, partial(session.catalog, client), alive)
-    if not alive and session.sends_inline(client):
-        return _outside_sessions(client, expr, alive)
-    return expr
+    new, encoder = _proxied(expr, keys, session, partial(session.catalog, client))
+    if encoder is None and session.sends_inline(client):
+        return _outside_sessions(client, expr)
+    return new, encoder
 
 
-def _outside_sessions(client: Client, expr: Expr, alive: list[Any]) -> Expr:
+def _outside_sessions(client: Client, expr: Expr) -> tuple[Expr, Encoder | None]:
     """A graph may have what was stored within a session, or by :func:`daskps.proxy`."""
     catalog = ClusterLink.of(client).holding()
     if catalog is None:
-        return expr
-    weight = weigh(expressions.contents(expr), sys.maxsize)
+        return expr, None
+    weight = weigh(contents(expr), sys.maxsize)
     if not weight.proxies:
-        return expr
+        return expr, None
     encoder = Encoder(catalog, Cache(0), sys.maxsize, pack=False)
     encoder.stored += _owners(weight.proxies)
-    alive.append(encoder)
-    expr = expressions.replace_large(expressions.prepared(expr), GraphPass(encoder))
+    search = Search(encoder.at_least)
+    replacement = search.expression(expressions.prepared(expr))
+    return _stored(search, replacement, encoder), encoder
+
+
+def _stored(search: Search, replacement: Replacement, encoder: Encoder) -> Any:
+    """Store what a search has found; gives what takes the graph's place."""
+    encoder.encode_all(search.values(max(encoder.threshold, WORTH_A_THREAD)))
+    new = replacement(encoder.encode)
     encoder.finish()
-    return expr
+    return new
 
 
 def _owners(proxies: Iterable[Any]) -> list[Any]:
@@ -237,12 +247,11 @@ def _for_local(
     if not (session.forced and can_read(get)):
         _say_local_once()
         return expr, options, None
-    catalog, alive = partial(local_catalog, session), list[Any]()
-    in_process = runs_in_threads(get)
-    new = _proxied(expr, keys, session, catalog, alive, in_process=in_process)
-    if alive:
+    catalog, in_process = partial(local_catalog, session), runs_in_threads(get)
+    new, encoder = _proxied(expr, keys, session, catalog, in_process=in_process)
+    if encoder is not None:
         options = reading_options(get, options, catalog())
-    return new, options, alive
+    return new, options, encoder
 
 
 def _after_other_passes(expr: Expr, keys: Iterable[Any]) -> tuple[Expr, bool]:
@@ -263,63 +272,51 @@ def _wanted_locally() -> bool:
     )
 
 
-def _proxied(  # noqa: PLR0913
+def _proxied(
     expr: Expr,
     keys: Iterable[Any],
     session: Session,
-    catalog: Callable[[], Any],
-    alive: list[Any],
+    catalog: Callable[[], Catalog | None],
     *,
     in_process: bool = False,
-) -> Expr:
+) -> tuple[Expr, Encoder | None]:
+    """An expression with nodes for what is large, and what holds the objects of these."""
     threshold = session.settings.threshold
     if isinstance(expr, _MapExpr):
         threshold = min(threshold, MAP_KEYWORD)
-    weight = weigh(expressions.contents(expr), threshold)
+    weight = weigh(contents(expr), threshold)
     encoder = _encoder_for(session, catalog, threshold, weight)
     if encoder is None:
-        return expr
-    # Handles are let go only after the graph is on its way.
-    alive.append(encoder)
+        return expr, None
     try:
         prepared = expressions.prepared(expr)
         if prepared is not expr:
             # The partitions of a large frame may be small.
-            weight = weigh(expressions.contents(prepared), threshold)
+            weight = weigh(contents(prepared), threshold)
             encoder.pack = weight.small > large_graph()
-        needed = needed_keys(prepared, keys)
-        sizes: dict[int, tuple[Any, int]] = {}
-        # What has made its tasks only now may have made many values of one.
-        if weight.large > 1 or prepared is not expr:
-            collector = Collector(max(threshold, WORTH_A_THREAD))
-            first = GraphPass(collector, in_process, sizes, needed)
-            expressions.replace_large(prepared, first)
-            encoder.encode_all(collector.values)
-        second = GraphPass(encoder, in_process, sizes, needed)
-        expr = expressions.replace_large(prepared, second)
-        encoder.finish()
+        search = Search(encoder.at_least, in_process, needed_keys(prepared, keys))
+        return _stored(search, search.expression(prepared), encoder), encoder
     except BaseException:
         encoder.abandon()
         raise
-    return expr
 
 
-def _encoder(client: Client | None, contents: Iterable[Any]) -> Encoder | None:
+def _encoder(client: Client | None, things: Iterable[Any]) -> Encoder | None:
     session = current_session(client) or _session_from_config(client or dask)
     if client is not None:
-        catalog: Callable[[], Any] = partial(session.catalog, client)
+        catalog: Callable[[], Catalog | None] = partial(session.catalog, client)
     elif session.forced:
         catalog = partial(local_catalog, session)
     else:
         _say_local_once()
         return None
     threshold = session.settings.threshold
-    return _encoder_for(session, catalog, threshold, weigh(contents, threshold))
+    return _encoder_for(session, catalog, threshold, weigh(things, threshold))
 
 
 def _encoder_for(
     session: Session,
-    catalog: Callable[[], Any],
+    catalog: Callable[[], Catalog | None],
     threshold: int,
     weight: Weight,
 ) -> Encoder | None:

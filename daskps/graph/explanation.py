@@ -14,9 +14,9 @@ from daskps.config import large_graph
 from daskps.dask_private.graphs import expression_of
 from daskps.graph import expressions
 from daskps.graph.census import weigh
-from daskps.graph.graphs import GraphPass
+from daskps.graph.contents import contents
+from daskps.graph.search import Search
 from daskps.objects.encoder import PACK_AT_LEAST, PACK_NBYTES
-from daskps.objects.sizes import nbytes_of
 from daskps.settings import Settings
 
 
@@ -176,48 +176,28 @@ def explain(*collections: Any, threshold: Any = None) -> Explanation:
                 f"explain() takes Dask collections, not {type(collection).__name__}"
             )
     limit = Settings.resolve(threshold=threshold).threshold
-    stored = 0
-    recorder = _Recorder(limit, limit)
+    stored, found = 0, []
     if collections:
         expr = optimized(collections)
-        weight = weigh(expressions.contents(expr), limit)
+        weight = weigh(contents(expr), limit)
         stored = len(weight.proxies)
         pack = weight.small > large_graph()
         if weight.largest >= limit or pack:
-            at_least = min(PACK_AT_LEAST, limit) if pack else limit
-            recorder = _Recorder(limit, at_least)
-            recorder.graph_pass = GraphPass(recorder)
-            expressions.replace_large(expressions.prepared(expr), recorder.graph_pass)
-    return Explanation(list(recorder.found.values()), limit, stored)
+            search = Search(min(PACK_AT_LEAST, limit) if pack else limit)
+            search.expression(expressions.prepared(expr))
+            found = search.found
+    values = [
+        LargeValue(
+            _describe(f.value), f.nbytes, f.count, str(f.where), packed=f.nbytes < limit
+        )
+        for f in found
+    ]
+    return Explanation(values, limit, stored)
 
 
 def optimized(collections: Any) -> Any:
     """The expression that ``dask.compute`` would submit."""
     return expression_of(collections)
-
-
-class _Recorder:
-    """Takes the place of an encoder, and only notes what it is asked to store."""
-
-    at_least: int
-    found: dict[int, LargeValue]
-
-    graph_pass: GraphPass
-
-    def __init__(self, threshold: int, at_least: int):
-        self._threshold = threshold
-        self.at_least = at_least
-        self.found: dict[int, LargeValue] = {}
-        self._alive: list[Any] = []
-
-    def encode(self, value: Any) -> None:
-        if id(value) not in self.found:
-            self._alive.append(value)
-            nbytes, where = nbytes_of(value), str(self.graph_pass.where)
-            self.found[id(value)] = LargeValue(
-                _describe(value), nbytes, 0, where, packed=nbytes < self._threshold
-            )
-        self.found[id(value)].count += 1
 
 
 def _packs(sizes: Iterable[int]) -> int:

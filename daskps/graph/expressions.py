@@ -1,13 +1,8 @@
-"""Take large values out of what a client submits. Runs on the client.
-
-Dask submits expressions, whose names the keys of the result begin with. A changed
-expression keeps its name, and with it every key.
-"""
+"""Expressions in a form in which their tasks can be changed. Runs on the client."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from itertools import chain
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from dask.highlevelgraph import HighLevelGraph
@@ -20,63 +15,15 @@ from daskps.dask_private.graphs import (
     _MapExpr,
     clone_expr,
     clone_sequence,
-    literals,
     low_level,
     lower,
     optimized_graph,
     set_divisions,
 )
-from daskps.graph import graphs
 from daskps.graph.divisions import find_divisions
-from daskps.graph.graphs import GraphPass
-from daskps.safety_net import fell_back
 
 #: A pass as Dask knew it: takes a graph and the keys that are wanted, gives a graph.
 Optimization: TypeAlias = Callable[..., Any]
-
-
-def contents(expr: Expr) -> Iterable[Any]:
-    """The nodes and literals of an expression, for the census. Materialises nothing."""
-    if isinstance(expr, _HLGExprSequence):
-        return chain.from_iterable(map(contents, expr.operands))
-    if isinstance(expr, (HLGExpr, LLGExpr)):
-        graph = expr.operand("dsk")
-        if isinstance(graph, Expr):
-            return contents(graph)
-        return graphs.contents(graph)
-    if isinstance(expr, _MapExpr):
-        kwargs = expr.operand("kwargs").values()
-        return chain([expr.operand("func")], *expr.operand("iterables"), kwargs)
-    return literals(expr)
-
-
-def replace_large(expr: Expr, graph_pass: GraphPass) -> Expr:
-    """The same expression, which was :func:`prepared`, with large values replaced."""
-    try:
-        return _replaced(expr, graph_pass)
-    except Exception as e:
-        fell_back(e, "replace what is large in an expression of type", expr)
-        return expr
-
-
-def _replaced(expr: Expr, graph_pass: GraphPass) -> Expr:
-    if isinstance(expr, _HLGExprSequence):
-        operands = [replace_large(operand, graph_pass) for operand in expr.operands]
-        return clone_sequence(expr, operands)
-    if isinstance(expr, (HLGExpr, LLGExpr)):
-        graph = expr.operand("dsk")
-        if isinstance(graph, Expr):  # HLGFinalizeCompute
-            return clone_expr(expr, dsk=replace_large(graph, graph_pass))
-        return clone_expr(expr, dsk=graph_pass.graph(graph))
-    if isinstance(expr, _MapExpr):
-        iterables = [
-            list(map(graph_pass.input, iterable))
-            for iterable in expr.operand("iterables")
-        ]
-        kwargs = {k: graph_pass.input(v) for k, v in expr.operand("kwargs").items()}
-        func = graph_pass.function(expr.operand("func"))
-        return clone_expr(expr, func=func, iterables=iterables, kwargs=kwargs)
-    return expr
 
 
 def prepared(expr: Expr) -> Expr:

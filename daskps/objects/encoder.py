@@ -6,7 +6,7 @@ import os
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,17 +28,6 @@ PACK_NBYTES = 8 << 20
 THREADS = min(4, os.cpu_count() or 1)
 # Packing a smaller value would save nothing: its reference is about as long.
 PACK_AT_LEAST = 1 << 10
-
-
-class ValueEncoder(Protocol):
-    """What a pass over a graph needs of an encoder."""
-
-    @property
-    def at_least(self) -> int:
-        """Bytes from which on a value is worth a look."""
-
-    def encode(self, value: Any) -> StoredValue | None:
-        """What stands for the value; None if it is to stay in the graph."""
 
 
 class Encoder:

@@ -1,0 +1,47 @@
+"""Layers of stored blocks, in a form that Dask fuses with what uses them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from daskps.dask_private.graphs import (
+    Blockwise,
+    DataNode,
+    MaterializedLayer,
+    symbolic_blocks,
+)
+from daskps.references.nodes import ProxyNode
+
+
+def as_symbolic(graph: Any, name: str, layer: Any) -> Any:
+    """A layer of stored blocks in a form that Dask fuses with what uses them, if it can.
+
+    Dask fuses materialised tasks too, on the scheduler, but leaves a task behind for each
+    that only gives the result another name.
+    """
+    users = graph.dependents[name]
+    if type(layer) is not MaterializedLayer or len(users) != 1:
+        return layer
+    (user,) = users
+    if not isinstance(graph.layers[user], Blockwise):
+        return layer
+    numblocks = _numblocks(name, layer.mapping)
+    return layer if numblocks is None else symbolic_blocks(layer, name, numblocks)
+
+
+def _numblocks(name: str, mapping: Mapping[Any, Any]) -> tuple[int, ...] | None:
+    """Blocks along each axis, if a layer is data and nothing else."""
+    if not all(isinstance(node, (ProxyNode, DataNode)) for node in mapping.values()):
+        return None
+    for key in mapping:
+        if type(key) is not tuple or key[0] != name:
+            return None
+    blocks = [key[1:] for key in mapping]
+    if len(set(map(len, blocks))) != 1 or not all(
+        type(index) is int for block in blocks for index in block
+    ):
+        return None
+    numblocks = tuple(max(indices) + 1 for indices in zip(*blocks, strict=True))
+    return numblocks if math.prod(numblocks) == len(blocks) else None

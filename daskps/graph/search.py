@@ -1,0 +1,284 @@
+"""One search of an expression: what is large, where, and how to replace it.
+
+Three steps, for whoever treats a graph or looks at it: a :class:`Search` finds what is
+large (:class:`~daskps.graph.findings.Found`); that is stored, or not; then the replacement
+that the search gave puts nodes in its place, without another search. A changed expression
+keeps its name, with which the keys of its tasks begin, and with it every key. A symbolic
+layer stays symbolic.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from daskps.dask_private.graphs import (
+    Blockwise,
+    BlockwiseDepDict,
+    Expr,
+    GraphNode,
+    HighLevelGraph,
+    HLGExpr,
+    Layer,
+    LLGExpr,
+    MaterializedLayer,
+    _HLGExprSequence,
+    _MapExpr,
+    clone_blockwise,
+    clone_expr,
+    clone_graph,
+    clone_materialized,
+    clone_sequence,
+)
+from daskps.graph.blocks import as_symbolic
+from daskps.graph.contents import items
+from daskps.graph.findings import Findings, Found
+from daskps.graph.legacy import LegacySearch
+from daskps.graph.tasks import (
+    Encode,
+    Replacement,
+    TaskSearch,
+    are_same,
+    changed,
+    each,
+    guarded,
+)
+from daskps.objects.sizes import nbytes_of
+from daskps.references.nodes import ProxyNode, StoredValue
+
+# Of a task that is not needed. Reading it is an error.
+_LEFT_OUT = StoredValue(b"", [], [])
+
+
+class Search:
+    """Finds what is large in expressions and graphs.
+
+    Parameters
+    ----------
+    at_least
+        Bytes from which on a value is to leave the graph.
+    in_process
+        Whether tasks run in this process, where an array that the user gives them to
+        write to is to be that very array.
+    needed
+        Keys of the tasks that are needed; None: all. What others hold is not stored, and
+        does not travel.
+    """
+
+    _tasks: TaskSearch
+    _graph: HighLevelGraph | Mapping[Any, Any]
+    _legacy: LegacySearch
+
+    def __init__(
+        self, at_least: int, in_process: bool = False, needed: set[Any] | None = None
+    ):
+        self._findings = Findings(at_least)
+        self._needed = needed
+        self._tasks = TaskSearch(self._findings, in_process)
+
+    @property
+    def found(self) -> list[Found]:
+        """What was found so far, each value once."""
+        return list(self._findings)
+
+    def values(self, at_least: int = 0) -> list[Any]:
+        """The values that were found, from a size (bytes) on."""
+        return [found.value for found in self._findings if found.nbytes >= at_least]
+
+    def expression(self, expr: Expr) -> Replacement:
+        """Search an expression that was prepared (:mod:`daskps.graph.expressions`)."""
+        return _or_same(self._expression(expr), expr)
+
+    def graph(self, graph: HighLevelGraph | Mapping[Any, Any]) -> Replacement:
+        """Search a graph of either kind."""
+        return _or_same(self._of_graph(graph), graph)
+
+    def _expression(self, expr: Expr) -> Replacement | None:
+        search = partial(self._inside, expr)
+        return guarded(search, expr, "replace what is large in an expression of type")
+
+    def _inside(self, expr: Expr) -> Replacement | None:
+        if isinstance(expr, _HLGExprSequence):
+            operands = each(map(self._expression, expr.operands), expr.operands)
+            if operands is None:
+                return None
+            return lambda encode: clone_sequence(expr, operands(encode))
+        if isinstance(expr, (HLGExpr, LLGExpr)):
+            graph = expr.operand("dsk")
+            # HLGFinalizeCompute has an expression in the graph's place.
+            search = self._expression if isinstance(graph, Expr) else self._of_graph
+            dsk = search(graph)
+            if dsk is None:
+                return None
+            return lambda encode: clone_expr(expr, dsk=dsk(encode))
+        return self._map(expr) if isinstance(expr, _MapExpr) else None
+
+    def _map(self, expr: _MapExpr) -> Replacement | None:
+        names = "func", "iterables", "kwargs"
+        old = list(map(expr.operand, names))
+        func, iterables, kwargs = old
+        replace = each(
+            [
+                self._tasks.function(func),
+                each(map(self._iterable, iterables), iterables),
+                changed(kwargs, lambda key, value: self._tasks.input(value)),
+            ],
+            old,
+        )
+        if replace is None:
+            return None
+        return lambda encode: clone_expr(
+            expr, **dict(zip(names, replace(encode), strict=True))
+        )
+
+    def _iterable(self, iterable: Iterable[Any]) -> Replacement | None:
+        values = list(iterable)
+        return each(map(self._tasks.input, values), values)
+
+    def _of_graph(
+        self, graph: HighLevelGraph | Mapping[Any, Any]
+    ) -> Replacement | None:
+        self._graph = graph
+        self._legacy = LegacySearch(self._findings, self._tasks, graph)
+        if not isinstance(graph, HighLevelGraph):
+            return changed(graph, self._task_at)
+        layers = changed(graph.layers, self._layer)
+        if layers is None:
+            return None
+
+        def replace(encode: Encode) -> HighLevelGraph:
+            new = layers(encode)
+            return graph if new is graph.layers else clone_graph(graph, new)
+
+        return replace
+
+    # Layers
+
+    def _layer(self, name: str, layer: Any) -> Replacement | None:
+        self._findings.where = name
+        graph = self._graph
+
+        def search() -> Replacement | None:
+            replace = self._in_layer(layer)
+            if replace is None:
+                return None
+
+            def replace_layer(encode: Encode) -> Any:
+                new = replace(encode)
+                return layer if new is layer else as_symbolic(graph, name, new)
+
+            return replace_layer
+
+        return guarded(search, layer, "replace what is large in a layer of type")
+
+    def _in_layer(self, layer: Any) -> Replacement | None:
+        if isinstance(layer, Blockwise):
+            return self._blockwise(layer)
+        if isinstance(layer, MaterializedLayer):
+            return _materialized(
+                layer, layer.mapping, changed(layer.mapping, self._task)
+            )
+        if not isinstance(layer, Layer):
+            return changed(layer, self._task)
+        # A layer that is known to hold something large, nobody knows where.
+        if nbytes_of(list(vars(layer).values())) < self._findings.at_least:
+            return None
+        tasks = dict(items(layer))
+        return _materialized(layer, tasks, changed(tasks, self._task), always=True)
+
+    def _blockwise(self, layer: Blockwise) -> Replacement | None:
+        if self._tasks.stays(layer.task):
+            return None
+        literals = [value for value, _ in layer.indices]
+        deps = list(layer.io_deps.values())
+        old = [layer.task, *literals, *deps]
+        replace = each(
+            [
+                self._tasks.node(layer.task),
+                *(
+                    self._tasks.argument(value) if index is None else None
+                    for value, index in layer.indices
+                ),
+                *map(self._io_dep, deps),
+            ],
+            old,
+        )
+        if replace is None:
+            return None
+
+        def replace_layer(encode: Encode) -> Blockwise:
+            new = replace(encode)
+            if are_same(new, old):
+                return layer
+            task, *rest = new
+            values, new_deps = rest[: len(literals)], rest[len(literals) :]
+            indices = tuple(
+                (value, index)
+                for value, (_, index) in zip(values, layer.indices, strict=True)
+            )
+            io_deps = dict(zip(layer.io_deps, new_deps, strict=True))
+            return clone_blockwise(layer, task, indices, io_deps)
+
+        return replace_layer
+
+    def _io_dep(self, dep: Any) -> Replacement | None:
+        if not isinstance(dep, BlockwiseDepDict):
+            return None
+        mapping = changed(dep.mapping, lambda _, value: self._tasks.argument(value))
+        if mapping is None:
+            return None
+
+        def replace(encode: Encode) -> Any:
+            new = mapping(encode)
+            if new is dep.mapping:
+                return dep
+            clone = copy.copy(dep)
+            clone.mapping = new
+            return clone
+
+        return replace
+
+    # Tasks
+
+    def _task_at(self, key: Any, task: Any) -> Replacement | None:
+        self._findings.where = key
+        return self._task(key, task)
+
+    def _task(self, key: Any, task: Any) -> Replacement | None:
+        if self._needed is None or key in self._needed:
+            search = partial(self._needed_task, key, task)
+            return guarded(search, task, "replace what is large in a task of type")
+        # The key stays, so that the layer is what it was to Dask, which will leave it out.
+        if self._findings.nbytes(task) < self._findings.at_least:
+            return None
+        return lambda encode: ProxyNode(key, _LEFT_OUT)
+
+    def _needed_task(self, key: Any, task: Any) -> Replacement | None:
+        if isinstance(task, GraphNode):
+            return self._tasks.node(task)
+        return self._legacy.task(key, task)
+
+
+def _or_same(replacement: Replacement | None, thing: Any) -> Replacement:
+    return (lambda encode: thing) if replacement is None else replacement
+
+
+def _materialized(
+    layer: Layer,
+    tasks: Mapping[Any, Any],
+    replacement: Replacement | None,
+    always: bool = False,
+) -> Replacement | None:
+    """A replacement of a layer by a materialised one with these tasks."""
+    if replacement is None and not always:
+        return None
+
+    def replace(encode: Encode) -> Any:
+        new = tasks if replacement is None else replacement(encode)
+        if new is tasks and not always:
+            return layer
+        return clone_materialized(layer, new)
+
+    return replace

@@ -1,0 +1,287 @@
+"""Find what is large in tasks, and replace it by nodes. Runs on the client.
+
+What is changed is copied, what is not stays the same object; keys, annotations and
+dependencies stay as they are. Nothing is stored here: a search gives a
+:data:`Replacement`, which is called when what was found is in a store.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from dask.utils import funcname
+from distributed.utils import iscoroutinefunction
+
+from daskps.dask_private.graphs import (
+    DataNode,
+    GraphNode,
+    Task,
+    TaskRef,
+    clone_task,
+    parse_input,
+    writes_to_argument,
+)
+from daskps.graph.contents import items
+from daskps.graph.findings import Findings
+from daskps.references.nodes import (
+    ProxyFunction,
+    ProxyNode,
+    SharingFunction,
+    StoredValue,
+    children,
+)
+from daskps.references.proxies import is_proxy
+from daskps.safety_net import fell_back
+
+#: What stands for a value, or None if it is to stay in the graph.
+Encode: TypeAlias = Callable[[Any], StoredValue | None]
+#: Makes what takes the place of a part of a graph; the same part if nothing was stored.
+Replacement: TypeAlias = Callable[[Encode], Any]
+
+
+class TaskSearch:
+    """Finds what is large in tasks.
+
+    Each method gives a replacement, or None if nothing in its argument is large.
+
+    Parameters
+    ----------
+    findings
+        Where to note it.
+    in_process
+        Whether tasks run in this process, where an array that the user gives them to
+        write to is to be that very array.
+    """
+
+    _functions: dict[int, tuple[Any, Replacement | None]]
+
+    def __init__(self, findings: Findings, in_process: bool = False):
+        self._findings = findings
+        self._in_process = in_process
+        self._functions = {}
+
+    def literal(self, key: Any, value: Any, otherwise: Any) -> Replacement | None:
+        """A value.
+
+        Parameters
+        ----------
+        key
+            Of the node; None: the value is an argument within a task.
+        value
+            The value.
+        otherwise
+            What is there now.
+        """
+        if not self._findings.is_large(value):
+            return None
+        self._findings.add(value)
+
+        def replace(encode: Encode) -> Any:
+            stored = encode(value)
+            return otherwise if stored is None else ProxyNode(key, stored)
+
+        return replace
+
+    def argument(self, value: Any) -> Replacement | None:
+        """An argument of a task: a node, a reference to a task, or a literal."""
+        if not is_proxy(value) and isinstance(value, GraphNode):
+            return self.node(value)
+        if not is_proxy(value) and isinstance(value, TaskRef):
+            return None
+        return self.literal(None, value, otherwise=value)
+
+    def input(self, value: Any) -> Replacement | None:
+        """An argument as the user gave it, perhaps with futures in it."""
+        if is_proxy(value):
+            return self.argument(value)
+
+        def search() -> Replacement | None:
+            # Dask does this on the scheduler, where what is stored cannot be searched.
+            parsed = parse_input(value)
+            replace = self.argument(parsed)
+            if replace is None:
+                return None
+
+            def unless_same(encode: Encode) -> Any:
+                new = replace(encode)
+                return value if new is parsed else new
+
+            return unless_same
+
+        return guarded(search, value, "replace what is large in")
+
+    def function(self, function: Any) -> Replacement | None:
+        """A task's function, which may carry a large value."""
+        if id(function) not in self._functions:
+            search = functools.partial(self._function, function)
+            replace = guarded(search, function, "store a function of type")
+            # The function is kept, so that its id stays its own.
+            self._functions[id(function)] = function, replace
+        _, replace = self._functions[id(function)]
+        if replace is not None:
+            self._findings.add(function)
+        return replace
+
+    def _function(self, function: Any) -> Replacement | None:
+        if iscoroutinefunction(function):
+            return None  # Dask looks at it to know how to run it
+        if self._findings.nbytes(function) < self._findings.at_least:
+            return None
+
+        # One for all tasks, so that it is pickled once.
+        @functools.lru_cache(maxsize=1)
+        def replace(encode: Encode) -> Any:
+            stored = encode(function)
+            if stored is None:
+                return function
+            return ProxyFunction(stored, funcname(function))
+
+        return replace
+
+    def node(self, node: GraphNode) -> Replacement | None:
+        """A task or a literal of a graph, or one within another."""
+        if isinstance(node, DataNode):
+            return self.literal(node.key, node.value, otherwise=node)
+        if not isinstance(node, Task) or self.stays(node):
+            return None
+        func = self.function(node.func)
+        args = each(self._arguments(node), node.args)
+        values = list(node.kwargs.values())
+        kwargs = each(map(self.argument, values), values)
+        if func is None and args is None and kwargs is None:
+            return None
+
+        def replace(encode: Encode) -> GraphNode:
+            new_func = node.func if func is None else func(encode)
+            new_args = node.args if args is None else tuple(args(encode))
+            new_values = values if kwargs is None else kwargs(encode)
+            if new_func is node.func and are_same(
+                [*new_args, *new_values], [*node.args, *values]
+            ):
+                return node
+            named = dict(zip(node.kwargs, new_values, strict=True))
+            return clone_task(node, *shared(new_func, new_args, named))
+
+        return replace
+
+    def _arguments(self, task: Task) -> Iterable[Replacement | None]:
+        if not task.has_subgraph():
+            return map(self._within_task, task.args)
+        # Dask's own optimisations look for tasks by these keys.
+        graph, *its_keys = task.args[:3]
+        return (
+            self.nodes(graph),
+            *[None] * len(its_keys),
+            *map(self.argument, task.args[3:]),
+        )
+
+    def _within_task(self, arg: Any) -> Replacement | None:
+        # The graph within a fused task.
+        if type(arg) is dict and any(isinstance(v, GraphNode) for v in arg.values()):
+            return self.nodes(arg)
+        return self.argument(arg)
+
+    def nodes(self, graph: Mapping[Any, Any]) -> Replacement | None:
+        """The tasks of a graph, none of which is a tuple."""
+        return changed(graph, lambda key, node: self.node(node))
+
+    def stays(self, task: Any) -> bool:
+        """Whether a task, or one within it, must get the very objects that it was given."""
+        stack = [task] if self._in_process else []
+        while stack:
+            node = stack.pop()
+            if writes_to_argument(node):
+                return True
+            stack.extend(children(node))
+        return False
+
+
+def changed(
+    mapping: Mapping[Any, Any], search: Callable[[Any, Any], Replacement | None]
+) -> Replacement | None:
+    """A replacement of a mapping; what is in it is searched given key and value."""
+    old = dict(items(mapping))
+    replace = each((search(key, value) for key, value in old.items()), old.values())
+    if replace is None:
+        return None
+
+    def replace_mapping(encode: Encode) -> Mapping[Any, Any]:
+        new = replace(encode)
+        if are_same(new, old.values()):
+            return mapping
+        return dict(zip(old, new, strict=True))
+
+    return replace_mapping
+
+
+def each(
+    replacements: Iterable[Replacement | None], old: Iterable[Any]
+) -> Callable[[Encode], list[Any]] | None:
+    """A replacement of several things; None if none is to be replaced."""
+    listed = list(replacements)
+    if not any(listed):
+        return None
+    return lambda encode: [
+        thing if replace is None else replace(encode)
+        for replace, thing in zip(listed, old, strict=True)
+    ]
+
+
+def are_same(new: Iterable[Any], old: Iterable[Any]) -> bool:
+    """Whether these are the very same objects."""
+    return all(a is b for a, b in zip(new, old, strict=True))
+
+
+def guarded(
+    search: Callable[[], Replacement | None], otherwise: Any, attempt: str
+) -> Replacement | None:
+    """What a search gives, if it succeeds (:mod:`daskps.safety_net`).
+
+    Parameters
+    ----------
+    search
+        The search.
+    otherwise
+        What is there now, and stays if something fails.
+    attempt
+        For the warning.
+    """
+    try:
+        replacement = search()
+    except Exception as e:
+        fell_back(e, attempt, otherwise)
+        return None
+    if replacement is None:
+        return None
+
+    def replace(encode: Encode) -> Any:
+        try:
+            return replacement(encode)
+        except Exception as e:
+            fell_back(e, attempt, otherwise)
+            return otherwise
+
+    return replace
+
+
+def shared(
+    func: Any, args: Sequence[Any], kwargs: dict[str, Any]
+) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """Function and arguments such that what was one object is one for the function."""
+    places: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
+    first: dict[int, int | str] = {}
+    same: dict[int | str, int | str] = {}
+    for place, argument in places:
+        if isinstance(argument, ProxyNode):
+            at = first.setdefault(id(argument.value), place)
+            if at != place:
+                same[place] = at
+    if not same or iscoroutinefunction(func):
+        return func, tuple(args), kwargs
+    return (
+        SharingFunction(func, same),
+        tuple(None if i in same else arg for i, arg in enumerate(args)),
+        {name: None if name in same else arg for name, arg in kwargs.items()},
+    )
