@@ -76,7 +76,9 @@ def test_importing_prints_nothing_and_warns_of_nothing():
     assert (done.stdout, done.stderr) == ("", "")
 
 
-@pytest.mark.parametrize("name", ["graph.explanation", "testing", "stores.urls"])
+@pytest.mark.parametrize(
+    "name", ["graph.explanation", "testing.graphs", "stores.opening"]
+)
 def test_examples(name):
     module = importlib.import_module(f"daskps.{name}")
     result = doctest.testmod(module, extraglobs={"daskps": daskps})

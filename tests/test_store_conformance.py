@@ -6,11 +6,9 @@ The stores are in store_kinds.py. What only some of them do is tested elsewhere.
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import gc
 import multiprocessing
 import os
-import pickle
 import secrets
 import site
 import sys
@@ -20,7 +18,6 @@ import numpy as np
 import pytest
 from daos_pool import DOUBLES
 from processes import PATIENCE
-from proxystore.connectors.protocols import Connector
 from store_kinds import KINDS, LARGE, SEALED, SERVERS, SHARED, SPAWN_ONLY
 
 import daskps
@@ -28,6 +25,7 @@ from daskps.stores import opened
 from daskps.stores.connectors.sealed import DamagedError
 from daskps.stores.peer.protocol import RefusedError
 from daskps.stores.store import Store
+from daskps.testing import StoreTests
 
 MIB = 1 << 20
 
@@ -90,19 +88,19 @@ def again(store):
     return Store.from_config(store.config()).connector
 
 
+class TestEveryStore(StoreTests):
+    @pytest.fixture
+    def connector(self, store):
+        return store.connector
+
+    @pytest.fixture
+    def another(self, request, store):
+        if request.node.callspec.params["kind"] not in SHARED:
+            pytest.skip("its objects are in one process")
+        return lambda: again(store)
+
+
 class TestObjects:
-    def test_it_is_a_connector_of_proxystore(self, connector):
-        assert isinstance(connector, Connector)
-
-    @pytest.mark.parametrize(
-        "nbytes", [0, 1, 4095, 4096, 4097, MIB - 1, MIB, MIB + 1, 20 * MIB + 3]
-    )
-    def test_it_gives_back_what_was_put(self, connector, nbytes):
-        data = np.random.default_rng(nbytes).bytes(nbytes)
-        key = connector.put(data)
-        assert bytes(connector.get(key)) == data
-        connector.evict(key)
-
     @pytest.mark.slow
     @kinds(LARGE)
     @pytest.mark.parametrize("nbytes", [513 * MIB, 10**9])
@@ -115,65 +113,6 @@ class TestObjects:
         assert (np.frombuffer(connector.get(key), "u1") == data).all()
         connector.evict(key)
 
-    @pytest.mark.parametrize("kind_of_buffer", [bytes, bytearray, memoryview])
-    def test_it_takes_every_kind_of_buffer(self, connector, kind_of_buffer):
-        data = kind_of_buffer(b"abc")
-        keys = [connector.put(data), connector.put_frames([data, data])]
-        assert [bytes(connector.get(key)) for key in keys] == [b"abc", b"abcabc"]
-
-    @pytest.mark.parametrize("dtype", ["f8", "u2", "?", "M8[ns]", "S5"])
-    def test_it_takes_memory_of_every_type(self, connector, dtype):
-        array = np.zeros((5, 7), dtype)
-        frames = [array] if dtype == "M8[ns]" else [array, memoryview(array)]
-        key = connector.put_frames(frames)
-        assert bytes(connector.get(key)) == array.tobytes() * len(frames)
-
-    def test_it_joins_many_frames(self, connector):
-        frames = [bytes([i % 256]) * (i % 5) for i in range(3000)]
-        key = connector.put_frames(frames)
-        assert bytes(connector.get(key)) == b"".join(frames)
-
-    def test_it_joins_no_frames(self, connector):
-        key = connector.put_frames([])
-        assert bytes(connector.get(key)) == b""
-
-    @pytest.mark.parametrize(
-        "select",
-        [
-            np.s_[:],
-            np.s_[::2],
-            np.s_[:, ::-1],
-            np.s_[3:90, 5:70],
-            np.s_[..., 1],
-            np.s_[:0],
-        ],
-    )
-    def test_it_writes_strided_arrays_in_c_order(self, connector, select):
-        whole = np.arange(100 * 80 * 30).reshape(100, 80, 30)
-        for array in (whole[select], whole[select].T):
-            key = connector.put_frames([b"head", array])
-            assert bytes(connector.get(key)) == b"head" + array.tobytes()
-            connector.evict(key)
-
-    def test_it_puts_and_gets_several(self, connector):
-        keys = connector.put_batch([b"a", b"b", b""])
-        assert [bytes(data) for data in connector.get_batch(keys)] == [b"a", b"b", b""]
-
-    def test_equal_objects_have_keys_of_their_own(self, connector):
-        one, two = connector.put(b"same"), connector.put(b"same")
-        assert one != two
-        connector.evict(one)
-        assert bytes(connector.get(two)) == b"same"
-
-    def test_what_a_reader_writes_nobody_else_sees(self, connector):
-        key = connector.put(bytes(MIB))
-        mine, other = map(memoryview, (connector.get(key), connector.get(key)))
-        if not mine.readonly:
-            mine[:3] = b"abc"
-            assert bytes(mine[:3]) == b"abc"
-        assert bytes(other[:3]) == bytes(3)
-        assert bytes(connector.get(key)[:3]) == bytes(3)
-
     def test_it_holds_values_for_tasks(self, store):
         opened.add(store)
         key = store.connector.put_frames([np.arange(10)])
@@ -184,20 +123,6 @@ class TestObjects:
 
 
 class TestKeys:
-    def test_it_knows_what_it_has(self, connector):
-        for data in (b"x", b"", bytes(3 * MIB)):
-            key = connector.put(data)
-            assert connector.exists(key)
-            connector.evict(key)
-            assert not connector.exists(key)
-            assert connector.get(key) is None
-            assert connector.get_batch([key, key]) == [None, None]
-
-    def test_evicting_twice_is_no_error(self, connector):
-        key = connector.put(b"x")
-        connector.evict(key)
-        connector.evict(key)
-
     def test_an_object_of_another_store_is_not_there(self, kind, connector):
         other = kind.open()
         key = other.connector.put(b"another's")
@@ -213,33 +138,8 @@ class TestKeys:
         other.connector.evict(key)
         other.close()
 
-    def test_keys_are_small_and_survive_pickling(self, connector):
-        key = connector.put(bytes(3 * MIB))
-        pickled = pickle.dumps(key)
-        assert len(pickled) < 400
-        assert pickle.loads(pickled) == key
-        assert hash(pickle.loads(pickled)) == hash(key)
-        assert bytes(connector.get(pickle.loads(pickled))) == bytes(3 * MIB)
-
 
 class TestSharing:
-    @kinds(SHARED)
-    def test_another_process_has_the_same_objects(self, store):
-        key = store.connector.put(b"shared")
-        other = again(store)
-        assert bytes(other.get(key)) == b"shared"
-        other.close()
-        assert bytes(store.connector.get(key)) == b"shared", "it is not the owner"
-
-    @kinds(SHARED)
-    def test_what_was_read_outlives_eviction_and_closing(self, store):
-        key = store.connector.put(bytes(3 * MIB))
-        other = again(store)
-        data = other.get(key)
-        other.close()
-        store.connector.evict(key)
-        assert bytes(data) == bytes(3 * MIB)
-
     def test_closing_twice_is_no_error(self, kind):
         store = kind.open()
         store.connector.evict(store.connector.put(b"x"))
@@ -269,35 +169,6 @@ class TestSharing:
         found = [x for x in read if x is not None and not isinstance(x, Exception)]
         assert found
         assert all(bytes(x) == data for x in found)
-
-    def test_evicting_while_others_read(self, connector):
-        """Each read gives the whole object, or none."""
-        data = secrets.token_bytes(5 * MIB)
-        keys = [connector.put(data) for _ in range(6)]
-
-        def read(_):
-            # ProxyStore's FileConnector says so of a file that goes after it was found.
-            with contextlib.suppress(FileNotFoundError):
-                return [x for x in connector.get_batch(keys) if x is not None]
-            return []
-
-        with concurrent.futures.ThreadPoolExecutor(4) as pool:
-            reading = pool.map(read, range(8))
-            for key in keys:
-                connector.evict(key)
-            found = [x for some in reading for x in some]
-        assert all(bytes(x) == data for x in found)
-
-    def test_sixteen_threads(self, connector):
-        def work(i):
-            data = bytes([i]) * (1000 * i + 1)
-            key = connector.put(data)
-            same = bytes(connector.get(key)) == data
-            connector.evict(key)
-            return same and not connector.exists(key)
-
-        with concurrent.futures.ThreadPoolExecutor(16) as pool:
-            assert all(pool.map(work, range(200)))
 
     @kinds(SHARED)
     def test_four_processes(self, store, processes):

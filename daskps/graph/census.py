@@ -29,8 +29,6 @@ class Weight(NamedTuple):
     ----------
     largest
         Bytes of the largest single value.
-    large
-        About how many values have the threshold's size or more; parts of one may count.
     small
         Bytes of all values below the threshold, each counted once.
     proxies
@@ -38,12 +36,11 @@ class Weight(NamedTuple):
     """
 
     largest: int
-    large: int
     small: int
     proxies: list[Any]
 
 
-NOTHING = Weight(0, 0, 0, [])
+NOTHING = Weight(0, 0, [])
 
 
 def weigh(things: Iterable[Any], threshold: int) -> Weight:
@@ -77,10 +74,7 @@ def _weighed_alone(thing: Any, threshold: int) -> Weight:
 def _sum(weights: Iterable[Weight]) -> Weight:
     return functools.reduce(
         lambda a, b: Weight(
-            max(a.largest, b.largest),
-            a.large + b.large,
-            a.small + b.small,
-            a.proxies + b.proxies,
+            max(a.largest, b.largest), a.small + b.small, a.proxies + b.proxies
         ),
         weights,
         NOTHING,
@@ -97,14 +91,14 @@ def _weigh(things: list[Any], threshold: int) -> Weight:
         rest -= len(wholes)
         scales.add_wholes(wholes)
     scales.add({type_: members for type_, members in groups.items() if members})
-    return Weight(scales.largest, scales.large, scales.small, scales.proxies)
+    return Weight(scales.largest, scales.small, scales.proxies)
 
 
 class _Scales:
     """Add up what a graph holds: see :class:`Weight`."""
 
     def __init__(self, threshold: int):
-        self.largest = self.large = self.small = 0
+        self.largest = self.small = 0
         self.proxies: list[Any] = []
         self._threshold = threshold
         self._counted: dict[int, Any] = {}
@@ -123,7 +117,7 @@ class _Scales:
             for type_, members in leaves(groups, self._threshold):
                 self._add_leaves(type_, members)
                 nbytes += sum(sizes_of(type_, members, counted))
-            self._note(nbytes, [nbytes])
+            self.largest = max(self.largest, nbytes)
 
     def _add_leaves(self, type_: type, members: list[Any]) -> None:
         if issubclass(type_, (ProxyNode, Proxy)):
@@ -131,13 +125,8 @@ class _Scales:
             return
         sizes = sizes_of(type_, members, self._counted)
         largest = max(sizes, default=0)
-        self._note(largest, sizes)
+        self.largest = max(self.largest, largest)
         if largest < self._threshold:
             self.small += sum(sizes)
         else:
             self.small += sum(filter(self._threshold.__gt__, sizes))
-
-    def _note(self, largest: int, sizes: list[int]) -> None:
-        self.largest = max(self.largest, largest)
-        if largest >= self._threshold:
-            self.large += sum(map(self._threshold.__le__, sizes))

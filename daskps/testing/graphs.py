@@ -1,4 +1,4 @@
-"""For the tests of programs that use daskps."""
+"""Whether the large values of a program travel by reference."""
 
 from __future__ import annotations
 
