@@ -12,8 +12,7 @@ import pickle
 import dask.array as da
 import numpy as np
 import pytest
-from conftest import released
-from processes import ProcessCluster, eventually
+from processes import ProcessCluster, eventually, released
 from proxystore.connectors.file import FileConnector
 from proxystore.connectors.multi import MultiConnector, Policy
 from proxystore.connectors.protocols import Connector

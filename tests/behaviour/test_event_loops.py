@@ -140,6 +140,6 @@ def test_nested_joblib(client, rows):
 
 def test_what_was_submitted_in_an_event_loop_goes(client):
     client.submit(submits, SIZES[1], pure=False).result()
-    from conftest import released
+    from processes import released
 
     assert released(client, 30)

@@ -14,11 +14,10 @@ import time
 import dask
 import numpy as np
 import pytest
-from conftest import released
 from distributed import Client, wait
 from file_systems import tmpfs
 from flaky_store import FlakyConnector
-from processes import PATIENCE, Gate, ProcessCluster, eventually
+from processes import PATH, PATIENCE, Gate, ProcessCluster, eventually, released
 
 import daskps
 
@@ -230,7 +229,7 @@ class TestDeleting:
         command = [sys.executable, "-c", textwrap.dedent(code)]
         process = subprocess.Popen(
             [*command, cluster.address, flaky.directory],
-            env={**os.environ, "PYTHONPATH": os.path.dirname(__file__)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(PATH)},
         )
         assert eventually(lambda: len(flaky.objects) > 4)
         assert daskps.usage(client).objects >= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from dask_suites.running import compare
 from dask_suites.suites import SUITES
 

@@ -1,4 +1,4 @@
-"""A pool of DAOS for tests: the double in ``tests/doubles``, or a real one."""
+"""A pool of DAOS for tests: the double in ``tests/helpers/doubles``, or a real one."""
 
 from __future__ import annotations
 

@@ -15,9 +15,8 @@ import time
 import dask
 import numpy as np
 import pytest
-from conftest import released
 from distributed import wait
-from processes import ELSEWHERE, HERE, ProcessCluster, eventually, objects_in
+from processes import ELSEWHERE, ROOT, ProcessCluster, eventually, objects_in, released
 
 import daskps
 from daskps.worker.opening import StoreOpening
@@ -112,7 +111,7 @@ class Cluster(ProcessCluster):
         path.mkdir()
         (path / "sitecustomize.py").write_text(textwrap.dedent(code))
         # What is under test is imported then, not what is installed.
-        place = os.pathsep.join([str(path), os.path.dirname(HERE)])
+        place = os.pathsep.join([str(path), ROOT])
         self.add_worker({"PYTHONPATH": place}, options)
 
 

@@ -8,14 +8,12 @@ import subprocess
 import sys
 
 import pytest
-from processes import PATIENCE
-
-HERE = os.path.dirname(__file__)
+from processes import PATH, PATIENCE
 
 
 def run(program, *arguments, **environment):
     """What a program wrote to its standard error."""
-    path = os.pathsep.join([HERE, *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join([*PATH, *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         [sys.executable, "-c", program, *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": path, **environment},

@@ -10,9 +10,16 @@ import tempfile
 
 import numpy as np
 import pytest
-from conftest import released
 from functions_for_network import double
-from processes import PATIENCE, PLACES, VARIABLES, ProcessCluster, eventually
+from processes import (
+    PATH,
+    PATIENCE,
+    PLACES,
+    VARIABLES,
+    ProcessCluster,
+    eventually,
+    released,
+)
 
 import daskps
 
@@ -72,7 +79,7 @@ def test_values_and_results(cluster):
 def test_what_a_killed_client_stored_is_there_for_the_next(cluster):
     process = subprocess.Popen(
         [sys.executable, "-c", PUBLISH, cluster.address],
-        env={**os.environ, "PYTHONPATH": os.path.dirname(__file__)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(PATH)},
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -13,10 +13,9 @@ import warnings
 
 import numpy as np
 import pytest
-from conftest import released
 from distributed import Client
 from flaky_store import FlakyConnector
-from processes import PATIENCE, catch_storing, eventually, objects_in
+from processes import PATIENCE, catch_storing, eventually, objects_in, released
 
 import daskps
 from daskps.stores import opened

@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 from flaky_store import FlakyConnector, FlakyKey
-from processes import PLACES, ProcessCluster, eventually
+from processes import PATH, PLACES, ProcessCluster, eventually
 
 import daskps
 from daskps.stores.connectors.sealed import SealedKey
@@ -95,7 +95,7 @@ def test_by_hand(tmp_path):
     objects = left(tmp_path)
     assert objects
     (record,) = records()
-    environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(PATH)}
     for options, there in [(["--dry-run"], objects), ([], [])]:
         command = [sys.executable, "-m", "dask", "daskps", "sweep", *options]
         output = subprocess.run(

@@ -21,16 +21,17 @@ import dask.array as da
 import numpy as np
 import psutil
 import pytest
-from conftest import released
 from distributed import Client, LocalCluster, wait
 from processes import (
     PATIENCE,
+    ROOT,
     ProcessCluster,
     catch_storing,
     children,
     eventually,
     live,
     objects_in,
+    released,
     store_directories,
 )
 
@@ -779,7 +780,7 @@ def test_a_short_soak():
     command = [sys.executable, "-m", "benchmarks.soak", "--minutes", "0.6"]
     done = subprocess.run(
         [*command, "--kill-every", "5"],
-        cwd=os.path.dirname(os.path.dirname(__file__)),
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,

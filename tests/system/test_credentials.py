@@ -14,10 +14,11 @@ import dask
 import numpy as np
 import pytest
 from distributed.protocol import serialize_bytelist
-from processes import PATIENCE, Gate, ProcessCluster, free_port, messages_sent
+from processes import PATIENCE, Gate, ProcessCluster, messages_sent
 from redis_server import redis_server
 
 import daskps
+from benchmarks.cluster import free_port
 from daskps.client.link import ClusterLink
 
 X = np.arange(1 << 18, dtype="f8")  # 2 MiB

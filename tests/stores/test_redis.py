@@ -12,12 +12,12 @@ import dask
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import released
 from distributed import wait
-from processes import PATIENCE, Gate, ProcessCluster, eventually, free_port
+from processes import PATIENCE, Gate, ProcessCluster, eventually, released
 from redis_server import redis_server
 
 import daskps
+from benchmarks.cluster import free_port
 from daskps.cli import sweep_command
 from daskps.stores import leases
 from daskps.stores.redis.connector import OWNER, RedisConnector

@@ -14,9 +14,11 @@ from collections.abc import Iterator
 import pytest
 import redis
 import trustme
-from processes import PATIENCE, free_port, servers
+from processes import PATIENCE, servers
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+
+from benchmarks.cluster import free_port
 
 
 @functools.cache

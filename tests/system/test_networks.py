@@ -7,9 +7,8 @@ import time
 import dask
 import numpy as np
 import pytest
-from conftest import released
 from distributed import wait
-from processes import PATIENCE, Gate, ProcessCluster, eventually, objects_in
+from processes import PATIENCE, Gate, ProcessCluster, eventually, objects_in, released
 from remote_store import RemoteStore
 
 import daskps

@@ -6,27 +6,23 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import dask
 import pytest
-from processes import PATIENCE, ProcessCluster
+from processes import PATIENCE, ROOT, ProcessCluster
 
 pytest.importorskip("proxystore_ex")
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks import blocks, goals, models, round_trips, shapes, table  # noqa: E402
-from benchmarks.catalogue import catalogue, chosen  # noqa: E402
-from benchmarks.cluster import Cluster  # noqa: E402
-from benchmarks.counters import Copies, ProcessCopies  # noqa: E402
-from benchmarks.goals import Goal, Quantity  # noqa: E402
-from benchmarks.results import Comparison, Measured, Run  # noqa: E402
-from benchmarks.scenario import MB, Scenario  # noqa: E402
-from benchmarks.turns import Clusters, Rounds, compare, with_copies  # noqa: E402
+from benchmarks import blocks, goals, models, round_trips, shapes, table
+from benchmarks.catalogue import catalogue, chosen
+from benchmarks.cluster import Cluster
+from benchmarks.counters import Copies, ProcessCopies
+from benchmarks.goals import Goal, Quantity
+from benchmarks.results import Comparison, Measured, Run
+from benchmarks.scenario import MB, Scenario
+from benchmarks.turns import Clusters, Rounds, compare, with_copies
 
 SCALE = 0.01
 ONCE = Rounds(least=1, most=1, warm_up=0)
@@ -42,9 +38,8 @@ def threshold() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """One for all, whatever number of workers a scenario asks for."""
-    path = {"PYTHONPATH": str(ROOT)}  # tasks' functions are there
-    with ProcessCluster(scheduler=path, worker=path) as c:
-        yield Cluster(c.address, c.scheduler.pid, [w.pid for w in c.workers])
+    with ProcessCluster() as cluster:
+        yield cluster
 
 
 def measure(cluster: Cluster, scenario: Scenario) -> Comparison:

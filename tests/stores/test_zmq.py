@@ -14,9 +14,8 @@ import numpy as np
 import psutil
 import pytest
 import zmq
-from conftest import released
 from distributed import wait
-from processes import PATIENCE, ProcessCluster, eventually
+from processes import PATIENCE, ProcessCluster, eventually, released
 from proxystore.serialize import serialize
 from proxystore_ex.connectors.dim.models import RPC, DIMKey
 

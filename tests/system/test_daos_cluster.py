@@ -11,10 +11,9 @@ import textwrap
 import dask.array as da
 import numpy as np
 import pytest
-from conftest import released
 from daos_pool import CONTAINER, environment, pool, start
 from distributed import wait
-from processes import PATIENCE, ProcessCluster, eventually
+from processes import PATIENCE, ProcessCluster, eventually, released
 
 import daskps
 
