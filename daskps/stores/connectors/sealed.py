@@ -148,7 +148,7 @@ class SealedConnector:
 
     def exists(self, key: SealedKey) -> bool:
         """Whether something is there; it is not read."""
-        return self._connector.exists(key.key)
+        return bool(self._connector.exists(key.key))
 
     def evict(self, key: SealedKey) -> None:
         """Delete the object. Not there: does nothing."""
