@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import logging
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -28,15 +26,8 @@ from processes import (
     objects_in,
     store_directories,
 )
-from proxystore.connectors.local import LocalConnector
-from proxystore.store import Store
-from tornado.ioloop import IOLoop
 
 import daskps
-from daskps.references.nodes import ObjectId, ProxyNode, StoredBytes, StoredValue
-from daskps.scheduler import evictor as scheduler_evictor
-from daskps.scheduler.lifetimes import LifetimePlugin
-from daskps.stores import opened
 
 pytestmark = pytest.mark.core
 
@@ -488,161 +479,3 @@ class TestTheEnd:
                 assert from_array().sum().compute() == X.sum()
             assert eventually(lambda: objects(client) == 0)
         assert eventually(lambda: store_directories() <= before)
-
-
-# The scheduler plugin by itself
-
-
-class Loop:
-    def __init__(self):
-        self.callbacks = []
-
-    def add_callback(self, callback, *args):
-        self.callbacks.append(callback)
-
-
-class FakeScheduler:
-    """As much of a scheduler as the plugin's bookkeeping needs."""
-
-    address = "here"
-
-    def __init__(self):
-        self.handlers, self.stream_handlers = {}, {}
-        self.workers = {}
-        self.loop = Loop()
-        self.asked = []
-        self.tasks = self
-
-    def __getitem__(self, key):
-        self.asked.append(key)
-        return self
-
-    run_spec = None
-
-
-@pytest.fixture
-def plugin():
-    import asyncio
-
-    plugin = LifetimePlugin(daskps.__version__)
-    asyncio.run(plugin.start(FakeScheduler()))
-    return plugin
-
-
-class TestLifetimePlugin:
-    def test_looks_at_no_task_when_no_client_holds_anything(self, plugin):
-        scheduler = plugin._scheduler
-        plugin.update_graph(scheduler, client="c", tasks=["a", "b"])
-        assert scheduler.asked == []
-        plugin.hold("other", [(ObjectId("s", "1"), 10)])
-        plugin.update_graph(scheduler, client="c", tasks=["a", "b"])
-        assert scheduler.asked == []
-        plugin.update_graph(scheduler, client="other", tasks=["a", "b"])
-        assert scheduler.asked == ["a", "b"]
-
-    def test_nor_when_all_that_is_held_was_found(self, plugin):
-        scheduler = plugin._scheduler
-        id = ObjectId("s", "1")
-        node = ProxyNode("a", StoredValue(StoredBytes(id, 0, 10), [], []))
-        plugin.hold("c", [(id, 10)])
-        scheduler.run_spec = node
-        plugin.update_graph(scheduler, client="c", tasks=["a"])
-        scheduler.asked.clear()
-        plugin.update_graph(scheduler, client="c", tasks=["b"])
-        assert scheduler.asked == []
-
-    def test_evicts_after_the_last_of_tasks_and_clients(self, plugin):
-        scheduler = plugin._scheduler
-        id = ObjectId("s", "1")
-        scheduler.run_spec = ProxyNode("a", StoredValue(StoredBytes(id, 0, 10), [], []))
-        plugin.hold("c", [(id, 10)])
-        plugin.hold("d", [(id, 10)])
-        plugin.update_graph(scheduler, client="c", tasks=["a", "b"])
-        plugin.release("c", [id])
-        plugin.transition("a", "released", "forgotten")
-        plugin.remove_client(scheduler, "d")
-        assert plugin._evictor.waiting == []
-        plugin.transition("b", "memory", "released")
-        assert plugin._evictor.waiting == []
-        plugin.transition("b", "released", "forgotten")
-        assert plugin._evictor.waiting == [id]
-        assert plugin._evictor._evict in scheduler.loop.callbacks
-
-    def test_releasing_twice_or_what_was_never_held_is_no_error(self, plugin):
-        id = ObjectId("s", "1")
-        plugin.release("c", [id])
-        plugin.hold("c", [(id, 10)])
-        plugin.hold("d", [(id, 10)])
-        plugin._evictor.waiting.clear()
-        plugin.release("c", [id])
-        plugin.release("c", [id])
-        plugin.transition("unknown", "released", "forgotten")
-        plugin.remove_client(plugin._scheduler, "unknown")
-        assert plugin._evictor.waiting == [], "another client holds it"
-        plugin.release("d", [id])
-        assert plugin._evictor.waiting == [id]
-
-    def test_travels(self):
-        plugin = pickle.loads(pickle.dumps(LifetimePlugin("1.2.3")))
-        assert (plugin.version, plugin.name, plugin.idempotent) == (
-            "1.2.3",
-            "daskps",
-            True,
-        )
-
-
-def test_one_object_out_of_reach_keeps_no_other(monkeypatch):
-    """In a store whose objects are in several processes, one of which is stopped."""
-    ids = [ObjectId("s", str(i)) for i in range(4)]
-    evicted = []
-
-    def evict_now(store, key):
-        evicted.append(key)
-        return key != "0"
-
-    async def evict():
-        monkeypatch.setattr(opened, "try_to_evict", evict_now)
-        monkeypatch.setattr(scheduler_evictor, "AGAIN", 0.01)
-        monkeypatch.setattr(scheduler_evictor, "ATTEMPTS", 3)
-        evictor = scheduler_evictor.Evictor(IOLoop.current())
-        evictor.add_store(Store("s", LocalConnector(), register=False))
-        evictor.evict(ids)
-        for _ in range(100):
-            await asyncio.sleep(0.02)
-            if evicted.count("0") == 3:
-                break
-        await evictor.close([])
-
-    asyncio.run(evict())
-    assert evicted == ["0", "1", "2", "3", "0", "0"]
-
-
-def test_a_proxy_node_is_small_on_the_wire():
-    id = ObjectId("daskps-12345678", ("x" * 22, 1 << 20, 0))
-    node = ProxyNode("key", StoredValue(StoredBytes(id, 0, 1 << 20), [], []))
-    assert len(pickle.dumps(node)) < 400
-    assert node.data_producer
-
-
-def test_usage_shows_what_is_there(client):
-    with daskps.proxy_graph():
-        assert client.submit(np.sum, X).result() == X.sum()
-        usage = daskps.usage()
-        (row,) = [row for row in usage.values() if row["objects"]]
-        assert row["store"] == "shm://"
-        assert row["objects"] == usage.objects == 1
-        assert row["bytes"] == usage.nbytes >= X.nbytes
-        assert "shm://: 1 objects, 2.00 MiB" in repr(usage)
-
-
-def test_usage_is_that_of_the_blocks_client(cluster, client):
-    """Though another client, of another cluster, is the current one."""
-    with ProcessCluster(workers=1) as another, another.client():
-        with daskps.proxy_graph(client=client):
-            future = client.submit(np.sum, X)
-            assert daskps.usage().objects == 1
-            with daskps.proxy_graph():
-                assert daskps.usage().objects == 0, "the innermost block counts"
-            assert future.result() == X.sum()
-            del future
-        assert daskps.usage().objects == 0
