@@ -18,13 +18,11 @@ import dask
 import numpy as np
 import psutil
 import pytest
-from click.testing import CliRunner
 from peers import ADDRESSES, Peers, between
 from processes import PATIENCE, eventually
 from proxystore.connectors.protocols import Connector
 
 import daskps
-from daskps.cli import sweep_command
 from daskps.exceptions import ConfigError
 from daskps.stores.connectors.sealed import DamagedError
 from daskps.stores.files.shared_directory import SharedDirectory
@@ -611,10 +609,3 @@ def test_a_server_ends_when_it_has_deleted_what_it_had(tmp_path, monkeypatch):
     assert not os.listdir(tmp_path)
     closing.join()
     user.close()
-
-
-def test_sweeping_by_its_url_looks_where_its_hosts_keep_objects(tmp_path):
-    with dask.config.set(
-        {"daskps.shm.directory": str(tmp_path), "temporary-directory": str(tmp_path)}
-    ):
-        assert CliRunner().invoke(sweep_command, ["peer://"]).output == "0 deleted\n"
