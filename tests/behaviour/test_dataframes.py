@@ -245,7 +245,7 @@ def test_partitions_that_are_empty(client):
         pd.testing.assert_frame_equal(ours, theirs)
 
 
-def test_within_fused_tasks(client):
+def test_partitions_within_fused_tasks_are_stored(client):
     f = frame()
 
     def make():

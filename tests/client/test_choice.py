@@ -67,7 +67,7 @@ def sights(*rooms, host="there"):
     return [[host, room] for room in rooms]
 
 
-def test_one_host(client: Client, caplog):
+def test_one_host_gets_shared_memory_and_says_so(client: Client, caplog):
     with caplog.at_level(logging.INFO, "daskps"), daskps.proxy_graph() as session:
         reason = f"2 workers see {dask.config.get('daskps.shm.directory')}, with room"
         for text in repr(session), session._repr_html_(), caplog.text:
@@ -103,7 +103,7 @@ def test_a_directory_that_one_does_not_see():
     assert choice.request.url == "peer://"
 
 
-def test_little_shared_memory():
+def test_little_shared_memory_is_not_chosen():
     small = ROOM_AT_LEAST - 1
     with dask.config.set({"temporary-directory": PLACES[1]}):
         seen = sights(small, PLENTY)
@@ -275,7 +275,7 @@ def test_no_shared_memory_on_the_workers_host(no_memory, caplog):
         np.testing.assert_array_equal(client.submit(np.add, X, 1).result(), X + 1)
 
 
-def test_no_temporary_directory(tmp_path):
+def test_shared_memory_without_a_temporary_directory(tmp_path):
     """What has no room in shared memory has none at all, but the rest goes there."""
     gone = str(tmp_path / "gone")
     with (
@@ -367,7 +367,7 @@ def test_a_cluster_that_encrypts_on_one_host_gets_workers(without_pyzmq, caplog)
     assert len(said(caplog)) == 1
 
 
-def test_a_gateway(monkeypatch):
+def test_a_gateways_client_knows_the_scheduler_by_another_scheme(monkeypatch):
     """Its client reaches the scheduler, which uses TLS, under another scheme."""
     monkeypatch.setitem(backends, "gateway", backends["tls"])
     with encrypted_cluster(1, shared=False) as cluster:

@@ -44,7 +44,7 @@ class Submitting:
         assert not self._thread.is_alive(), "it hangs"
 
 
-def test_while_a_value_is_stored(cluster, client):
+def test_closing_a_client_while_a_value_is_stored(cluster, client):
     own = cluster.client(set_as_default=False)
     huge = np.ones(HUGE)
 
@@ -68,7 +68,7 @@ def test_while_a_value_is_stored(cluster, client):
     assert eventually(lambda: not objects_in(cluster))
 
 
-def test_between_two_of_many_values(cluster, client):
+def test_closing_a_client_between_two_of_many_values(cluster, client):
     """Also those that were stored before the client was closed."""
     own = cluster.client(set_as_default=False)
     values = [np.full(4 << 20, i, "f8") for i in range(12)]  # 32 MiB each
@@ -86,7 +86,9 @@ def test_between_two_of_many_values(cluster, client):
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.002, 0.02])
-def test_again_and_again(cluster, client, seconds):
+def test_closing_a_client_at_any_moment_hangs_and_leaves_nothing(
+    cluster, client, seconds
+):
     """Wherever it is caught: an error or none, nothing hangs, and nothing is left."""
     for _ in range(8):
         own = cluster.client(set_as_default=False)
@@ -107,7 +109,7 @@ def test_again_and_again(cluster, client, seconds):
     assert eventually(lambda: not objects_in(cluster))
 
 
-def test_in_a_store_of_the_users_own(cluster, client, tmp_path):
+def test_closing_a_client_that_stores_in_the_users_own_store(cluster, client, tmp_path):
     connector = FlakyConnector(str(tmp_path))
     own = cluster.client(set_as_default=False)
     with open(tmp_path / "faults.new", "w") as f:
@@ -128,7 +130,7 @@ def test_in_a_store_of_the_users_own(cluster, client, tmp_path):
     assert eventually(lambda: not glob.glob(str(tmp_path / "object-*")))
 
 
-def test_with_its_cluster():
+def test_closing_a_client_together_with_its_cluster():
     """The store's directory goes while values are written into it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a value could not be stored

@@ -190,7 +190,7 @@ def test_without_workers_the_scheduler_tries(fail):
         ([(B, A)], ["tasks"]),
     ],
 )
-def test_a_host_that_comes_later(fail, expected):
+def test_a_host_that_comes_later_is_tried(fail, expected):
     cluster = Cluster(*fail, workers=[A])
     found = examined(cluster)
     assert off(found) == []

@@ -191,7 +191,7 @@ class TestAWorkerIsKilled:
             del future
 
     @pytest.mark.slow
-    def test_again_and_again(self, nanny_client):
+    def test_a_killed_worker_again_and_again(self, nanny_client):
         with daskps.proxy_graph():
             for i in range(4):
                 futures = nanny_client.map(
@@ -387,7 +387,7 @@ IDLE = """
 
 
 class TestAClientIsKilled:
-    def test_idle(self, cluster, client):
+    def test_an_idle_client(self, cluster, client):
         with Program(cluster, IDLE) as program:
             assert program.says("idle")
             assert daskps.usage(client).objects == 1
@@ -554,7 +554,7 @@ class TestTheSchedulerIsKilled:
 
 class TestEverythingIsKilled:
     @pytest.mark.slow
-    def test_and_swept_by_hand(self):
+    def test_everything_that_was_killed_is_swept_by_hand(self):
         before = store_directories()
         with ProcessCluster(workers=1) as cluster:
             with Program(cluster, IDLE) as program:
@@ -581,7 +581,7 @@ def sweep(*options):
 
 
 class TestTheConnectionIsLost:
-    def test_and_comes_back(self, cluster, client):
+    def test_a_connection_that_comes_back(self, cluster, client):
         """The scheduler has dropped what the client held meanwhile."""
         with daskps.proxy_graph():
             assert client.submit(np.sum, X).result() == X.sum()
@@ -616,7 +616,7 @@ class TestTheConnectionIsLost:
             del future
         assert released(client)
 
-    def test_and_comes_back_before_the_rest_of_it_is_deleted(self):
+    def test_a_connection_that_comes_back_before_the_rest_is_deleted(self):
         """A scheduler that deletes slowly takes nothing that the client stored since."""
         with ProcessCluster() as cluster, cluster.client() as client:
             with daskps.proxy_graph():
@@ -775,7 +775,7 @@ class TestOutsideSessions:
 
 
 @pytest.mark.slow
-def test_a_short_soak():
+def test_a_short_soak_leaves_nothing():
     """``python -m benchmarks.soak``, for a moment."""
     command = [sys.executable, "-m", "benchmarks.soak", "--minutes", "0.6"]
     done = subprocess.run(

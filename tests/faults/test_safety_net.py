@@ -299,7 +299,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("make", VALUES.values(), ids=VALUES)
-def test_odd_values(client, make, way):
+def test_odd_values_go_as_in_plain_dask(client, make, way):
     expected = outcome(lambda: way(client, make(array())))
     for threshold in ("64 KiB", 1):
         with daskps.proxy_graph(threshold=threshold):
@@ -531,7 +531,7 @@ def test_a_store_that_does_not_answer_for_a_minute(client, tmp_path):
 ENCODE = "daskps.objects.encoder.Encoder._encode"
 
 
-def test_it_is_logged_once_and_counted(client, caplog):
+def test_a_fault_is_logged_once_and_counted(client, caplog):
     with daskps.proxy_graph(), failing(functions("daskps")[ENCODE]):
         before = daskps.usage(client).faults
         for _ in range(2):

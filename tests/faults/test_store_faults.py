@@ -378,7 +378,7 @@ class TestFull:
         assert released(client)
         assert eventually(lambda: not in_stores(tiny))
 
-    def test_that_is_an_error(self, client, tiny):
+    def test_a_full_store_is_an_error_if_errors_are_to_be_raised(self, client, tiny):
         with (
             dask.config.set({"daskps.on-store-error": "raise"}),
             daskps.proxy_graph(f"file://{tiny}"),

@@ -95,7 +95,7 @@ class TestALargeValueIsFound:
         found = weigh([CONTAINERS[container](value)], 1000)
         assert found.largest >= 1 << 20
 
-    def test_and_counted_in_the_size_of_the_container(self, container):
+    def test_is_counted_in_the_size_of_its_container(self, container):
         assert nbytes_of(CONTAINERS[container](ARRAY)) >= 1 << 20
 
     def test_in_an_argument(self, container):
@@ -144,7 +144,7 @@ def test_nested_tasks_are_opened():
         (TaskRef("x"), 0),
     ],
 )
-def test_sizes(value, nbytes):
+def test_sizes_of_values(value, nbytes):
     assert nbytes_of(value) == nbytes
 
 

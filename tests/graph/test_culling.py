@@ -92,7 +92,7 @@ def test_low_level_graphs(client):
     assert graph_nbytes(messages) < arrays[0].nbytes
 
 
-def test_the_beginning_of_a_bag(client):
+def test_the_beginning_of_a_bag_stores_its_first_partition(client):
     items = [np.full(2000, i, float) for i in range(6)]
     bag = db.from_sequence(items, npartitions=3)
     with daskps.proxy_graph(threshold=THRESHOLD):

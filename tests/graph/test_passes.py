@@ -355,7 +355,7 @@ def test_results_that_are_stored_values_themselves(client):
         assert client.submit(list, [value]).result()[0].base is not value
 
 
-def test_bag_partitions(client):
+def test_bag_partitions_leave_the_graph(client):
     items = [bytes([i]) * 50_000 for i in range(20)]
     bag = db.from_sequence(items, npartitions=4).map(len)
     with daskps.proxy_graph(threshold=100_000), messages_sent(client) as messages:
@@ -383,7 +383,7 @@ def add_first(value, i):
     return value[0] + i
 
 
-def test_so_it_is_over_several_submissions(client):
+def test_a_value_in_several_submissions_is_stored_once(client):
     value = array()
     with daskps.proxy_graph():
         futures = [client.submit(add_first, value, i) for i in range(32)]
@@ -487,7 +487,7 @@ def test_many_small_values_are_packed(client):
     assert usage.nbytes >= 16_000_000
 
 
-def test_the_limit_is_dasks(client):
+def test_the_limit_of_a_large_graph_is_dasks(client):
     x = da.from_array(X, chunks=128)  # 2 MiB in pieces of 128 KiB
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 MiB"}):
         with daskps.proxy_graph(), messages_sent(client) as messages:
@@ -655,7 +655,7 @@ def test_strings_that_are_keys_and_strings_that_are_not(client):
         assert daskps.usage(client).objects == 1
 
 
-def test_actors(client):
+def test_actors_of_large_arguments_answer_as_without(client):
     with daskps.proxy_graph():
         actor = client.submit(Instance, array(), actor=True).result()
         assert actor.describe().result() == describe(array())
@@ -770,7 +770,7 @@ def test_block_by_block_arguments_arrive(client):
         assert daskps.usage(client).objects == 3
 
 
-def test_within_a_fused_task(encoder):
+def test_values_within_a_fused_task_leave_the_graph(encoder):
     inner = Task("inner", np.sum, array())
     outer = Task("outer", np.add, TaskRef("inner"), 1)
     fused = Task.fuse(inner, outer)

@@ -143,13 +143,13 @@ def test_the_last_one_that_looks_the_same_can_go(catalog):
 
 
 @pytest.mark.parametrize("nbytes", [0, 1, 100])
-def test_small_objects(catalog, nbytes):
+def test_small_objects_are_stored_once(catalog, nbytes):
     first = catalog.put([DATA[:nbytes]])
     assert catalog.put([DATA[:nbytes]]) is first
     assert content(catalog, first) == DATA[:nbytes]
 
 
-def test_a_strided_array(catalog):
+def test_a_strided_array_is_stored_once(catalog):
     array = np.frombuffer(alike(1), np.uint8).reshape(100, 1000)[:, ::2]
     first = catalog.put([array])
     assert catalog.put([array.copy()]) is first

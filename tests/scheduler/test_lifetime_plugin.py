@@ -60,7 +60,7 @@ class TestLifetimePlugin:
         plugin.update_graph(scheduler, client="other", tasks=["a", "b"])
         assert scheduler.asked == ["a", "b"]
 
-    def test_nor_when_all_that_is_held_was_found(self, plugin):
+    def test_looks_at_no_task_when_all_that_is_held_was_found(self, plugin):
         scheduler = plugin._scheduler
         id = ObjectId("s", "1")
         node = ProxyNode("a", StoredValue(StoredBytes(id, 0, 10), [], []))
@@ -102,7 +102,7 @@ class TestLifetimePlugin:
         plugin.release("d", [id])
         assert plugin._evictor.waiting == [id]
 
-    def test_travels(self):
+    def test_can_be_pickled_with_its_version(self):
         plugin = pickle.loads(pickle.dumps(LifetimePlugin("1.2.3")))
         assert (plugin.version, plugin.name, plugin.idempotent) == (
             "1.2.3",

@@ -12,7 +12,7 @@ which tasks there must be.
 
 By default this runs a few hundred steps. For 10,000 and more, with their number by kind::
 
-    DASKPS_MODEL_STEPS=10000 python -m pytest -s tests/test_ownership_model.py
+    DASKPS_MODEL_STEPS=10000 python -m pytest -s tests/scheduler/test_ownership_model.py
 """
 
 from __future__ import annotations
@@ -418,7 +418,7 @@ class Machine(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(max(600, 3 * STEPS))
-def test_ownership():
+def test_the_scheduler_owns_objects_as_the_model_does():
     while TAKEN.total() < STEPS:
         left = STEPS - TAKEN.total()
         run_state_machine_as_test(

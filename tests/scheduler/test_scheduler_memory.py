@@ -88,7 +88,7 @@ PROGRAMS = [sum_of_array, model_in_submits, model_in_map, bag_items, model_in_de
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_it_does_not_grow(own_cluster, client, program):
+def test_the_schedulers_memory_does_not_grow(own_cluster, client, program):
     def run():
         with daskps.proxy_graph():
             program(client, seed=1, nbytes=NBYTES)
@@ -96,7 +96,7 @@ def test_it_does_not_grow(own_cluster, client, program):
     assert growth(own_cluster.scheduler, run) < ALLOWED
 
 
-def test_it_grows_without_daskps(own_cluster, client):
+def test_the_schedulers_memory_grows_without_daskps(own_cluster, client):
     """Or else what is measured here would be nothing."""
 
     def run():

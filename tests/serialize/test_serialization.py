@@ -163,7 +163,7 @@ def test_the_content_of_arrays_is_not_in_the_stream(name):
     assert sum(map(frame_nbytes, buffers)) == array.nbytes
 
 
-def test_nor_is_that_of_bytes():
+def test_the_content_of_bytes_is_not_in_the_stream():
     stream, buffers, _ = serialize([b"z" * 100_000, b"w" * 100_000])
     assert len(stream) < 500
     assert sum(map(frame_nbytes, buffers)) == 200_000

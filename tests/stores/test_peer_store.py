@@ -520,7 +520,7 @@ def test_keys_are_small_when_pickled(here):
     assert len(pickle.dumps(key)) < 200
 
 
-def test_a_url_names_nothing():
+def test_a_peer_url_names_nothing():
     for url in ("peer://host", "peer:///directory"):
         with pytest.raises(ConfigError, match="takes no address"):
             daskps.open_store(url)

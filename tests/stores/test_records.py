@@ -73,7 +73,7 @@ def kill_a_scheduler(connector):
         del future
 
 
-def test_the_next_cluster_evicts_what_it_left(tmp_path):
+def test_the_next_cluster_evicts_what_a_killed_scheduler_left(tmp_path):
     connector = FlakyConnector(str(tmp_path))
     kill_a_scheduler(connector)
     assert left(tmp_path)
@@ -90,7 +90,7 @@ def test_the_next_cluster_evicts_what_it_left(tmp_path):
     assert not records()
 
 
-def test_by_hand(tmp_path):
+def test_sweeping_by_hand_evicts_what_a_killed_scheduler_left(tmp_path):
     kill_a_scheduler(FlakyConnector(str(tmp_path)))
     objects = left(tmp_path)
     assert objects
@@ -120,7 +120,7 @@ def test_a_store_that_cannot_be_reached_is_tried_again(tmp_path, caplog):
     assert not records()
 
 
-def test_of_a_live_process_is_not_touched(tmp_path, config):
+def test_the_record_of_a_live_process_is_not_touched(tmp_path, config):
     record = Record(config)
     record.add(SealedKey(FlakyConnector(str(tmp_path)).put(b"1"), 1, b""))
     assert sweep_records() == []
@@ -131,7 +131,7 @@ def test_of_a_live_process_is_not_touched(tmp_path, config):
     assert not records()
 
 
-def test_is_private_and_cut_short_it_can_be_read(config):
+def test_a_record_is_private_and_cut_short_it_can_be_read(config):
     record = Record(config)
     path = record._directory.path
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o700
@@ -153,7 +153,7 @@ def test_is_private_and_cut_short_it_can_be_read(config):
     record.close()
 
 
-def test_without_room_there_is_none(config, caplog):
+def test_without_room_there_is_no_record(config, caplog):
     """That is no reason for the scheduler to lose its client."""
     record = Record(config)
     record.add(FlakyKey("1"))
@@ -169,7 +169,7 @@ def test_without_room_there_is_none(config, caplog):
     record.close()
 
 
-def test_without_a_place_there_is_none(config, caplog, monkeypatch):
+def test_without_a_place_there_is_no_record(config, caplog, monkeypatch):
     monkeypatch.setattr("daskps.stores.records.place", lambda: "/proc")
     record = Record(config)
     record.add(FlakyKey("1"))
@@ -177,7 +177,7 @@ def test_without_a_place_there_is_none(config, caplog, monkeypatch):
     assert "cannot be written down" in caplog.text
 
 
-def test_does_not_grow_for_ever(config):
+def test_a_record_does_not_grow_for_ever(config):
     record = Record(config)
     path = os.path.join(record._directory.path, "objects")
     kept = FlakyKey("kept")

@@ -36,7 +36,7 @@ def holder(parent):
     return process
 
 
-def test_the_last_one_deletes_it(tmp_path):
+def test_the_last_user_deletes_the_directory(tmp_path):
     one, two = SharedDirectory(str(tmp_path), "x"), SharedDirectory(str(tmp_path), "x")
     assert one.path == two.path
     assert os.stat(one.path).st_mode & 0o777 == 0o700
@@ -47,7 +47,7 @@ def test_the_last_one_deletes_it(tmp_path):
     assert not os.listdir(tmp_path)
 
 
-def test_it_is_swept_when_all_were_killed(tmp_path):
+def test_a_directory_is_swept_when_all_its_users_were_killed(tmp_path):
     processes = [holder(tmp_path), holder(tmp_path)]
     for process in processes:
         assert sweep(str(tmp_path)) == []
@@ -57,13 +57,13 @@ def test_it_is_swept_when_all_were_killed(tmp_path):
     assert not os.listdir(tmp_path)
 
 
-def test_a_process_that_ends_gives_it_up(tmp_path):
+def test_a_process_that_ends_gives_up_its_directory(tmp_path):
     process = holder(tmp_path)
     process.communicate("\n")
     assert not os.listdir(tmp_path)
 
 
-def test_who_keeps_it_for_others_does_not_use_it(tmp_path):
+def test_who_keeps_a_directory_for_others_does_not_use_it(tmp_path):
     with pytest.raises(FileNotFoundError):
         SharedDirectory(str(tmp_path), "x", is_user=False)
     user = SharedDirectory(str(tmp_path), "x")
@@ -76,7 +76,7 @@ def test_who_keeps_it_for_others_does_not_use_it(tmp_path):
     assert not os.listdir(tmp_path)
 
 
-def test_a_forked_process_gives_nothing_up(tmp_path):
+def test_a_forked_process_gives_up_no_directory(tmp_path):
     directory = SharedDirectory(str(tmp_path), "x")
     pid = os.fork()
     if not pid:
@@ -89,7 +89,7 @@ def test_a_forked_process_gives_nothing_up(tmp_path):
     assert not os.listdir(tmp_path)
 
 
-def test_coming_and_going_at_once(tmp_path):
+def test_users_of_a_directory_come_and_go_at_once(tmp_path):
     """Nobody has a directory that somebody else deletes."""
     failures = []
 

@@ -363,7 +363,7 @@ class TestDamage:
     def data(self, request):
         return secrets.token_bytes(request.param)
 
-    def test_forged(self, connector, overwrite, data):
+    def test_a_forged_object_is_noticed(self, connector, overwrite, data):
         key = connector.put(data)
         overwrite(key, data[:-1] + bytes([data[-1] ^ 1]))
         with pytest.raises(DamagedError, match="not those that were stored"):
@@ -372,24 +372,26 @@ class TestDamage:
             connector.get_batch([key])
 
     @pytest.mark.parametrize("cut", ["one byte", "all"])
-    def test_truncated(self, connector, overwrite, data, cut):
+    def test_a_truncated_object_is_noticed(self, connector, overwrite, data, cut):
         key = connector.put(data)
         overwrite(key, data[:-1] if cut == "one byte" else b"")
         assert refused(connector, key)
 
-    def test_longer(self, connector, overwrite, data):
+    def test_a_longer_object_is_noticed(self, connector, overwrite, data):
         key = connector.put(data)
         overwrite(key, data + b"more")
         assert refused(connector, key)
 
-    def test_another_object_in_its_place(self, connector, overwrite, data):
+    def test_another_object_in_its_place_is_noticed(self, connector, overwrite, data):
         one, two = connector.put(data), connector.put(data[::-1])
         overwrite(one, data[::-1])
         with pytest.raises(DamagedError, match="not those that were stored"):
             connector.get(one)
         assert bytes(connector.get(two)) == data[::-1]
 
-    def test_sealed_with_the_key_of_another_cluster(self, kind, connector, data):
+    def test_a_seal_with_the_key_of_another_cluster_is_noticed(
+        self, kind, connector, data
+    ):
         """What was stored by somebody who has another key, seal included."""
         other = kind.open()
         forged = other.connector.put(data)

@@ -238,7 +238,7 @@ def produce(config, pipe):
     signal.pause()
 
 
-def test_nothing_is_left_open(secret):
+def test_a_closed_zmq_store_leaves_nothing_open(secret):
     def open_and_close():
         one = ZmqConnector(secret, "127.0.0.1")
         two = ZmqConnector(secret, "127.0.0.1")
@@ -257,7 +257,7 @@ def test_nothing_is_left_open(secret):
     assert after[1] <= before[1] + 1
 
 
-def test_a_program():
+def test_a_program_on_a_zmq_store_survives_a_worker():
     """On a cluster of real processes, of which one is lost."""
     with ProcessCluster() as cluster, cluster.client() as client:
         with daskps.proxy_graph(store="zmq://"):

@@ -55,7 +55,7 @@ def one(c: Comparison, peer: str = "daskps") -> Run:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scenario", catalogue(SCALE), ids=lambda s: s.name)
-def test_every_scenario(cluster, scenario):
+def test_every_scenario_gives_right_results_and_counts(cluster, scenario):
     c = measure(cluster, scenario)
     assert set(scenario.peers) - {"ray"} <= set(c.peers)
     assert ("limit" in c.peers) == (scenario.limit is not None)
@@ -102,7 +102,7 @@ def test_a_second_compute_stores_nothing(cluster):
 
 
 @pytest.mark.slow
-def test_copies():
+def test_copies_of_a_scenario_are_counted():
     c = measure_with_copies(round_trips.into(4 * MB))
     ours, plain = c.peers["daskps"].copies, c.peers["dask"].copies
     assert ours is not None
@@ -157,7 +157,7 @@ def test_ratios_are_of_paired_runs():
     assert (ratio.low, ratio.median, ratio.high) == (3.0, 4.0, 5.0)
 
 
-def test_outcomes():
+def test_outcomes_of_goals():
     c = comparison({"dask": [4.0] * 3, "daskps": [1.0] * 3, "limit": [0.5] * 3})
     copied = ProcessCopies(allocated=0.04, stored=1.0, pages=1.0, growth=1.0)
     c.peers["daskps"].copies = Copies(copied, copied)
@@ -176,7 +176,7 @@ def test_outcomes():
     assert "2 of 4 goals that were measured are reached" in text
 
 
-def test_rounds_stop():
+def test_rounds_of_a_benchmark_stop():
     rounds = Rounds(least=2, most=4, seconds=1000)
     assert not rounds.over(1, since=0)
     assert rounds.over(2, since=-1e9)
@@ -184,7 +184,7 @@ def test_rounds_stop():
     assert not rounds.over(3, since=1e12)
 
 
-def test_names_choose():
+def test_names_choose_scenarios():
     assert [s.name for s in chosen(["Cholesky"])] == ["Cholesky 4096, blocks of 512"]
     assert {s.group for s in chosen(["models"])} == {"models"}
     assert chosen(["no such"]) == []
@@ -192,7 +192,7 @@ def test_names_choose():
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_the_command_writes_everything(tmp_path):
+def test_the_benchmark_command_writes_everything(tmp_path):
     done = subprocess.run(
         [
             *(sys.executable, "-m", "benchmarks", "small tasks"),

@@ -100,7 +100,7 @@ def assert_not_in(text, where):
         assert at < 0, f"in {where}: {data[max(0, at - 300) : at + 100]!r}"
 
 
-def test_they_are_needed(address, client):
+def test_a_server_with_a_password_refuses_others(address, client):
     with (
         pytest.raises(daskps.ConfigError, match="uthentication"),
         daskps.proxy_graph(f"redis://{address}"),
@@ -108,7 +108,7 @@ def test_they_are_needed(address, client):
         pass
 
 
-def test_not_in_graphs(store, client):
+def test_credentials_are_not_in_graphs(store, client):
     with daskps.proxy_graph(store), messages_sent(client) as messages:
         proxy = daskps.proxy(X)
         futures = [
@@ -126,7 +126,7 @@ def test_not_in_graphs(store, client):
         del futures, proxy, messages, graphs, message, sent
 
 
-def test_not_in_representations(store, client, cluster):
+def test_credentials_are_not_in_representations(store, client, cluster):
     with (
         daskps.proxy_graph(store) as session,
         daskps.Client(cluster.address, store=store, set_as_default=False) as other,
@@ -170,7 +170,7 @@ def representations_on_a_worker(dask_worker):
     )
 
 
-def test_not_in_logs(store, client, cluster, logged):
+def test_credentials_are_not_in_logs(store, client, cluster, logged):
     with daskps.proxy_graph(store):
         future = client.submit(np.add, X, 1)
         np.testing.assert_array_equal(future.result(), X + 1)
@@ -191,7 +191,7 @@ def fail(x):
     raise RuntimeError("of the user's own")
 
 
-def test_not_in_errors(client, address):
+def test_credentials_are_not_in_errors(client, address):
     stores = {
         "unreachable": f"redis://{USER}:{PASSWORD}@127.0.0.1:{free_port()}",
         "another user": f"redis://{USER}x:{PASSWORD}@{address}",
@@ -219,7 +219,9 @@ def test_not_in_errors(client, address):
         assert_not_in(text, f"the error for {name}")
 
 
-def test_not_in_errors_of_tasks_and_warnings(client, server, address, logged):
+def test_credentials_are_not_in_errors_of_tasks_and_warnings(
+    client, server, address, logged
+):
     store = f"redis://{USER}:{PASSWORD}@{address}"
     with (
         dask.config.set({"daskps.read-timeout": "100ms"}),
@@ -248,7 +250,7 @@ def sum_later(x, gate):
     return x.sum()
 
 
-def test_not_on_the_dashboards(store, client):
+def test_credentials_are_not_on_the_dashboards(store, client):
     with daskps.proxy_graph(store):
         future = client.submit(np.add, X, 1, key="shown")
         future.result()

@@ -46,7 +46,7 @@ def cluster(pool):
     assert os.listdir(os.path.join(pool, "ns.daskps")) == [], "the lease is left"
 
 
-def test_a_program(cluster, pool):
+def test_a_program_on_a_daos_store_survives_a_worker(cluster, pool):
     import pydaos
 
     with cluster.client() as client, daskps.proxy_graph(store=URL):
@@ -81,7 +81,7 @@ def test_a_program(cluster, pool):
     assert eventually(lambda: not in_daos(pool))
 
 
-def test_a_client_that_is_killed(cluster, pool):
+def test_a_killed_clients_objects_leave_daos(cluster, pool):
     """Whatever it stored is deleted by the scheduler."""
     process = start(
         f"""
@@ -153,7 +153,7 @@ REAL_POOL = """
     reason="DASKPS_TEST_DAOS does not name a namespace in a real pool, "
     "daos://pool/container/namespace",
 )
-def test_a_real_pool(tmp_path):
+def test_a_program_on_a_real_daos_pool(tmp_path):
     # Workers are spawned, and import the program.
     path = tmp_path / "program.py"
     path.write_text(textwrap.dedent(REAL_POOL))

@@ -36,7 +36,7 @@ CUTS = pytest.mark.parametrize("how", ["refused", "silent"])
 
 @pytest.mark.slow
 @CUTS
-def test_ten_seconds_while_tasks_read(client, remote, how):
+def test_a_network_that_is_cut_for_ten_seconds_while_tasks_read(client, remote, how):
     with daskps.proxy_graph(remote.connector()):
         gate = client.submit(time.sleep, 0.5)
         futures = [client.submit(after, gate, X + i) for i in range(6)]
@@ -49,7 +49,7 @@ def test_ten_seconds_while_tasks_read(client, remote, how):
 
 
 @CUTS
-def test_while_values_are_stored(client, remote, how):
+def test_a_network_that_is_cut_while_values_are_stored(client, remote, how):
     with daskps.proxy_graph(remote.connector(timeout=0.5)):
         remote.cut(how)
         with pytest.warns(UserWarning, match="sent inside the graph") as caught:
@@ -61,7 +61,7 @@ def test_while_values_are_stored(client, remote, how):
 
 
 @CUTS
-def test_while_a_result_is_fetched(client, remote, how):
+def test_a_network_that_is_cut_while_a_result_is_fetched(client, remote, how):
     with daskps.proxy_graph(remote.connector(timeout=0.5)):
         future = client.submit(np.add, X, 1)
         wait(future)
@@ -72,7 +72,7 @@ def test_while_a_result_is_fetched(client, remote, how):
 
 
 @CUTS
-def test_while_objects_are_deleted(client, remote, how):
+def test_a_network_that_is_cut_while_objects_are_deleted(client, remote, how):
     """They go when the network is back."""
     with daskps.proxy_graph(remote.connector(timeout=0.5)):
         assert client.submit(np.sum, X).result() == X.sum()
@@ -87,7 +87,7 @@ def test_while_objects_are_deleted(client, remote, how):
 
 
 @CUTS
-def test_for_good(client, remote, how):
+def test_a_network_that_is_cut_for_good(client, remote, how):
     with (
         dask.config.set({"daskps.read-timeout": "1s"}),
         daskps.proxy_graph(remote.connector(timeout=0.5)),
@@ -107,7 +107,7 @@ def test_for_good(client, remote, how):
         future.release()  # the error's traceback keeps it otherwise
 
 
-def test_while_the_cluster_closes(remote):
+def test_a_network_that_is_cut_while_the_cluster_closes(remote):
     """A store that never answers does not keep the scheduler from ending."""
     with ProcessCluster(workers=1) as cluster, cluster.client() as client:
         with daskps.proxy_graph(remote.connector(timeout=None)):
@@ -124,7 +124,7 @@ def test_while_the_cluster_closes(remote):
     assert len(sweep_records()) == 1
 
 
-def test_other_stores_do_not_wait(cluster, client, remote):
+def test_other_stores_do_not_wait_for_one_that_does_not_answer(cluster, client, remote):
     """For the deletion of an object in a store that does not answer."""
     with daskps.proxy_graph(remote.connector(timeout=None)):
         assert client.submit(np.sum, X).result() == X.sum()

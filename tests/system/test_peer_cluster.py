@@ -62,7 +62,7 @@ def here():
     return [name for name in os.listdir(PLACES[0]) if name.startswith("daskps-peer")]
 
 
-def test_values_and_results(cluster):
+def test_values_and_results_travel_between_hosts(cluster):
     model = np.random.default_rng(0).random(2 * MIB // 8)
     with cluster.client() as client:
         with daskps.proxy_graph("peer://"):

@@ -72,7 +72,7 @@ def moved(client, here, there, function):
     return source, client.submit(function, source, pure=False, workers=[there])
 
 
-def test_by_reference_into_an_array_of_its_own(workers, own_cluster):
+def test_a_dependency_comes_by_reference_into_an_array_of_its_own(workers, own_cluster):
     client, here, there = workers
     source, changed = moved(client, here, there, add_one)
     assert changed.result() == (6, True)
@@ -82,7 +82,7 @@ def test_by_reference_into_an_array_of_its_own(workers, own_cluster):
     assert eventually(lambda: not stored(own_cluster)), "it goes with the result"
 
 
-def test_small_results_as_ever(workers, own_cluster):
+def test_small_dependencies_come_as_in_plain_dask(workers, own_cluster):
     client, here, there = workers
     source = client.submit(np.ones, 10, workers=[here])
     total = client.submit(np.sum, source, workers=[there])
@@ -90,7 +90,9 @@ def test_small_results_as_ever(workers, own_cluster):
     assert not stored(own_cluster)
 
 
-def test_for_clients_without_a_session(workers, own_cluster):
+def test_dependencies_of_clients_without_a_session_come_by_reference(
+    workers, own_cluster
+):
     _, here, there = workers
     with Client(own_cluster.address, set_as_default=False) as plain:
         _, total = moved(plain, here, there, np.sum)
@@ -130,7 +132,7 @@ def times_asked():
     return opened.read.asked
 
 
-def test_a_worker_that_cannot_read_gets_results_as_ever():
+def test_a_worker_that_cannot_read_gets_results_as_in_plain_dask():
     with ProcessCluster() as cluster, cluster.client() as client, daskps.proxy_graph():
         client.submit(break_reading, workers=["w1"]).result()
         for _ in range(3):
@@ -140,7 +142,7 @@ def test_a_worker_that_cannot_read_gets_results_as_ever():
         assert asked == 1, "it does not try again"
 
 
-def test_not_if_results_are_not_to_be_stored():
+def test_results_that_are_not_to_be_stored_go_over_the_network():
     with (
         ProcessCluster() as cluster,
         cluster.client() as client,
@@ -161,7 +163,7 @@ def refuse(dask_worker):
             register_reader(store)
 
 
-def test_of_a_worker_that_cannot_open_the_store(own_cluster):
+def test_results_of_a_worker_that_cannot_open_the_store(own_cluster):
     with own_cluster.client() as client, daskps.proxy_graph():
         here, there = client.scheduler_info()["workers"]
         client.submit(first, made(1), workers=[there]).result()
