@@ -20,6 +20,7 @@ from redis_server import redis_server
 import daskps
 from benchmarks.cluster import free_port
 from daskps.client.link import ClusterLink
+from daskps.stores.redis import server as server_of_redis
 
 X = np.arange(1 << 18, dtype="f8")  # 2 MiB
 USER = "the-user-of-tests"
@@ -191,7 +192,9 @@ def fail(x):
     raise RuntimeError("of the user's own")
 
 
-def test_credentials_are_not_in_errors(client, address):
+def test_credentials_are_not_in_errors(client, address, monkeypatch):
+    # For so long a server without TLS says nothing.
+    monkeypatch.setattr(server_of_redis, "TIMEOUT", 1.0)
     stores = {
         "unreachable": f"redis://{USER}:{PASSWORD}@127.0.0.1:{free_port()}",
         "another user": f"redis://{USER}x:{PASSWORD}@{address}",
