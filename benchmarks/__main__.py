@@ -20,7 +20,7 @@ from tqdm import tqdm
 import daskps
 from benchmarks import goals, memory, ray_peer, table
 from benchmarks.catalogue import chosen
-from benchmarks.cluster import cluster
+from benchmarks.cluster import Cluster
 from benchmarks.plots import draw
 from benchmarks.results import Comparison
 from benchmarks.scenario import GB, MB, Scenario
@@ -116,7 +116,7 @@ def _run(
         for (name, needed), group in itertools.groupby(scenarios, _cluster_for):
             bar.write(table.heading(name))
             n = needed or workers
-            with cluster(n) as plain, cluster(n) as ours:
+            with Cluster(n) as plain, Cluster(n) as ours:
                 c = Clusters(plain, ours)
                 for scenario in group:
                     bar.set_description(scenario.name)

@@ -85,14 +85,14 @@ class Peer:
         self._wake()
         counts = counters.read(self.client)
         self._settle()
-        held = memory.reset_peak(self.cluster.scheduler)
+        held = memory.reset_peak(self.cluster.scheduler.pid)
         cpu, cpu_of_all = self.cluster.cpu(), self.cluster.cpu_of_all()
         start = time.perf_counter()
         result = work.do(self.client, prepared, self.ship)
         seconds = time.perf_counter() - start
         cpu_of_all = self.cluster.cpu_of_all() - cpu_of_all
         cpu = self.cluster.cpu() - cpu
-        growth = max(0, memory.peak(self.cluster.scheduler) - held)
+        growth = max(0, memory.peak(self.cluster.scheduler.pid) - held)
         counts = counters.read(self.client) - counts
         work.check(prepared, result)
         return Run(

@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import ctypes
 import gc
-import glob
 import os
 import random
 import signal
@@ -34,9 +33,10 @@ import psutil
 from distributed import Client
 
 import daskps
-from benchmarks.cluster import MIB, Cluster, cluster
+from benchmarks.cluster import Cluster, objects_in
 
 # Dask itself logs events, and keeps connections to workers open for a while.
+MIB = 2**20
 MAY_GROW_BYTES = 96 * MIB
 # And the scheduler keeps the groups of all tasks as long as it lives (distributed.spans):
 # some 20 kB for each computation here, with and without daskps.
@@ -193,11 +193,11 @@ class Soak:
     def _level(self) -> Level:
         _trim()
         self.client.run_on_scheduler(_trim)
-        return Level.of([self.cluster.scheduler, os.getpid()])
+        return Level.of([self.cluster.scheduler.pid, os.getpid()])
 
     def _show(self, deadline: float) -> None:
         left = max(0, deadline - time.monotonic())
-        memory = psutil.Process(self.cluster.scheduler).memory_info().rss
+        memory = psutil.Process(self.cluster.scheduler.pid).memory_info().rss
         line = (
             f"{sum(self.rounds.values())} computations, {self.killed} workers killed, "
             f"{sum(self.wrong.values())} wrong, {len(self.errors)} errors, "
@@ -220,7 +220,7 @@ class Soak:
         usage = daskps.usage(self.client)
         if usage.objects:
             left.append(f"in the store, says the scheduler: {usage}")
-        if files := _objects(self.cluster):
+        if files := objects_in(self.cluster):
             left.append(f"in the store's directory: {files}")
         kept = DASK_KEEPS_BYTES * sum(self.rounds.values())
         for i, (who, dasks) in enumerate([("scheduler", kept), ("client", 0)]):
@@ -243,25 +243,10 @@ def _workers(cluster: Cluster) -> list[int]:
     """The processes that nannies have started."""
     found = []
     for nanny in cluster.workers:
-        for child in psutil.Process(nanny).children():
+        for child in psutil.Process(nanny.pid).children():
             with contextlib.suppress(psutil.NoSuchProcess):
                 if "spawn_main" in " ".join(child.cmdline()):
                     found.append(child.pid)
-    return found
-
-
-def _objects(cluster: Cluster) -> list[str]:
-    """Files of objects in the directories that the scheduler owns."""
-    found = []
-    for link in glob.glob(f"/proc/{cluster.scheduler}/fd/*"):
-        with contextlib.suppress(OSError):
-            directory, name = os.path.split(os.readlink(link))
-            if name == "owner.lock":
-                found += [
-                    name
-                    for name in os.listdir(directory)
-                    if not name.startswith(("free.", "owner.lock"))
-                ]
     return found
 
 
@@ -283,7 +268,7 @@ def main() -> int:
     # Dask blames a task whose workers died four times, which was us.
     os.environ["DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES"] = "1000000"
     rng = np.random.default_rng(args.seed)
-    with cluster(args.workers, nanny=True) as c, Client(c.address) as client:
+    with Cluster(args.workers, nanny=True) as c, Client(c.address) as client:
         soak = Soak(c, client, args.kill_every)
         start = soak.run(args.minutes * 60, rng)
         left = soak.left(start)

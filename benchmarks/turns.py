@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 from benchmarks import counters
-from benchmarks.cluster import Cluster, cluster
+from benchmarks.cluster import Cluster
 from benchmarks.peers import LIMIT, OURS, PEERS, RAY, Peer
 from benchmarks.results import Comparison, Measured, Run
 from benchmarks.scenario import Scenario
@@ -139,7 +139,7 @@ def with_copies(comparison: Comparison, scenario: Scenario) -> Comparison:
     Counting slows everything down, so these runs are not timed.
     """
     counted = dict(comparison.peers)
-    with cluster(1) as c:
+    with Cluster(1) as c:
         for name in comparison.peers:
             if name in PEERS:
                 with PEERS[name](c) as peer:

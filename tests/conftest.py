@@ -13,19 +13,18 @@ os.environ["DASK_DASKPS__THRESHOLD"] = "256 KiB"
 os.environ["DASK_DASKPS__SAFETY_NET"] = "False"
 
 import pytest
-from distributed import Client, Scheduler
+from distributed import Client
 from processes import (
-    PATIENCE,
     PLACES,
     ProcessCluster,
     children,
     eventually,
     live,
+    released,
     servers,
     store_directories,
+    who_needs_what,
 )
-
-import daskps
 
 
 @pytest.fixture(scope="session")
@@ -48,30 +47,6 @@ def other_client(cluster: ProcessCluster, client: Client) -> Iterator[Client]:
     """Another client of the same cluster, not the default one."""
     with cluster.client(set_as_default=False) as other:
         yield other
-
-
-def who_needs_what(dask_scheduler: Scheduler) -> dict[str, tuple[list[str], list[str]]]:
-    """By key of each object: the states of tasks that need it, and clients that hold it."""
-    tasks, clients = dask_scheduler.tasks, dask_scheduler.clients
-    return {
-        str(id.key): (
-            [str(tasks.get(key, key)) for key in entry.tasks],
-            [name if name in clients else f"{name}, gone" for name in entry.clients],
-        )
-        for id, entry in dask_scheduler.plugins["daskps"]._objects.items()
-    }
-
-
-def released(client: Client, seconds: float = PATIENCE) -> bool:
-    """Whether the stores become empty."""
-
-    def empty() -> bool:
-        if daskps.usage(client).objects:
-            gc.collect()
-            return False
-        return True
-
-    return eventually(empty, seconds)
 
 
 @pytest.fixture(autouse=True)

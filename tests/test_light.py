@@ -58,7 +58,7 @@ def test_what_plugins_import(plugin):
 
 @pytest.mark.core
 @pytest.mark.parametrize("store", ["", "shm://", "peer://"])
-def test_arrays_alone(store):
+def test_a_program_of_arrays_imports_no_dataframes(store):
     """Nor after a session in which large values went both ways."""
     hidden = {"PYTHONPATH": ARRAYS_ALONE}
     with ProcessCluster(scheduler=hidden, worker=hidden) as cluster:

@@ -71,7 +71,7 @@ def run(system: str, program: str) -> str:
 
 
 @SYSTEMS
-def test_explain(system):
+def test_explain_and_assert_proxied_on_another_system(system):
     output = run(
         system,
         """

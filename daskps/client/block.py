@@ -67,7 +67,8 @@ class Block:
         self.__exit__(*exc)
 
     def __call__(self, function: F) -> F:
-        return decorated(function, lambda: Block(self._arguments, self._client))
+        ours: F = decorated(function, lambda: Block(self._arguments, self._client))
+        return ours
 
 
 @overload

@@ -259,7 +259,8 @@ def open_now(
     if link.is_open(request):
         return link.catalog_for(request, settings)
     if not client.asynchronous:
-        return client.sync(link.open, request, settings)
+        catalog: Catalog | None = client.sync(link.open, request, settings)
+        return catalog
     task = asyncio.ensure_future(link.open(request, settings))
     task.add_done_callback(_log_failure)
     if link.choice(request) is not None:

@@ -161,7 +161,8 @@ def finish(client: distributed.Client, key: Any, type_: type) -> None:
 
 def keep(worker: distributed.Worker, values: dict[Any, Any]) -> dict[str, Any]:
     """Keep values on a worker, under their keys; gives their sizes as ``"nbytes"``."""
-    return worker.update_data(data=values)
+    sizes: dict[str, Any] = worker.update_data(data=values)
+    return sizes
 
 
 def note_data(

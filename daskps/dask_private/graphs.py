@@ -114,7 +114,8 @@ class LoweredExpr(LLGExpr):
     _parameters = ["dsk", "annotations"]
 
     def __dask_annotations__(self) -> dict[str, dict[Any, Any]]:
-        return self.operand("annotations")
+        annotations: dict[str, dict[Any, Any]] = self.operand("annotations")
+        return annotations
 
 
 def lower(expr: Expr) -> LoweredExpr:
@@ -216,7 +217,8 @@ def needed_of_layer(
     external
         All keys of the graph that other layers may refer to, if there are legacy tasks.
     """
-    return layer.cull(set(keys), external)[1]
+    needed: Mapping[Any, set[Any]] = layer.cull(set(keys), external)[1]
+    return needed
 
 
 def clone_task(

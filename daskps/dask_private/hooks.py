@@ -101,7 +101,8 @@ def hook_gather(
     ) -> dict[str, Any]:
         tell = before(self)
         try:
-            return await original(self, *args, **kwargs)
+            results: dict[str, Any] = await original(self, *args, **kwargs)
+            return results
         except Exception as e:
             if not tell or not failed(self, e):
                 raise

@@ -8,7 +8,6 @@ anything else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,8 @@ import numpy as np
 #: The first index of each partition and the last one of all; the rows where partitions
 #: begin, and how many there are.
 Divisions = tuple[list[Any], list[int]]
+#: Rows, in order.
+Rows = range | np.ndarray[tuple[int], np.dtype[np.intp]]
 
 
 def find_divisions(
@@ -56,16 +57,15 @@ def _is_plain(index: Any) -> bool:
     return type(index) is pd.Index and (numbers or strings)
 
 
-def _firsts(index: Any) -> Sequence[int]:
+def _firsts(index: Any) -> Rows:
     """The first rows of rows with equal index."""
     if index.is_unique:
         return range(len(index))
-    firsts: Any = np.flatnonzero(~index.duplicated())
-    return firsts
+    return np.flatnonzero(~index.duplicated())
 
 
 def _locations(
-    firsts: Sequence[int], n: int, npartitions: int | None, chunksize: int | None
+    firsts: Rows, n: int, npartitions: int | None, chunksize: int | None
 ) -> list[int]:
     """Where partitions begin, so that rows with equal index are in one.
 
@@ -98,7 +98,7 @@ def _locations(
     return locations
 
 
-def _group(firsts: Sequence[int], row: int) -> int:
+def _group(firsts: Rows, row: int) -> int:
     """In which group of equal rows a row is."""
     if isinstance(firsts, range):
         return row

@@ -381,7 +381,8 @@ def sizes_of(type_: type, members: list[Any], counted: dict[int, Any]) -> list[i
 
 def _known_nbytes(value: Any) -> int:
     try:
-        return sizeof(value)
+        nbytes: int = sizeof(value)
+        return nbytes
     except Exception:  # of a type that somebody else has registered, or a cycle
         return _pickled_nbytes(value)
 

@@ -16,7 +16,7 @@ from daskps.serialize.values import from_bytes
 from daskps.stores import opened
 
 
-class ClusterFactory(StoreFactory):
+class ClusterFactory(StoreFactory[Any, Any]):
     """Reads the object of a proxy from a cluster's store, which is open in its processes.
 
     ProxyStore's own factories have in them what opens the store, credentials included, and

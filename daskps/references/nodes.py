@@ -207,7 +207,7 @@ class ProxyNode(GraphNode):
     def copy(self) -> ProxyNode:
         return ProxyNode(self.key, self.value)
 
-    def substitute(self, subs: dict, key: Any = None) -> ProxyNode:
+    def substitute(self, subs: dict[Any, Any], key: Any = None) -> ProxyNode:
         if key is None or key == self.key:
             return self
         return ProxyNode(key, self.value)

@@ -87,7 +87,8 @@ def dump(value: Any, buffers: list[Any], last_resort: bool = True) -> bytes:
         # Types that only distributed's serialisers know.
         del buffers[start:]
         take = _taker(buffers)
-        return dask_pickle.dumps(value, buffer_callback=take, protocol=5)
+        by_dask: bytes = dask_pickle.dumps(value, buffer_callback=take, protocol=5)
+        return by_dask
 
 
 class _Pickler(pickle.Pickler):

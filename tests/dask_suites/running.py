@@ -187,7 +187,7 @@ class _Runner:
                 # pytest's own styles, and Hypothesis's plugin, do.
                 *(sys.executable, "-m", "pytest", "-q", "--tb=native"),
                 *("-p", "no:hypothesispytest"),
-                *("-c", os.path.join(HERE, "pytest.ini"), "--rootdir", self._root),
+                *("-c", os.path.join(HERE, "dask.ini"), "--rootdir", self._root),
                 *("-p", "dask_suites.plugin", "-p", "no:cacheprovider"),
                 *("-p", "no:asyncio", "--daskps-report", report),
                 *(() if "no:xdist" in options else ("-n", str(self._processes))),

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from daskps.exceptions import StoreError
+from daskps.serialize.frames import Frame, frame_nbytes
 from daskps.stores import leases
 from daskps.stores.connectors.base import StoreConnector
 from daskps.stores.daos.namespace import DaosKey, Namespace
-from daskps.stores.files.connector import Frame, frame_nbytes
 
 logger = logging.getLogger(__name__)
 

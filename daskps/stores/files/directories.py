@@ -25,6 +25,7 @@ import tempfile
 import weakref
 from collections.abc import Iterator
 from itertools import chain
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class OwnedDirectory:
     """
 
     path: str
-    _remove: weakref.finalize
+    _remove: weakref.finalize[Any, Any]
 
     def __init__(self, parent: str, prefix: str = PREFIX):
         token = secrets.token_urlsafe(12)

@@ -114,7 +114,7 @@ def advise(address: int, nbytes: int, advice: int) -> bool:
     return done == 0
 
 
-def _map(fd: int, nbytes: int, flags: int) -> ctypes.Array:
+def _map(fd: int, nbytes: int, flags: int) -> ctypes.Array[ctypes.c_ubyte]:
     protection = PROT_READ | PROT_WRITE
     huge = in_huge_pages(nbytes)
     if huge:

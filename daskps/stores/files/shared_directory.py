@@ -16,6 +16,7 @@ import os
 import secrets
 import shutil
 import weakref
+from typing import Any
 
 from blake3 import blake3
 
@@ -69,7 +70,7 @@ class SharedDirectory:
 
     path: str
     _process: int
-    _close: weakref.finalize
+    _close: weakref.finalize[Any, Any]
 
     def __init__(self, parent: str, token: str, is_user: bool = True):
         self.path = self.path_of(parent, token)

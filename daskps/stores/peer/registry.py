@@ -145,7 +145,7 @@ class PeerRegistry:
                 host.orders.appendleft(order)  # when it is back
             raise
         host.seen = time.monotonic()
-        return order["op"] != "close"
+        return bool(order["op"] != "close")
 
 
 class _Host:

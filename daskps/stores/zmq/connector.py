@@ -21,8 +21,8 @@ import zmq
 from proxystore_ex.connectors.dim.models import RPC, DIMKey, RPCResponse
 from proxystore_ex.connectors.dim.zmq import ZeroMQConnector
 
+from daskps.serialize.frames import Frame, contiguous_parts
 from daskps.stores.connectors.base import Serving, StoreConnector
-from daskps.stores.files.connector import Frame, contiguous_parts
 from daskps.stores.interfaces import local_host
 from daskps.stores.secret import Secret
 from daskps.stores.zmq.server import ObjectServer, bracketed
@@ -224,7 +224,7 @@ class _Process:
 
     def _connect(self, peer: tuple[str, int]) -> zmq.Socket[bytes]:
         _look(peer)
-        connection = self._context.socket(zmq.REQ)
+        connection: zmq.Socket[bytes] = self._context.socket(zmq.REQ)
         connection.linger = 0
         connection.sndtimeo = round(1000 * TIMEOUT)
         connection.ipv6 = ":" in peer[0]

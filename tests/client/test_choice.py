@@ -1,0 +1,381 @@
+"""Which store is chosen where none is named."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import logging
+import subprocess
+import warnings
+from types import SimpleNamespace
+
+import dask
+import numpy as np
+import pytest
+from distributed import Client, LocalCluster, Security
+from distributed.comm.registry import backends
+from file_systems import tmpfs
+from processes import PLACES, VARIABLES, ProcessCluster, eventually
+
+import daskps
+from daskps.client.choice import ROOM_AT_LEAST, choose
+from daskps.stores.probe import Sight, look, look_from_scheduler, probes
+from daskps.stores.requests import request_for
+
+PLENTY = 2 * ROOM_AT_LEAST
+X = np.arange(1 << 18, dtype="f8")  # 2 MiB
+
+
+def cluster_that_sees(
+    scheduler,
+    *workers,
+    address="tcp://192.0.2.1:8786",
+    addresses=("tcp://192.0.2.1:8786",),
+    encrypts=True,
+):
+    """A client whose scheduler and workers see the probes as told."""
+
+    async def on_scheduler(function, paths=None):
+        if function is look_from_scheduler:
+            return [scheduler[: len(paths)], list(addresses)]
+        return True
+
+    async def on_workers(function, paths=None, on_error="raise"):
+        return {
+            i: sights[: len(paths)] if function is look else encrypts
+            for i, sights in enumerate(workers)
+        }
+
+    return SimpleNamespace(
+        run_on_scheduler=on_scheduler,
+        run=on_workers,
+        scheduler=SimpleNamespace(address=address),
+    )
+
+
+def choices(client):
+    return asyncio.run(choose(client, request_for(None).candidates))
+
+
+def chosen(client):
+    return choices(client).stores[0]
+
+
+def sights(*rooms, host="there"):
+    # Over a connection they arrive as lists.
+    return [[host, room] for room in rooms]
+
+
+def test_one_host_gets_shared_memory_and_says_so(client: Client, caplog):
+    with caplog.at_level(logging.INFO, "daskps"), daskps.proxy_graph() as session:
+        reason = f"2 workers see {dask.config.get('daskps.shm.directory')}, with room"
+        for text in repr(session), session._repr_html_(), caplog.text:
+            assert "shm://" in text
+            assert reason in text
+
+
+def test_a_session_that_no_client_has_used():
+    with daskps.proxy_graph() as session:
+        assert "when a client uses it" in repr(session)
+
+
+def test_hosts_with_nothing_in_common():
+    with dask.config.set({"temporary-directory": None}):
+        choice = chosen(cluster_that_sees(sights(PLENTY), sights(None, host="far")))
+    assert choice.request.url == "peer://"
+    assert "a worker on far does not see" in choice.reason
+
+
+def test_hosts_that_share_a_directory():
+    place = PLACES[1]
+    with dask.config.set({"temporary-directory": place}):
+        choice = chosen(cluster_that_sees(sights(None, PLENTY), sights(None, PLENTY)))
+    assert choice.request.url == f"file://{place}"
+    assert f"1 worker see {place}" in choice.reason
+
+
+def test_a_directory_that_one_does_not_see():
+    with dask.config.set({"temporary-directory": PLACES[1]}):
+        choice = chosen(
+            cluster_that_sees(sights(None, PLENTY), sights(None, None, host="far"))
+        )
+    assert choice.request.url == "peer://"
+
+
+def test_little_shared_memory_is_not_chosen():
+    small = ROOM_AT_LEAST - 1
+    with dask.config.set({"temporary-directory": PLACES[1]}):
+        seen = sights(small, PLENTY)
+        assert chosen(cluster_that_sees(seen, seen)).request.url.startswith("file://")
+    with dask.config.set({"temporary-directory": None}):
+        assert chosen(cluster_that_sees(seen, seen)).request.url == "shm://"
+
+
+def test_workers_that_are_not_there_yet():
+    # They may come from anywhere.
+    choice = chosen(cluster_that_sees(sights(PLENTY, PLENTY)))
+    assert choice.request.url == "peer://"
+    assert "no worker yet" in choice.reason
+
+
+@pytest.mark.parametrize("address", ["tls://192.0.2.1:1", "wss://192.0.2.1:1"])
+@pytest.mark.parametrize("installed", [True, False])
+def test_encryption_is_not_given_up(installed, address):
+    client = cluster_that_sees(
+        *(sights(None), sights(None)), address=address, encrypts=installed
+    )
+    with dask.config.set({"temporary-directory": None}):
+        if installed:
+            choice = chosen(client)
+            assert choice.request == request_for("zmq://")
+            assert "encrypts" in choice.reason
+        else:
+            found = choices(client)
+            assert not found.stores
+            assert "pyzmq is not installed" in found.against
+
+
+@pytest.mark.parametrize(
+    ("address", "addresses"),
+    [
+        ("gateway://proxy:8786", ["tls://192.0.2.1:8786"]),
+        ("gateway://proxy:8786", ["tcp://192.0.2.1:8786"]),  # nobody knows
+        ("tcp://127.0.0.1:9999", ["tls://192.0.2.1:8786"]),
+        ("tcp://192.0.2.1:8786", ["tcp://192.0.2.1:8786", "tls://192.0.2.1:8787"]),
+    ],
+)
+def test_a_scheduler_that_the_client_knows_by_another_address(address, addresses):
+    client = cluster_that_sees(
+        *(sights(None), sights(None)), address=address, addresses=addresses
+    )
+    with dask.config.set({"temporary-directory": None}):
+        assert [c.request.url for c in choices(client).stores] == ["zmq://"]
+
+
+def test_shared_memory_that_the_client_cannot_write_to(tmp_path):
+    settings = {
+        "temporary-directory": None,
+        "daskps.shm.directory": str(tmp_path / "missing"),
+    }
+    with dask.config.set(settings):
+        choice = chosen(cluster_that_sees(sights(None), sights(None)))
+    assert choice.request.url == "peer://"
+    assert "the client, on " in choice.reason
+    assert f"cannot write to {tmp_path}/missing" in choice.reason
+
+
+def test_probes_are_private_and_go(tmp_path):
+    with probes([str(tmp_path), "/nonexistent"]) as paths:
+        [here, nowhere] = look(paths)
+        assert here.room
+        assert nowhere == Sight(here.host, None)
+        (tmp_path / "open").mkdir(mode=0o755)
+        assert look([str(tmp_path / "open")])[0].room is None
+    assert [path.name for path in tmp_path.iterdir()] == ["open"]
+
+
+def test_no_worker_yet_and_then_some(caplog):
+    """The program has not stored anything: shared memory is chosen after all."""
+    with (
+        ProcessCluster(workers=0) as cluster,
+        cluster.client() as client,
+        daskps.proxy_graph() as session,
+    ):
+        assert "peer:// (there is no worker yet)" in repr(session)
+        cluster.add_worker()
+        client.wait_for_workers(1)
+        assert client.submit(np.sum, X).result() == X.sum()
+        assert "shm://" in repr(session)
+        assert daskps.usage(client).objects == 1
+    assert not any("No store was named" in r.message for r in caplog.records)
+
+
+def test_values_that_were_stored_before_there_was_a_worker():
+    """They stay where they are, and what comes later goes there, too, meanwhile."""
+    with ProcessCluster(workers=0) as cluster, cluster.client() as client:
+        with daskps.proxy_graph() as session:
+            future = client.submit(np.sum, X)
+            cluster.add_worker()
+            assert future.result() == X.sum()
+            assert client.submit(np.sum, X + 1).result() == (X + 1).sum()
+            assert "peer://" in repr(session)
+        with daskps.proxy_graph() as session:
+            assert client.submit(np.sum, X + 2).result() == (X + 2).sum()
+            assert "shm://" in repr(session)
+        del future
+
+
+def test_an_asynchronous_client_without_workers():
+    async def run(cluster):
+        async with (
+            Client(cluster.address, asynchronous=True) as client,
+            daskps.proxy_graph() as session,
+        ):
+            assert "no worker yet" in repr(session)
+            cluster.add_worker()
+            await client.wait_for_workers(1)
+            for _ in range(500):
+                if "shm://" in repr(session):
+                    break
+                await asyncio.sleep(0.02)
+            assert await client.submit(np.sum, X) == X.sum()
+            assert "shm://" in repr(session)
+
+    with ProcessCluster(workers=0) as cluster:
+        asyncio.run(run(cluster))
+
+
+@pytest.fixture(params=["read-only", "missing"])
+def no_memory(request, tmp_path):
+    """A directory in the place of /dev/shm in which nothing can be written."""
+    place = tmp_path / "shm"
+    if request.param == "missing":
+        yield str(place)
+        return
+    place.mkdir()
+    with tmpfs(place, "1m"):
+        subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+        yield str(place)
+
+
+def test_no_shared_memory_anywhere(no_memory, caplog):
+    environment = {VARIABLES[0]: no_memory}
+    with (
+        dask.config.set({"daskps.shm.directory": no_memory}),
+        warnings.catch_warnings(action="error"),
+        ProcessCluster(scheduler=environment, worker=environment) as cluster,
+        cluster.client() as client,
+    ):
+        for shared, expected in ((PLACES[1], "file://"), (None, "peer://")):
+            with (
+                dask.config.set({"temporary-directory": shared}),
+                daskps.proxy_graph() as session,
+            ):
+                assert client.submit(np.sum, X).result() == X.sum()
+                np.testing.assert_array_equal(
+                    client.submit(np.add, X, 1).result(), X + 1
+                )
+                assert expected in repr(session)
+                assert daskps.usage(client).objects >= 1
+                shown = repr(session)
+    assert f"cannot write to {no_memory}" in shown
+    assert not [r for r in caplog.records if "daskps" in r.name and r.levelno > 20]
+
+
+def test_no_shared_memory_on_the_workers_host(no_memory, caplog):
+    """It keeps what it reads in its temporary directory."""
+    with (
+        dask.config.set({"temporary-directory": None}),
+        ProcessCluster(worker={VARIABLES[0]: no_memory}) as cluster,
+        cluster.client() as client,
+        daskps.proxy_graph("peer://"),
+    ):
+        assert client.submit(np.sum, X).result() == X.sum()
+        np.testing.assert_array_equal(client.submit(np.add, X, 1).result(), X + 1)
+
+
+def test_shared_memory_without_a_temporary_directory(tmp_path):
+    """What has no room in shared memory has none at all, but the rest goes there."""
+    gone = str(tmp_path / "gone")
+    with (
+        ProcessCluster(scheduler={VARIABLES[1]: gone}) as cluster,
+        cluster.client() as client,
+        daskps.proxy_graph() as session,
+    ):
+        assert "shm://" in repr(session)
+        assert client.submit(np.sum, X).result() == X.sum()
+
+
+@pytest.fixture
+def without_pyzmq(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *args: None if name == "zmq" else find(name, *args),
+    )
+
+
+@contextlib.contextmanager
+def encrypted_cluster(workers, shared):
+    """In this process. If `shared` is false, nothing suits it but what encrypts."""
+    pytest.importorskip("cryptography")
+    directory = PLACES[0] if shared else "/nonexistent"
+    with (
+        dask.config.set(
+            {"temporary-directory": None, "daskps.shm.directory": directory}
+        ),
+        LocalCluster(
+            n_workers=workers,
+            processes=False,
+            threads_per_worker=1,
+            protocol="tls://",
+            host="127.0.0.1",
+            security=Security.temporary(),
+            dashboard_address=None,
+        ) as cluster,
+    ):
+        yield cluster
+
+
+def said(caplog):
+    return [r.message for r in caplog.records if "No store was named" in r.message]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_cluster_that_encrypts_without_pyzmq(workers, without_pyzmq, caplog):
+    with (
+        encrypted_cluster(workers, shared=False) as cluster,
+        Client(cluster) as client,
+        daskps.proxy_graph() as session,
+    ):
+        cluster.scale(1)
+        assert client.submit(np.sum, X).result() == X.sum()
+        assert client.submit(np.sum, client.scatter(X)).result() == X.sum()
+        np.testing.assert_array_equal(client.submit(np.add, X, 1).result(), X + 1)
+        assert "none, values are sent inside graphs" in repr(session)
+        assert "pyzmq is not installed" in session._repr_html_()
+        with pytest.raises(daskps.ConfigError, match="pyzmq is not installed"):
+            daskps.proxy(X)
+    # Once for what is so while there is no worker, and once for good.
+    assert len(said(caplog)) == 2 - workers
+
+
+def test_what_cannot_be_stored_is_to_be_an_error(without_pyzmq):
+    with (
+        encrypted_cluster(1, shared=False) as cluster,
+        Client(cluster),
+        dask.config.set({"daskps.on-store-error": "raise"}),
+        pytest.raises(daskps.ClusterError, match=r"Nothing can be stored: .*pyzmq"),
+        daskps.proxy_graph(),
+    ):
+        pytest.fail("the block must not be entered")
+
+
+def test_a_cluster_that_encrypts_on_one_host_gets_workers(without_pyzmq, caplog):
+    with (
+        encrypted_cluster(0, shared=True) as cluster,
+        Client(cluster) as client,
+        daskps.proxy_graph() as session,
+    ):
+        assert "there is no worker yet" in repr(session)
+        cluster.scale(1)
+        client.wait_for_workers(1)
+        assert client.submit(np.sum, X).result() == X.sum()
+        assert eventually(lambda: "shm://" in repr(session))
+    assert len(said(caplog)) == 1
+
+
+def test_a_gateways_client_knows_the_scheduler_by_another_scheme(monkeypatch):
+    """Its client reaches the scheduler, which uses TLS, under another scheme."""
+    monkeypatch.setitem(backends, "gateway", backends["tls"])
+    with encrypted_cluster(1, shared=False) as cluster:
+        address = cluster.scheduler_address.replace("tls://", "gateway://")
+        with (
+            Client(address, security=cluster.security) as client,
+            daskps.proxy_graph() as session,
+        ):
+            assert client.scheduler.address.startswith("gateway://")
+            assert "zmq://" in repr(session)
+            assert client.submit(np.sum, X).result() == X.sum()

@@ -1,0 +1,83 @@
+"""What ``daskps.usage`` says of the stores of a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import numpy as np
+import pytest
+from distributed import Client
+from processes import ProcessCluster
+
+import daskps
+
+pytestmark = pytest.mark.core
+
+X = np.arange(1 << 18, dtype="f8")  # 2 MiB
+
+
+def test_usage_shows_what_is_there(client):
+    with daskps.proxy_graph():
+        assert client.submit(np.sum, X).result() == X.sum()
+        usage = daskps.usage()
+        (row,) = [row for row in usage.values() if row["objects"]]
+        assert row["store"] == "shm://"
+        assert row["objects"] == usage.objects == 1
+        assert row["bytes"] == usage.nbytes >= X.nbytes
+        assert "shm://: 1 objects, 2.00 MiB" in repr(usage)
+
+
+def test_usage_is_that_of_the_blocks_client(cluster, client):
+    """Though another client, of another cluster, is the current one."""
+    with ProcessCluster(workers=1) as another, another.client():
+        with daskps.proxy_graph(client=client):
+            future = client.submit(np.sum, X)
+            assert daskps.usage().objects == 1
+            with daskps.proxy_graph():
+                assert daskps.usage().objects == 0, "the innermost block counts"
+            assert future.result() == X.sum()
+            del future
+        assert daskps.usage().objects == 0
+
+
+def test_usage_of_a_cluster_without_a_session_is_empty():
+    with ProcessCluster(workers=1) as another, another.client() as client:
+        assert client.submit(np.sum, X).result() == X.sum()
+        usage = daskps.usage(client)
+    assert usage == {}
+    assert (usage.objects, usage.nbytes, usage.hits) == (0, 0, 0)
+    assert repr(usage) == "no store is open"
+
+
+def test_usage_counts_what_was_found_stored(client):
+    with daskps.proxy_graph():
+        futures = [client.submit(np.sum, X, initial=i) for i in range(4)]
+        assert client.gather(futures) == [X.sum() + i for i in range(4)]
+        usage = daskps.usage(client)
+        assert (usage.objects, usage.hits) == (1, 3)
+        assert "3 hits" in repr(usage)
+        del futures
+
+
+def test_usage_for_an_asynchronous_client_is_a_coroutine(cluster, client):
+    async def main():
+        async with Client(cluster.address, asynchronous=True) as other:
+            return await daskps.usage(other)
+
+    with daskps.proxy_graph():
+        future = client.submit(np.sum, X)
+        assert asyncio.run(main()).objects == 1
+        assert future.result() == X.sum()
+        del future
+
+
+def test_usage_says_that_there_is_no_client():
+    with pytest.raises(ValueError, match="client"):
+        daskps.usage()
+
+
+@pytest.mark.parametrize("other", ["tcp://127.0.0.1:8786", 1, dict])
+def test_usage_of_what_is_no_client_is_an_error(other):
+    with pytest.raises(TypeError, match=re.escape(repr(other))):
+        daskps.usage(other)
