@@ -1,13 +1,15 @@
-"""What the pages say about where things are in the code."""
+"""What the pages say about the code: where things are, and how to write a store."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import daskps
+from daskps.stores.connectors.config import ConnectorConfig
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(daskps.__file__).parent
@@ -73,3 +75,25 @@ def test_the_architecture_page_names_files_that_a_reader_opens():
     """It is a page of concepts, not a list of files."""
     files = {path for path in paths("architecture.md") if path.endswith(".py")}
     assert 10 < len(files) < len(list(PACKAGE.rglob("*.py"))) / 2
+
+
+def test_the_example_of_a_store_works(tmp_path, monkeypatch):
+    example, *_ = re.findall(
+        r"^```python\n(.*?)^```", (DOCS / "stores.md").read_text(), re.M | re.S
+    )
+    (tmp_path / "example_store.py").write_text(example)
+    monkeypatch.syspath_prepend(tmp_path)
+    import example_store
+
+    objects = tmp_path / "objects"
+    objects.mkdir()
+    owner = example_store.DirectoryConnector(str(objects), owner=True)
+    other = ConnectorConfig.of(owner).make()
+    key = other.put_frames([b"head", np.arange(12).reshape(3, 4).T])
+    other.close()
+    assert owner.get(key) == b"head" + np.arange(12).reshape(3, 4).T.tobytes()
+    owner.evict(key)
+    assert owner.get(key) is None
+    left = owner.put(b"left")
+    owner.close()
+    assert not owner.exists(left)
