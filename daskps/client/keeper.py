@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import weakref
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from distributed.protocol.serialize import ToPickle
@@ -23,6 +23,28 @@ if TYPE_CHECKING:
 class ClientKeeper:
     """Tells the scheduler what this client holds, over one connection.
 
+    An object is in one of three states for as long as it has a handle:
+
+    ===========  =============  ================================  ========================
+    State        Who evicts it  Event                             What follows
+    ===========  =============  ================================  ========================
+    stored       this client    :meth:`stored`, :meth:`hold`      *on its way*
+    ..                          released                          evicted here
+    on its way   this client    the connection has the message    *announced*
+    ..                          the connection was lost           *stored*
+    ..                          the client is closing             *stored*
+    ..                          released                          decided in the next state
+    ..                          released, the client is closed    evicted here
+    announced    the scheduler  :meth:`stored`, :meth:`hold`      *announced*, once more
+    ..                          released                          ``RELEASE`` is sent
+    ..                          released, the client is closing,  nothing: the scheduler has
+                                or the connection was lost        released all that it held
+    ===========  =============  ================================  ========================
+
+    The graph follows what is on its way. The event loop sends it, and sees later what was
+    released later: so the next state is there by then. What the scheduler was not told of
+    it cannot evict; it may have forgotten this client by then.
+
     Parameters
     ----------
     client
@@ -30,21 +52,16 @@ class ClientKeeper:
 
     Notes
     -----
-    Thread-safe: what is to be sent goes through the client's event loop.
-
-    What the scheduler was not told of, since the graph was never sent, is evicted here:
-    the scheduler does not know of it, and may have forgotten this client by then. So the
-    store stays open in this process for as long as there is a keeper, which catalog and
-    handles keep alive.
+    Thread-safe. The store stays open in this process for as long as there is a keeper,
+    which catalog and handles keep alive, since the client may have to evict.
     """
 
     def __init__(self, client: Client):
         self._client = weakref.ref(client)
         self._connection = connection(client)
-        #: What the scheduler was told of, and what it is about to be told of.
         self._announced: set[ObjectId] = set()
-        self._queued: set[ObjectId] = set()
-        self._released: collections.deque[ObjectId] = collections.deque()
+        #: Announced, and released: to be sent in one message.
+        self._to_release: list[ObjectId] = []
 
     def closes(self, store: str) -> None:
         """Close this store, which was opened in this process, after the last use."""
@@ -62,20 +79,16 @@ class ClientKeeper:
         self, op: str, objects: list[tuple[ObjectId, int]], with_next: bool = False
     ) -> None:
         client = self._client()
-        if client is None or _is_closed(client):
+        if client is None or _is_closing(client):
             raise _gone()
         over = self._over(client)
         if connection(client) is not over:
             raise connection_lost("values were stored")
 
-        ids = [id for id, _ in objects]
-        self._queued.update(ids)
-
         def done(sent: bool) -> None:
-            self._queued.difference_update(ids)
-            # A client that closes may send this after its last word to the scheduler.
-            if sent and not _is_closed(client):
-                self._announced.update(ids)
+            # A client that is closing may send this after its last word to the scheduler.
+            if sent and not _is_closing(client):
+                self._announced.update(id for id, _ in objects)
 
         message = {"op": op, "objects": ToPickle(objects)}
         send_to_scheduler(client, over, message, with_next, done)
@@ -87,39 +100,46 @@ class ClientKeeper:
         return self._connection
 
     def release(self, objects: list[ObjectId]) -> None:
-        # The garbage collector calls this at any point, perhaps while this thread holds
-        # a lock: only note it, and let the event loop send it.
-        self._released.extend(objects)
+        # The garbage collector calls this at any point, perhaps while this thread holds a
+        # lock: so the event loop does the rest.
+        released = deque(objects)
         client = self._client()
         if client is not None:
             # RuntimeError: the loop is closed, the client with it.
             with contextlib.suppress(RuntimeError):
-                client.loop.add_callback(self._let_go)
+                client.loop.add_callback(self._released, released)
             # A client is closed before its loop stops. If it is not closed yet, the loop
             # will come to the callback.
             if client.status != "closed":
                 return
-        self._let_go()
+        self._released(released)
 
-    def _let_go(self) -> None:
+    def _released(self, released: deque[ObjectId]) -> None:
+        """Look at each object once: the event loop of a closed client may do so, too."""
+        # IndexError: none is left.
+        with contextlib.suppress(IndexError):
+            while True:
+                id = released.popleft()
+                if id in self._announced:
+                    self._announced.discard(id)
+                    self._tell_later(id)
+                else:
+                    finalizers.evict_later(*id)
+
+    def _tell_later(self, id: ObjectId) -> None:
+        """Release an object on the scheduler, with others that the event loop has now."""
         client = self._client()
-        closed = client is None or client.status == "closed"
-        announced, queued = [], []
-        while self._released:
-            id = self._released.popleft()
-            if id in self._queued and not closed:
-                queued.append(id)
-            elif id in self._announced:
-                announced.append(id)
-            else:
-                finalizers.evict_later(*id)
-        # Released since this callback was put behind earlier ones. Each release has a
-        # callback of its own, behind those that send what it was held for.
-        self._released.extend(queued)
-        self._announced.difference_update(announced)
-        # A scheduler that has lost the client has dropped what it held.
-        if announced and client is not None and client.status == "running":
-            message = {"op": RELEASE, "objects": ToPickle(announced)}
+        if client is None or _is_closing(client):
+            return
+        if not self._to_release:
+            client.loop.add_callback(self._tell)
+        self._to_release.append(id)
+
+    def _tell(self) -> None:
+        objects, self._to_release = self._to_release, []
+        client = self._client()
+        if client is not None and not _is_closing(client):
+            message = {"op": RELEASE, "objects": ToPickle(objects)}
             send_to_scheduler(client, self._over(client), message)
 
 
@@ -138,5 +158,5 @@ def _gone() -> ClusterError:
     )
 
 
-def _is_closed(client: Client) -> bool:
+def _is_closing(client: Client) -> bool:
     return client.status in ("closing", "closed")

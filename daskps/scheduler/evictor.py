@@ -112,7 +112,7 @@ class Evictor:
         store
             Where.
         creator
-            The process: see :func:`daskps.objects.catalog.creator_name`.
+            The process: see :func:`daskps.stores.keys.creator_name`.
         needed
             Gives the keys of the objects that are to stay, or None if the process is there
             again. Called in the store's thread, which may have had to delete much before.

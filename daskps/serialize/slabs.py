@@ -5,19 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
-_Result = TypeVar("_Result")
-
-SLAB = 4 << 20
-# From this size on several threads work on one block: starting them takes some 0.1 ms.
-PARALLEL = 32 << 20
+SLAB_NBYTES = 4 << 20
+# Several threads work on no smaller block: starting them takes some 0.1 ms.
+PARALLEL_NBYTES_AT_LEAST = 32 << 20
 THREADS = min(4, os.cpu_count() or 1)
 
 
-def in_threads(
-    work: Callable[[int, memoryview], _Result], block: memoryview
-) -> list[_Result]:
+def in_threads(work: Callable[[int, memoryview], None], block: memoryview) -> None:
     """Do some work on each slab of a block, in several threads if the block is large.
 
     Parameters
@@ -27,22 +22,20 @@ def in_threads(
         interpreter's lock.
     block
         Bytes. Its last slab may be shorter than others.
-
-    Returns
-    -------
-    list
-        What `work` returned, in order.
     """
-    offsets = range(0, block.nbytes, SLAB)
-    slabs = (block[start : start + SLAB] for start in offsets)
-    if block.nbytes < PARALLEL:
-        return list(map(work, offsets, slabs))
+    offsets = range(0, block.nbytes, SLAB_NBYTES)
+    slabs = (block[start : start + SLAB_NBYTES] for start in offsets)
+    if block.nbytes < PARALLEL_NBYTES_AT_LEAST:
+        for offset, slab in zip(offsets, slabs, strict=True):
+            work(offset, slab)
+        return
     with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(work, offsets, slabs))
+        for _ in pool.map(work, offsets, slabs):
+            pass  # raises what the work has raised
 
 
 def write_all(fd: int, data: memoryview) -> None:
     """Write all of some bytes to a file, where the last ones were written."""
     # In slabs, to be interrupted between them.
     while data.nbytes:
-        data = data[os.write(fd, data[:SLAB]) :]
+        data = data[os.write(fd, data[:SLAB_NBYTES]) :]

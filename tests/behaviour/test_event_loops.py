@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from distributed import Client, get_client, get_worker
-from processes import ProcessCluster, graph_nbytes, messages_sent
+from processes import ProcessCluster, graph_nbytes, messages_sent, released
 
 import daskps
 
@@ -143,3 +143,25 @@ def test_what_was_submitted_in_an_event_loop_goes(client):
     from processes import released
 
     assert released(client, 30)
+
+
+class SubmitsEarly:
+    async def submits(self, nbytes):
+        self.client = Client(get_worker().scheduler, asynchronous=True)
+        future = self.client.submit(np.sum, array(nbytes), pure=False)
+        assert self.client.scheduler_comm is None
+        # The only handle has gone: such a session keeps nothing.
+        await self.client
+        return int(await future)
+
+    async def closes(self):
+        await self.client.close()
+
+
+def test_what_was_submitted_before_the_client_was_connected_goes(client):
+    """Though the client stays, and holds nothing any more."""
+    actor = client.submit(SubmitsEarly, actor=True).result()
+    result = actor.submits(SIZES[1]).result(timeout=60)
+    assert result == array(SIZES[1]).sum()
+    assert released(client, 30)
+    actor.closes().result(timeout=60)

@@ -412,6 +412,7 @@ RESULTS = [
     "daskps.objects.content",
     "daskps.objects.finalizers",
     "daskps.stores.files.connector",
+    "daskps.stores.files.mapped",
     "daskps.stores.files.warm",
     "daskps.worker.results",
 ]

@@ -26,7 +26,7 @@ import daskps
 from daskps.exceptions import ConfigError
 from daskps.stores.connectors.sealed import DamagedError
 from daskps.stores.files.shared_directory import SharedDirectory
-from daskps.stores.files.warm import LISTED_FOR
+from daskps.stores.files.warm import LISTING_SECONDS
 from daskps.stores.peer import protocol as peer_protocol
 from daskps.stores.peer import scheme as peer
 from daskps.stores.peer.connector import PeerConnector
@@ -117,7 +117,7 @@ class TestTwoHosts:
         inode = inode_of(here, key)
         {"here": here, "there": there, "owner": peers.owner}[by].evict(key)
         assert eventually(lambda: not here.exists(key))
-        time.sleep(2 * LISTED_FOR)  # whoever evicted it
+        time.sleep(2 * LISTING_SECONDS)  # whoever evicted it
         data = secrets.token_bytes(MIB)
         key = here.put(data)
         assert inode_of(here, key) == inode

@@ -351,7 +351,7 @@ class TestWarmSegments(InMemory):
             raise KeyboardInterrupt
 
         descriptors = len(os.listdir("/proc/self/fd"))
-        monkeypatch.setattr("daskps.stores.files.warm.collapse", interrupted)
+        monkeypatch.setattr("daskps.stores.files.mapped.collapse", interrupted)
         with pytest.raises(KeyboardInterrupt):
             connector.put(bytes(MIB))
         assert files(connector) == []
@@ -365,7 +365,7 @@ class TestWarmSegments(InMemory):
         def refused(fd, nbytes):
             raise OSError(errno.ENOMEM, "Cannot allocate memory")
 
-        monkeypatch.setattr("daskps.stores.files.warm.map_shared", refused)
+        monkeypatch.setattr("daskps.stores.files.mapped.map_shared", refused)
         key = connector.put(b"x" * MIB)
         monkeypatch.undo()
         assert bytes(connector.get(key)) == b"x" * MIB

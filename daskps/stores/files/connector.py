@@ -116,7 +116,7 @@ class SegmentConnector(StoreConnector[SegmentKey]):
 
     def map_at_most(self, nbytes: int) -> None:
         """Limit the segments that this process keeps mapped, to write them anew."""
-        self._warm.map_at_most = min(self._warm.map_at_most, nbytes)
+        self._warm.map_at_most(nbytes)
 
     def capacity(self) -> int:
         """Bytes that the first directory's file system can hold at most."""

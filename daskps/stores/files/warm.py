@@ -16,77 +16,84 @@ Uses the standard library alone: the server of a ``peer://`` store imports it.
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import fcntl
 import os
 import threading
 import time
-from itertools import chain
+from collections import defaultdict
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from daskps.stores.files.huge_pages import collapse
 from daskps.stores.files.locks import try_lock
-from daskps.stores.files.mapping import map_shared
+from daskps.stores.files.mapped import MappedSegments
 
-# Evicted segments. Names of objects have a dot too, but not this beginning.
-FREE = "free."
-# Smaller ones are not worth keeping.
-KEEP_AT_LEAST = 1 << 18
-KEEP_AT_MOST = 1024
+# Names of objects have a dot too, but not this beginning.
+FREE_PREFIX = "free."
+# Smaller segments are not worth keeping.
+SEGMENT_NBYTES_AT_LEAST = 1 << 18
+SEGMENTS_AT_MOST = 1024
 # So many are tried that turn out to be read still, or taken.
-ATTEMPTS = 16
-# For how long (seconds) a directory is not read again, unless it proves to have changed.
-LISTED_FOR = 0.01
+TAKE_ATTEMPTS = 16
+# For how long a directory is not read again, unless it proves to have changed.
+LISTING_SECONDS = 0.01
 
 
 class WarmSegment(NamedTuple):
-    """A segment to be written anew, locked.
-
-    Attributes
-    ----------
-    fd
-        The file, open, of at least the size that was asked for.
-    mapping
-        The file's bytes, if they can be written through a mapping.
-    """
+    """A segment to be written anew, locked, and its bytes if it is mapped."""
 
     fd: int
     mapping: memoryview | None
 
 
-class _Mapping:
-    """A segment that this process has mapped to write it.
-
-    Attributes
-    ----------
-    bytes
-        What is mapped.
-    huge
-        How many of its first bytes are huge pages.
-    """
-
-    __slots__ = "bytes", "huge"
-
-    def __init__(self, fd: int, nbytes: int):
-        self.bytes = map_shared(fd, nbytes)
-        self.huge = 0
-
-
 class _Free(NamedTuple):
     """An evicted segment."""
 
-    name: str
-    inode: int
+    path: str
+    nbytes: int
 
-    @property
-    def nbytes(self) -> int:
-        """Its size."""
-        return int(self.name.split(".")[1])
+
+class _SameSize(NamedTuple):
+    """Evicted segments of one size: those that this process has mapped, and others."""
+
+    mapped: list[_Free]
+    others: list[_Free]
+
+
+class _Listing:
+    """The evicted segments of a directory, to be read anew at some ``time.monotonic``."""
+
+    def __init__(self, until: float = 0.0):
+        self.until = until
+        self.count = self.nbytes = 0
+        self._by_size = defaultdict[int, _SameSize](lambda: _SameSize([], []))
+
+    def add(self, free: _Free, mapped: bool) -> None:
+        same = self._by_size[free.nbytes]
+        (same.mapped if mapped else same.others).append(free)
+        self.count += 1
+        self.nbytes += free.nbytes
+
+    def pop(self, nbytes: int) -> _Free | None:
+        """One of the smallest that are large enough, and less than twice too large."""
+        sizes = [n for n in self._by_size if nbytes <= n <= 2 * nbytes]
+        size = min((n for n in sizes if any(self._by_size[n])), default=None)
+        if size is None:
+            return None
+        self.count -= 1
+        self.nbytes -= size
+        same = self._by_size[size]
+        return (same.mapped or same.others).pop()
+
+    def all_but(self, nbytes: int) -> Iterator[_Free]:
+        """Those of other sizes, what is worth least first: it is not mapped here."""
+        for size, same in reversed(self._by_size.items()):
+            if size != nbytes:
+                yield from reversed(same.mapped + same.others)
 
 
 class WarmSegments:
-    """The evicted segments of one directory.
+    """The evicted segments of one directory, which processes share.
 
     Parameters
     ----------
@@ -95,42 +102,22 @@ class WarmSegments:
     keep
         Bytes to keep. Never more than an eighth of the file system: others use it too.
 
-    Attributes
-    ----------
-    map_at_most
-        Bytes of segments that this process keeps mapped: as much as is kept, unless it
-        is told to map less.
-
     Notes
     -----
     Thread-safe, and safe across processes.
     """
 
-    directory: str
-    keep: int
-    map_at_most: int
-    _lock: threading.Lock
-    #: By size: what this process has mapped, and others.
-    _listed: dict[int, tuple[list[_Free], list[_Free]]]
-    _n_listed: int
-    _listed_nbytes: int
-    _listed_until: float
-    #: By inode, which a mapping keeps the segment's own; the one used last at the end.
-    #: Several processes may have mapped a segment: they write it in turn.
-    _mapped: collections.OrderedDict[int, _Mapping]
-    _mapped_nbytes: int
-
     def __init__(self, directory: str, keep: int):
         self.directory = directory
         room = os.statvfs(directory)
         self.keep = min(keep, room.f_blocks * room.f_frsize // 8)
-        self.map_at_most = self.keep
         self._lock = threading.Lock()
-        self._listed = {}
-        self._n_listed = self._listed_nbytes = 0
-        self._listed_until = 0.0
-        self._mapped = collections.OrderedDict()
-        self._mapped_nbytes = 0
+        self._listing = _Listing()
+        self._mapped = MappedSegments(self.keep)
+
+    def map_at_most(self, nbytes: int) -> None:
+        """Limit what this process keeps mapped, which is as much as is kept otherwise."""
+        self._mapped.at_most = min(self._mapped.at_most, nbytes)
 
     def evict(self, path: str, nbytes: int) -> None:
         """Keep an evicted segment, or delete it. Not there: does nothing.
@@ -150,39 +137,40 @@ class WarmSegments:
                 _delete(path)
 
     def _add(self, path: str, nbytes: int) -> bool:
-        if not KEEP_AT_LEAST <= nbytes <= self.keep:
+        """Keep an evicted segment, if there is room for it."""
+        if not SEGMENT_NBYTES_AT_LEAST <= nbytes <= self.keep:
             return False
+        name = f"{FREE_PREFIX}{nbytes}.{path.rpartition('.')[2]}"
+        free = _Free(os.path.join(self.directory, name), nbytes)
         with self._lock:
-            self._list()
-            token = path.rpartition(".")[2]
-            free = _Free(f"{FREE}{nbytes}.{token}", os.stat(path).st_ino)
-            too_many = self._make_room(nbytes)
-            if too_many is None:
+            listing = self._list()
+            mapped = os.stat(path).st_ino in self._mapped
+            dropped = self._too_many(listing, nbytes)
+            if dropped is None:
                 return False
-            os.rename(path, os.path.join(self.directory, free.name))
-            self._add_to_list(free)
-        for dropped in too_many:
-            _delete(os.path.join(self.directory, dropped.name))
+            os.rename(path, free.path)
+            if dropped:
+                listing = self._listing = _Listing()
+            listing.add(free, mapped)
+        for other in dropped:
+            _delete(other.path)
         return True
 
-    def _make_room(self, nbytes: int) -> list[_Free] | None:
+    def _too_many(self, listing: _Listing, nbytes: int) -> list[_Free] | None:
         """What to keep no longer for a segment that is evicted now.
 
         None if there is no room for it. Segments of its own size stay: whoever writes the
         next one has mapped them. Those of other sizes are of work that was done before.
         """
-        n, kept = self._n_listed + 1, self._listed_nbytes + nbytes
-        if n <= KEEP_AT_MOST and kept <= self.keep:
-            return []
-        sizes = (segments for size, segments in self._listed.items() if size != nbytes)
-        others = list(chain(*chain.from_iterable(sizes)))
+        count, kept = listing.count + 1, listing.nbytes + nbytes
+        others = listing.all_but(nbytes)
         dropped = []
-        while n > KEEP_AT_MOST or kept > self.keep:
-            if not others:
+        while count > SEGMENTS_AT_MOST or kept > self.keep:
+            other = next(others, None)
+            if other is None:
                 return None
-            dropped.append(others.pop())
-            n, kept = n - 1, kept - dropped[-1].nbytes
-        self._listed_until = 0.0
+            dropped.append(other)
+            count, kept = count - 1, kept - other.nbytes
         return dropped
 
     def take(self, nbytes: int, path: str) -> WarmSegment | None:
@@ -195,137 +183,68 @@ class WarmSegments:
         path
             The segment's new name, until it is whole.
         """
-        if not self.keep or nbytes < KEEP_AT_LEAST:
+        if not self.keep or nbytes < SEGMENT_NBYTES_AT_LEAST:
             return None
-        for _ in range(ATTEMPTS):
-            fits = self._one_that_fits(nbytes)
-            if fits is None:
+        for _ in range(TAKE_ATTEMPTS):
+            # Not given again until the directory is read anew.
+            with self._lock:
+                free = self._listing.pop(nbytes) or self._list().pop(nbytes)
+            if free is None:
                 return None
-            free = os.path.join(self.directory, fits.name)
-            try:
-                fd = os.open(free, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-            except FileNotFoundError:
-                self._forget_list()  # somebody else was faster
+            fd = self._claim(free, path)
+            if fd is None:
                 continue
-            if _claim(fd, free, path):
-                try:
-                    return WarmSegment(fd, self._mapping(fd, nbytes))
-                except BaseException:  # Ctrl-C: to make huge pages may take a while
-                    os.unlink(path)
-                    os.close(fd)
-                    raise
-            os.close(fd)
+            try:
+                return WarmSegment(fd, self._mapped.of(fd, nbytes))
+            except BaseException:  # Ctrl-C: to make huge pages may take a while
+                os.unlink(path)
+                os.close(fd)
+                raise
+        return None
+
+    def _claim(self, free: _Free, path: str) -> int | None:
+        """Open a segment for writing, unless somebody maps it or was faster."""
+        try:
+            fd = os.open(free.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            with self._lock:
+                self._listing = _Listing()
+            return None
+        if try_lock(fd, fcntl.LOCK_EX):
+            # The name is never given again, so it is still this file's if it is there.
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(free.path, path)
+                return fd
+            # It is an object by now, which others are about to read.
+            fcntl.flock(fd, fcntl.LOCK_UN)
+        os.close(fd)
         return None
 
     def clear(self) -> None:
         """Delete what is kept: there is no room."""
         with self._lock:
-            self._listed_until = 0.0
-            self._list()
-            for free in chain(*chain.from_iterable(self._listed.values())):
-                _delete(os.path.join(self.directory, free.name))
-            self._listed.clear()
-            self._mapped.clear()
-            self._mapped_nbytes = 0
+            self._listing = _Listing()
+            for free in self._list().all_but(0):
+                _delete(free.path)
+            self._listing = _Listing()
+            self._mapped.drop_all_but(())
 
-    def _forget_list(self) -> None:
-        with self._lock:
-            self._listed = {}
-            self._listed_until = 0.0
-
-    def _list(self) -> None:
+    def _list(self) -> _Listing:
+        """What is there, or was a moment ago."""
         now = time.monotonic()
-        if now < self._listed_until:
-            return
-        self._listed = {}
-        self._n_listed = self._listed_nbytes = 0
-        deleted = set(self._mapped)
+        if now < self._listing.until:
+            return self._listing
+        listing, inodes = _Listing(now + LISTING_SECONDS), set()
         with os.scandir(self.directory) as entries:
             for entry in entries:
-                inode = entry.inode()
-                deleted.discard(inode)
-                if entry.name.startswith(FREE):
-                    self._add_to_list(_Free(entry.name, inode))
-        for inode in deleted:
-            self._mapped_nbytes -= self._mapped.pop(inode).bytes.nbytes
-        self._listed_until = now + LISTED_FOR
-
-    def _add_to_list(self, free: _Free) -> None:
-        nbytes = free.nbytes
-        mapped, others = self._listed.setdefault(nbytes, ([], []))
-        (mapped if free.inode in self._mapped else others).append(free)
-        self._n_listed += 1
-        self._listed_nbytes += nbytes
-
-    def _one_that_fits(self, nbytes: int) -> _Free | None:
-        """A segment to try: of the smallest, one that is mapped here.
-
-        Not given again until the directory is read anew.
-        """
-        with self._lock:
-            size = self._size_that_fits(nbytes)
-            if size is None:
-                self._list()
-                size = self._size_that_fits(nbytes)
-            if size is None:
-                return None
-            mapped, others = self._listed[size]
-            self._n_listed -= 1
-            self._listed_nbytes -= size
-            return (mapped or others).pop()
-
-    def _size_that_fits(self, nbytes: int) -> int | None:
-        fits = (
-            n
-            for n, segments in self._listed.items()
-            if nbytes <= n <= 2 * nbytes and any(segments)
-        )
-        return min(fits, default=None)
-
-    def _mapping(self, fd: int, nbytes: int) -> memoryview | None:
-        """The bytes of the segment, which is cut to size, mapped now if they were not.
-
-        Its pages are all there, since it was an object of at least this size.
-        """
-        status = os.fstat(fd)
-        inode, cut = status.st_ino, status.st_size != nbytes
-        # Even to the same size, it would split a huge page that reaches beyond the end.
-        if cut:
-            os.ftruncate(fd, nbytes)
-        with self._lock:
-            mapping = self._mapped.get(inode)
-        if mapping is None:
-            if nbytes > self.map_at_most:
-                return None
-            try:
-                mapping = _Mapping(fd, nbytes)
-            except OSError:
-                return None  # too many mappings, say
-        if cut:
-            mapping.huge = 0
-        # Nobody reads it now.
-        mapping.huge = collapse(mapping.bytes[:nbytes], mapping.huge)
-        with self._lock:
-            if inode not in self._mapped:
-                self._mapped[inode] = mapping
-                self._mapped_nbytes += mapping.bytes.nbytes
-            self._mapped.move_to_end(inode)
-            while self._mapped_nbytes > self.map_at_most:
-                self._mapped_nbytes -= self._mapped.popitem(last=False)[1].bytes.nbytes
-        return mapping.bytes
-
-
-def _claim(fd: int, free: str, path: str) -> bool:
-    """Take an evicted segment for writing, unless somebody maps it or was faster."""
-    if not try_lock(fd, fcntl.LOCK_EX):
-        return False
-    # The name is never given again, so it is still this file's if it is there.
-    with contextlib.suppress(FileNotFoundError):
-        os.rename(free, path)
-        return True
-    # It is an object by now, which others are about to read.
-    fcntl.flock(fd, fcntl.LOCK_UN)
-    return False
+                name, inode = entry.name, entry.inode()
+                inodes.add(inode)
+                if name.startswith(FREE_PREFIX):
+                    free = _Free(entry.path, int(name.split(".")[1]))
+                    listing.add(free, inode in self._mapped)
+        self._mapped.drop_all_but(inodes)
+        self._listing = listing
+        return listing
 
 
 def _delete(path: str) -> None:
