@@ -203,6 +203,16 @@ def output_keys(expr: HLGExpr) -> Any:
     return keys
 
 
+def users_first(graph: HighLevelGraph) -> list[str]:
+    """The names of a graph's layers, each behind those that use it."""
+    return list(reversed(graph._toposort_layers()))
+
+
+def has_legacy_tasks(layer: Layer) -> bool:
+    """Whether Dask looks for keys in a layer's tasks."""
+    return bool(getattr(layer, "has_legacy_tasks", True))
+
+
 def needed_of_layer(
     layer: Layer, keys: set[Any], external: set[Any]
 ) -> Mapping[Any, set[Any]]:

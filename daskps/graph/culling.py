@@ -92,10 +92,10 @@ def _needed(
 
 
 def _needed_of_layers(graph: HighLevelGraph, wanted: set[Any]) -> set[Any] | None:
-    names = list(reversed(graph._toposort_layers()))
+    names = users_first(graph)
     if not all(_is_of_dask(graph.layers[name]) for name in names):
         return None
-    legacy = any(getattr(la, "has_legacy_tasks", True) for la in graph.layers.values())
+    legacy = any(map(has_legacy_tasks, graph.layers.values()))
     external = graph.get_all_external_keys() if legacy else set()
     needed: set[Any] = set()
     for name in names:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import pickle
 import re
 import time
+from pathlib import Path
 
 import dask
 import dask._task_spec as task_spec
@@ -664,6 +666,49 @@ def test_the_optimized_graph_of_an_expression():
     assert isinstance(graph, HighLevelGraph)
     assert len(graph.layers) == 1  # fused
     assert set(x.__dask_keys__()) <= set(graph)
+
+
+PACKAGE = Path(daskps.__file__).parent
+# Attributes of Dask's objects that it does not document, and that have names of their own.
+PRIVATE_ATTRIBUTES = {
+    "_graph_to_futures",
+    "_gather_remote",
+    "_send_to_scheduler_safe",
+    "_queueable",
+    "_optimized_dsk",
+    "_determ_token",
+    "_toposort_layers",
+    "_division_info",
+    "batched_send",
+    "stream_handlers",
+    "update_data",
+    "handle_task_erred",
+    "scheduler_comm",
+    "collections_to_expr",
+    "families",
+}
+
+
+def test_nothing_else_uses_private_parts_of_dask():
+    found = []
+    for path in PACKAGE.rglob("*.py"):
+        if PACKAGE / "dask_private" in path.parents:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            used = set()
+            if isinstance(node, ast.ImportFrom) and node.module:
+                if node.module.split(".")[0] in ("dask", "distributed"):
+                    used = {node.module, *(alias.name for alias in node.names)}
+            elif isinstance(node, ast.Attribute):
+                used = {node.attr} & PRIVATE_ATTRIBUTES
+            private = [
+                name
+                for name in used
+                if name in PRIVATE_ATTRIBUTES
+                or any(part.startswith("_") for part in name.split("."))
+            ]
+            found += [f"{path.relative_to(PACKAGE)}: {name}" for name in private]
+    assert found == []
 
 
 def test_the_list_of_what_is_used_is_complete():
