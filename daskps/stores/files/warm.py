@@ -61,7 +61,7 @@ class _SameSize(NamedTuple):
 
 
 class _Listing:
-    """The evicted segments of a directory, to be read anew at some ``time.monotonic``."""
+    """The evicted segments of a directory, as it was read; valid until a monotonic time."""
 
     def __init__(self, until: float = 0.0):
         self.until = until
@@ -75,7 +75,7 @@ class _Listing:
         self.nbytes += free.nbytes
 
     def pop(self, nbytes: int) -> _Free | None:
-        """One of the smallest that are large enough, and less than twice too large."""
+        """Of the smallest of about this size, one that is mapped here if there is one."""
         sizes = [n for n in self._by_size if nbytes <= n <= 2 * nbytes]
         size = min((n for n in sizes if any(self._by_size[n])), default=None)
         if size is None:
@@ -86,7 +86,7 @@ class _Listing:
         return (same.mapped or same.others).pop()
 
     def all_but(self, nbytes: int) -> Iterator[_Free]:
-        """Those of other sizes, what is worth least first: it is not mapped here."""
+        """Those of other sizes; of one size, those that are mapped here at last."""
         for size, same in reversed(self._by_size.items()):
             if size != nbytes:
                 yield from reversed(same.mapped + same.others)
