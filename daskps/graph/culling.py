@@ -21,8 +21,10 @@ from daskps.dask_private.graphs import (
     HLGExpr,
     LLGExpr,
     _HLGExprSequence,
+    has_legacy_tasks,
     needed_of_layer,
     output_keys,
+    users_first,
 )
 
 logger = logging.getLogger(__name__)
