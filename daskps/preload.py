@@ -9,7 +9,7 @@ Name this module in Dask's configuration::
 or in the environment: ``DASK_DISTRIBUTED__CLIENT__PRELOAD='["daskps.preload"]'``. Every
 ``distributed.Client`` that is then created behaves as a :class:`daskps.Client`, with the
 settings of Dask's configuration. If the cluster cannot take part, Dask logs why, and the
-client works as ever.
+client works as in plain Dask.
 """
 
 from __future__ import annotations

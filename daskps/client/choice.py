@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 # With less in shared memory, most large data would go to a disk.
-ROOM_AT_LEAST = 256 << 20
+ROOM_NBYTES_AT_LEAST = 256 << 20
 # Schemes of addresses at which nothing is encrypted. Of one that is not known, as of a
 # gateway's, it has to be expected.
 PLAINTEXT = ("tcp", "ws", "inproc", "ucx", "ucxx")
@@ -94,7 +94,7 @@ async def choose(client: Client, candidates: tuple[UrlRequest, ...]) -> Choices:
     stores = []
     if workers:
         # Little memory is better than a network.
-        in_order = sorted(seen, key=lambda one: one.room < ROOM_AT_LEAST)
+        in_order = sorted(seen, key=lambda one: one.room < ROOM_NBYTES_AT_LEAST)
         stores = [Choice(one.request, one.reason) for one in in_order if one.by_all]
     why = seen[0].reason_against if workers else "there is no worker yet"
     if not any(map(_encrypts, [client.scheduler.address, *addresses])):

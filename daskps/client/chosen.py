@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # A session that begins so long (seconds) after the last attempt tries again.
-AGAIN = 60.0
+CHOOSE_AGAIN_SECONDS = 60.0
 
 
 class Link(Protocol):
@@ -135,7 +135,7 @@ class ChosenStore:
 
     def reconsider(self) -> None:
         """Have what did not work tried again once nothing is held, if that is long ago."""
-        if self._limits() and time.monotonic() > self._since + AGAIN:
+        if self._limits() and time.monotonic() > self._since + CHOOSE_AGAIN_SECONDS:
             self._is_stale = True
 
     async def settle(self, client: Client) -> None:

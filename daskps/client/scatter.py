@@ -39,13 +39,13 @@ from daskps.serialize.pickling import is_broadcast
 logger = logging.getLogger(__name__)
 
 # So much (bytes) is copied into this host's memory sooner than a thread has begun.
-AT_ONCE = 4 << 20
+AT_ONCE_NBYTES = 4 << 20
 # After what time (seconds) the graph follows: whoever scatters goes on first.
-LATER = 0.002
+GRAPH_FOLLOWS_SECONDS = 0.002
 # For how long (seconds) to wait until a task has put the data on a worker, if it is not
 # there otherwise. It is safe already, and the workers may be busy for hours, perhaps with
 # the very task that scatters.
-WAIT = 1.0
+TASK_WAIT_SECONDS = 1.0
 
 
 async def scatter(
@@ -109,7 +109,7 @@ async def _by_reference(
             finish(client, key, type(new[key]))
             del new[key]
         later = asyncio.get_running_loop().call_later
-        later(LATER, _submit_wanted, client, session, nodes)
+        later(GRAPH_FOLLOWS_SECONDS, _submit_wanted, client, session, nodes)
     if new:
         tasks = {key: Task(key, _itself, value) for key, value in new.items()}
         await asyncio.to_thread(_submit, client, session, tasks, options.get("workers"))
@@ -126,7 +126,7 @@ async def _stored(
     session: Session, catalog: Catalog, items: dict[Any, Any]
 ) -> dict[Any, ProxyNode]:
     encoder = session.encoder(catalog)
-    if catalog.maps_its_own and sum(map(nbytes_of, items.values())) <= AT_ONCE:
+    if catalog.maps_its_own and sum(map(nbytes_of, items.values())) <= AT_ONCE_NBYTES:
         return _store(encoder, items)
     # In a thread: storing may take long, and others need the event loop.
     return await asyncio.to_thread(_store, encoder, items)
@@ -189,7 +189,7 @@ async def _wait(client: Client, futures: list[Future], options: dict[str, Any]) 
     except TimeoutError:
         raise TimeoutError("No valid workers found") from None
     with client.as_current(), contextlib.suppress(asyncio.TimeoutError):
-        await wait(futures, timeout=timeout if broadcast else WAIT)
+        await wait(futures, timeout=timeout if broadcast else TASK_WAIT_SECONDS)
         if broadcast:
             await client.replicate(
                 futures,

@@ -46,10 +46,10 @@ logger = logging.getLogger(__name__)
 
 # Dask makes a task of its own of each keyword of Client.map above this size (bytes, by
 # dask.sizeof), with the bare keyword as its key: the second such map fails or hangs.
-MAP_KEYWORD = 100_000
+MAP_KEYWORD_NBYTES = 100_000
 
 # Smaller values (bytes) are stored one after the other.
-WORTH_A_THREAD = 1 << 20
+WORTH_A_THREAD_NBYTES = 1 << 20
 
 #: For clients that use daskps.optimize through Dask's configuration.
 _config_sessions: weakref.WeakKeyDictionary[Any, Session] = weakref.WeakKeyDictionary()
@@ -159,7 +159,7 @@ def _outside_sessions(client: Client, expr: Expr) -> tuple[Expr, Encoder | None]
 
 def _stored(search: Search, replacement: Replacement, encoder: Encoder) -> Any:
     """Store what a search has found; gives what takes the graph's place."""
-    encoder.encode_all(search.values(max(encoder.threshold, WORTH_A_THREAD)))
+    encoder.encode_all(search.values(max(encoder.threshold, WORTH_A_THREAD_NBYTES)))
     new = replacement(encoder.encode)
     encoder.finish()
     return new
@@ -283,7 +283,7 @@ def _proxied(
     """An expression with nodes for what is large, and what holds the objects of these."""
     threshold = session.settings.threshold
     if isinstance(expr, _MapExpr):
-        threshold = min(threshold, MAP_KEYWORD)
+        threshold = min(threshold, MAP_KEYWORD_NBYTES)
     weight = weigh(contents(expr), threshold)
     encoder = _encoder_for(session, catalog, threshold, weight)
     if encoder is None:

@@ -149,7 +149,7 @@ def gather_from_workers_with(
 ) -> None:
     """Have results that come from other workers answered with these families.
 
-    None: as ever.
+    None: with those of plain Dask.
     """
     worker.rpc.deserializers = deserializers
 

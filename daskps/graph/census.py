@@ -19,7 +19,7 @@ from daskps.safety_net import fell_back
 
 # Containers that are values of the graph themselves are weighed as a whole as well, so many.
 _WHOLE = {list, dict, set}
-WHOLE = 1000
+WHOLES_AT_MOST = 1000
 
 
 class Weight(NamedTuple):
@@ -85,7 +85,7 @@ def _weigh(things: list[Any], threshold: int) -> Weight:
     groups = by_type(things)
     scales = _Scales(threshold)
     # Partitions of bags are lists: large ones are stored whole.
-    rest = WHOLE
+    rest = WHOLES_AT_MOST
     for type_ in _WHOLE & groups.keys():
         wholes, groups[type_] = groups[type_][:rest], groups[type_][rest:]
         rest -= len(wholes)

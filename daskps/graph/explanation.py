@@ -16,7 +16,7 @@ from daskps.graph import expressions
 from daskps.graph.census import weigh
 from daskps.graph.contents import contents
 from daskps.graph.search import Search
-from daskps.objects.encoder import PACK_AT_LEAST, PACK_NBYTES
+from daskps.objects.encoder import PACK_NBYTES, PACKED_NBYTES_AT_LEAST
 from daskps.settings import Settings
 
 
@@ -183,7 +183,7 @@ def explain(*collections: Any, threshold: Any = None) -> Explanation:
         stored = len(weight.proxies)
         pack = weight.small > large_graph()
         if weight.largest >= limit or pack:
-            search = Search(min(PACK_AT_LEAST, limit) if pack else limit)
+            search = Search(min(PACKED_NBYTES_AT_LEAST, limit) if pack else limit)
             search.expression(expressions.prepared(expr))
             found = search.found
     values = [

@@ -20,14 +20,14 @@ from daskps.serialize.frames import Frame, contiguous_parts, frame_nbytes
 from daskps.serialize.values import serialize
 
 # Parts of one object begin at multiples of this: a cache line, and enough for any dtype.
-ALIGNMENT = 64
+ALIGNMENT_NBYTES = 64
 # Small values are packed into objects of about this size: large enough that the cost of an
 # object is shared by many values, small enough that it goes soon after its tasks.
 PACK_NBYTES = 8 << 20
 # Writing is the kernel's work, and waiting for memory: a few threads are enough.
 THREADS = min(4, os.cpu_count() or 1)
 # Packing a smaller value would save nothing: its reference is about as long.
-PACK_AT_LEAST = 1 << 10
+PACKED_NBYTES_AT_LEAST = 1 << 10
 
 
 class Encoder:
@@ -92,7 +92,9 @@ class Encoder:
     @property
     def at_least(self) -> int:
         """Bytes from which on a value is worth a look."""
-        return min(PACK_AT_LEAST, self.threshold) if self.pack else self.threshold
+        return (
+            min(PACKED_NBYTES_AT_LEAST, self.threshold) if self.pack else self.threshold
+        )
 
     def encode(self, value: Any) -> StoredValue | None:
         """Store a value; None if it is to stay in the graph.
@@ -215,7 +217,7 @@ class Encoder:
         offsets = []
         end = 0
         for part in parts:
-            frames.append(bytes(-end % ALIGNMENT))
+            frames.append(bytes(-end % ALIGNMENT_NBYTES))
             offsets.append(end + len(frames[-1]))
             frames.append(part.frame)
             end = offsets[-1] + frame_nbytes(part.frame)

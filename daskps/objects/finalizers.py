@@ -21,7 +21,7 @@ from daskps.stores import opened
 logger = logging.getLogger(__name__)
 
 # How often (seconds) the thread looks whether it is still needed.
-LOOK = 0.5
+LOOK_SECONDS = 0.5
 
 # Of all queues, this one may be used in a finalizer.
 _waiting: queue.SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]] | None]
@@ -81,7 +81,7 @@ def call_later(function: Callable[..., Any], *args: Any) -> None:
 def _run() -> None:
     while True:
         with contextlib.suppress(queue.Empty):
-            waiting = _waiting.get(timeout=LOOK)
+            waiting = _waiting.get(timeout=LOOK_SECONDS)
             if waiting is not None:
                 _call(*waiting)
         _look_for_closed_clients()

@@ -14,7 +14,7 @@ import numpy as np
 from daskps.lazy import loaded
 
 # Of a column of Python objects, so many cells are weighed.
-CELLS = 100
+CELLS_SAMPLED = 100
 
 
 def is_frame(type_: type) -> bool:
@@ -73,7 +73,7 @@ def _nbytes(values: Any, weigh: Callable[[Any], int]) -> int:
 
 
 def _nbytes_of_cells(cells: Any, n: int, weigh: Callable[[Any], int]) -> int:
-    sample = list(cells[:: max(1, n // CELLS)])
+    sample = list(cells[:: max(1, n // CELLS_SAMPLED)])
     each = {id(cell): cell for cell in sample}
     nbytes = weigh(list(each.values()))
     # If most of them are other objects, so are most of those that were not looked at.

@@ -61,16 +61,16 @@ FREE: frozenset[type] = frozenset(
 )
 # Containers of more items are summed up by pickle, as far as only numbers and strings are
 # in them and in the containers within, and a few other objects.
-SHORT = 100
-OTHERS = 32
+SHORT_ITEMS = 100
+OTHERS_AT_MOST = 32
 # And as far as they are small (bytes each): larger ones are few, and may be shared.
-SMALL_ITEM = 256
+SMALL_ITEM_NBYTES = 256
 # Objects that pickle themselves in their own way are pickled to learn their size: so many
 # of each type, and if all of these are small (bytes), the others count as small too.
-PICKLED = 16
-PICKLED_SMALL = 1 << 12
+PICKLED_SAMPLE = 16
+PICKLED_SMALL_NBYTES = 1 << 12
 # Strings up to this length are counted as often as they occur.
-TINY = 256
+TINY_NBYTES = 256
 
 
 _CONTAINERS = (tuple, list, set, frozenset, dict)
@@ -78,10 +78,10 @@ _CONTAINERS = (tuple, list, set, frozenset, dict)
 # time, down to this depth, below which there could be a cycle. But where there are many,
 # only tasks and their arguments are not: what is deeper may refer to its parents.
 _PLAIN = (Task, *_CONTAINERS)
-DEEP = 8
+DEEP_LEVELS = 8
 MANY, SHALLOW = 1000, 3
 # So many types among objects are sorted out one after the other.
-FEW = 6
+FEW_TYPES = 6
 # Functions of these types are compared by identity, so that a set tells them apart; others
 # are told apart when they are opened.
 _COMPARED_BY_IDENTITY = {FunctionType, type}
@@ -125,11 +125,14 @@ def leaves(
                 continue
             plain = issubclass(type_, _PLAIN)
             many = len(members) > MANY and depth > SHALLOW
-            told_apart = depth > DEEP or many or not plain
+            told_apart = depth > DEEP_LEVELS or many or not plain
             new = _unseen(members, seen) if told_apart else members
-            if issubclass(type_, _CONTAINERS) and max(map(len, new), default=0) > SHORT:
-                long = [c for c in new if len(c) > SHORT]
-                new = [c for c in new if len(c) <= SHORT]
+            if (
+                issubclass(type_, _CONTAINERS)
+                and max(map(len, new), default=0) > SHORT_ITEMS
+            ):
+                long = [c for c in new if len(c) > SHORT_ITEMS]
+                new = [c for c in new if len(c) <= SHORT_ITEMS]
                 for container in long if told_apart else _unseen(long, seen):
                     summary = _summary(container, large)
                     if summary is None:
@@ -146,7 +149,7 @@ def by_type(things: list[Any]) -> dict[type, list[Any]]:
     types = found - FREE
     if len(found) == len(types) == 1:
         return {types.pop(): things}
-    if len(types) <= FEW:
+    if len(types) <= FEW_TYPES:
         # A pass in C for each type is faster than one in Python for all.
         kinds = list(map(type, things))
         return {
@@ -319,7 +322,7 @@ class _Summary(pickle.Pickler):
         if obj is _nothing or obj is complex or type(obj) is complex:
             return NotImplemented
         self.others.append(obj)
-        if len(self.others) > OTHERS:
+        if len(self.others) > OTHERS_AT_MOST:
             raise _NotSummarisedError
         return _nothing, ()
 
@@ -337,7 +340,7 @@ def _summary(container: Any, large: int) -> list[Any] | None:
     if type(container) not in _CONTAINERS:  # pickle would ask for its own methods
         values = container.values() if isinstance(container, dict) else container
         container = list(values)
-    summary = _Summary(large, SMALL_ITEM * len(container))
+    summary = _Summary(large, SMALL_ITEM_NBYTES * len(container))
     try:
         summary.dump(container)
     except (_NotSummarisedError, ValueError, RecursionError, pickle.PicklingError):
@@ -358,7 +361,7 @@ def sizes_of(type_: type, members: list[Any], counted: dict[int, Any]) -> list[i
     """Bytes of each of these objects that was not counted before."""
     if issubclass(type_, (bytes, bytearray, str)):
         sizes = list(map(len, members))
-        if max(sizes) <= TINY:
+        if max(sizes) <= TINY_NBYTES:
             return sizes
         return list(map(len, _unseen(members, counted)))
     members = _unseen(members, counted)
@@ -370,12 +373,12 @@ def sizes_of(type_: type, members: list[Any], counted: dict[int, Any]) -> list[i
         return [frame_nbytes(frame, nbytes_of) for frame in members]
     if not _is_opaque(type_):
         return list(map(_known_nbytes, members))
-    sizes = list(map(_pickled_nbytes, members[:PICKLED]))
-    if len(members) > PICKLED:
-        if max(sizes) > PICKLED_SMALL:
-            sizes += map(_pickled_nbytes, members[PICKLED:])
+    sizes = list(map(_pickled_nbytes, members[:PICKLED_SAMPLE]))
+    if len(members) > PICKLED_SAMPLE:
+        if max(sizes) > PICKLED_SMALL_NBYTES:
+            sizes += map(_pickled_nbytes, members[PICKLED_SAMPLE:])
         else:
-            sizes += [sum(sizes) // len(sizes)] * (len(members) - PICKLED)
+            sizes += [sum(sizes) // len(sizes)] * (len(members) - PICKLED_SAMPLE)
     return sizes
 
 

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # When (seconds) and how often to try again if a store refuses to delete.
-AGAIN = 2.0
-ATTEMPTS = 30
+RETRY_SECONDS = 2.0
+EVICT_ATTEMPTS = 30
 # How often (seconds) a closing scheduler looks whether its stores are closed.
-LOOK = 0.01
+CLOSE_LOOK_SECONDS = 0.01
 # For how long (seconds) a closing scheduler waits for stores that do not answer.
-AT_CLOSE = 5.0
+CLOSE_SECONDS = 5.0
 
 
 class Evictor:
@@ -142,7 +142,7 @@ class Evictor:
 
     async def _in_time(self, work: Awaitable[Any]) -> None:
         try:
-            await asyncio.wait_for(work, AT_CLOSE)
+            await asyncio.wait_for(work, CLOSE_SECONDS)
         except TimeoutError:
             logger.error("Objects may stay in a store that does not answer")
 
@@ -169,13 +169,13 @@ class Evictor:
         again = ids[n + 1 :]
         for id in ids[n : n + 1]:
             self._refused[id] = self._refused.get(id, 0) + 1
-            if self._refused[id] < ATTEMPTS:
+            if self._refused[id] < EVICT_ATTEMPTS:
                 again.append(id)
             else:
                 del self._refused[id]
                 logger.error("Object %s stays in store %s", id.key, id.store)
         if again:
-            self._loop.call_later(AGAIN, self.evict, again)
+            self._loop.call_later(RETRY_SECONDS, self.evict, again)
 
     async def _in_thread_of(
         self, store: str, function: Callable[..., Any], *args: Any
@@ -188,4 +188,4 @@ async def _all_done(futures: list[Future[None]]) -> None:
     # Not by asyncio's own futures: a store that is slow is closed later, when this loop may
     # have ended, and the thread could not tell it.
     while not all(future.done() for future in futures):
-        await asyncio.sleep(LOOK)
+        await asyncio.sleep(CLOSE_LOOK_SECONDS)

@@ -55,10 +55,10 @@ if TYPE_CHECKING:
     from distributed import Scheduler
 
 # For how long (seconds) results of a worker that is gone can still be read.
-RESULTS_OF_DEAD_WORKERS = 5.0
+DEAD_WORKERS_RESULTS_SECONDS = 5.0
 # Share of the workers' memory that tasks may read which do not wait for a free thread. What
 # they produce is as large, as a rule, and what comes of that again.
-SPREAD_AT_MOST = 0.25
+SPREAD_MEMORY_SHARE = 0.25
 
 
 # A task that is never forgotten.
@@ -421,7 +421,7 @@ class LifetimePlugin(SchedulerPlugin):
             return
         limits = [ws.memory_limit for ws in workers]
         # 0: the worker has no limit.
-        if all(limits) and sum(n for _, n in own) > SPREAD_AT_MOST * sum(limits):
+        if all(limits) and sum(n for _, n in own) > SPREAD_MEMORY_SHARE * sum(limits):
             return
         for key, _ in own:
             do_not_queue(self._scheduler.tasks[key])
@@ -457,7 +457,7 @@ class LifetimePlugin(SchedulerPlugin):
         # since another worker may have its address by then.
         id = self._workers.pop(worker, worker)
         self._returns.remove_worker(worker)
-        scheduler.loop.call_later(RESULTS_OF_DEAD_WORKERS, self._evict_results, id)
+        scheduler.loop.call_later(DEAD_WORKERS_RESULTS_SECONDS, self._evict_results, id)
 
     async def _evict_results(self, worker_id: str) -> None:
         self._evictor.evict(self._results.pop(worker_id, ()))

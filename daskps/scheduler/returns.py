@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from distributed import Scheduler
 
 # Pauses (seconds) after which a task that nobody could run is tried again.
-FIRST_PAUSE = 0.25
-LONGEST_PAUSE = 5.0
+FIRST_PAUSE_SECONDS = 0.25
+LONGEST_PAUSE_SECONDS = 5.0
 # The address of no worker.
 NOWHERE = "daskps-waits"
 
@@ -64,7 +64,7 @@ class _Task:
     store: str
     deadline: float
     tried: set[str] = field(default_factory=set)
-    pause: float = FIRST_PAUSE
+    pause: float = FIRST_PAUSE_SECONDS
     pausing: bool = False
 
 
@@ -203,7 +203,7 @@ class Returns:
             task.pausing = True
             loop = self._scheduler.loop
             loop.call_later(task.pause, self._pause_has_passed, key, task)
-            task.pause = min(2 * task.pause, LONGEST_PAUSE)
+            task.pause = min(2 * task.pause, LONGEST_PAUSE_SECONDS)
 
     def _pause_has_passed(self, key: Any, task: _Task) -> None:
         if self._tasks.get(key) is not task:

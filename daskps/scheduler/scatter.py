@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from distributed import Scheduler
 
 # How often (seconds) to look for a worker if there is none.
-PAUSE = 0.1
+WORKER_LOOK_SECONDS = 0.1
 
 _turns = itertools.count()
 
@@ -97,7 +97,7 @@ async def _running(
             return sorted(running)
         if loop.time() > deadline:
             raise TimeoutError("No valid workers found")
-        await asyncio.sleep(PAUSE)
+        await asyncio.sleep(WORKER_LOOK_SECONDS)
 
 
 def _is_running(scheduler: Scheduler, address: str) -> bool:

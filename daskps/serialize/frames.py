@@ -12,7 +12,7 @@ Frame: TypeAlias = "bytes | bytearray | memoryview | np.ndarray"
 
 # Large enough that the cost of a call does not matter, small enough that a part of a
 # non-contiguous array stays in the processor's cache between its two copies.
-PART = 1 << 20
+PART_NBYTES = 1 << 20
 
 
 def frame_nbytes(frame: Frame) -> int:
@@ -33,10 +33,10 @@ def contiguous_parts(frame: Frame) -> Iterator[memoryview]:
     elif frame.flags.c_contiguous:
         yield frame.reshape(-1).view(np.uint8).data
     else:
-        rows = max(1, PART // max(1, frame.nbytes // frame.shape[0]))
+        rows = max(1, PART_NBYTES // max(1, frame.nbytes // frame.shape[0]))
         for start in range(0, frame.shape[0], rows):
             part = frame[start : start + rows]
-            if len(part) == 1 and part.nbytes > PART and part.ndim > 1:
+            if len(part) == 1 and part.nbytes > PART_NBYTES and part.ndim > 1:
                 yield from contiguous_parts(part[0])
             else:
                 yield from contiguous_parts(np.ascontiguousarray(part))

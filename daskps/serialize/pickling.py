@@ -30,8 +30,8 @@ from distributed.protocol import pickle as dask_pickle
 from daskps.lazy import loaded
 
 # Below these sizes (bytes), pickle's own copy costs less than a buffer.
-BYTES_OUT_OF_BAND = 1 << 16
-STRIDED_OUT_OF_BAND = 1 << 14
+OUT_OF_BAND_NBYTES = 1 << 16
+STRIDED_OUT_OF_BAND_NBYTES = 1 << 14
 # How much of what a slice refers to may lie outside of it, as a share, before it is cut out.
 ARROW_SLACK = 1.1
 
@@ -145,14 +145,14 @@ def _wrap_bytes(value: Any) -> Any:
 
 
 def _is_large_bytes(value: Any) -> bool:
-    return type(value) is bytes and len(value) >= BYTES_OUT_OF_BAND
+    return type(value) is bytes and len(value) >= OUT_OF_BAND_NBYTES
 
 
 # Arrays
 
 
 def _reduce_array(array: np.ndarray) -> Any:
-    small = array.nbytes < STRIDED_OUT_OF_BAND or array.dtype.hasobject
+    small = array.nbytes < STRIDED_OUT_OF_BAND_NBYTES or array.dtype.hasobject
     # Pickle writes a broadcast array out in full, and another byte order as this machine's.
     if small or is_dense(array) or is_broadcast(array) or not array.dtype.isnative:
         return array.__reduce_ex__(5)
@@ -206,7 +206,10 @@ def _subclasses(type_: type) -> set[type]:
 def _reduce_arrow(data: Any) -> Any:
     import pyarrow as pa
 
-    if data.get_total_buffer_size() <= ARROW_SLACK * data.nbytes + STRIDED_OUT_OF_BAND:
+    if (
+        data.get_total_buffer_size()
+        <= ARROW_SLACK * data.nbytes + STRIDED_OUT_OF_BAND_NBYTES
+    ):
         return data.__reduce_ex__(5)
     if isinstance(data, pa.Table):
         table = data

@@ -20,7 +20,7 @@ from daskps.stores.connectors.base import StoreConnector
 logger = logging.getLogger(__name__)
 
 # How often (seconds) an owner says that it is alive.
-HEARTBEAT = 15.0
+HEARTBEAT_SECONDS = 15.0
 
 
 class Owner(Protocol):
@@ -52,7 +52,7 @@ def say_alive(connector: StoreConnector[Any]) -> None:
 
 def repeat_heartbeat(owner: Owner) -> None:
     """Have somebody say that it lives, until it is closed. Not kept alive."""
-    _repeat(HEARTBEAT, owner, owner, lambda o, _: o.heartbeat())
+    _repeat(HEARTBEAT_SECONDS, owner, owner, lambda o, _: o.heartbeat())
 
 
 def renew(

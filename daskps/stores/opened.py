@@ -34,7 +34,7 @@ _stores: dict[str, tuple[Store, int]] = {}
 _read_timeouts: dict[str, float] = {}
 # For how long (seconds) after the first failure a task waits here for a store to be opened.
 # Then it is better off elsewhere.
-GRACE = 1.0
+OPENING_GRACE_SECONDS = 1.0
 # Names of stores that the process had open from which this one was forked: its, to close.
 _inherited: set[str] = set()
 
@@ -210,7 +210,9 @@ def _when_open(name: str) -> Store | None:
     missing.try_now()
     if not _may_wait():
         return get(name)
-    left = missing.since + min(GRACE, missing.patience) - time.monotonic()
+    left = (
+        missing.since + min(OPENING_GRACE_SECONDS, missing.patience) - time.monotonic()
+    )
 
     def settled() -> bool:
         now = absence(name)

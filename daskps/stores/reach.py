@@ -15,11 +15,11 @@ from daskps.stores.connectors.base import Serving, StoreConnector
 from daskps.stores.interfaces import Address
 
 # How long (seconds) a host may take to answer a connection.
-TIMEOUT = 2.0
-TIMEOUT_AT_LEAST = 0.2
+CONNECT_SECONDS = 2.0
+CONNECT_SECONDS_AT_LEAST = 0.2
 # With so many others a host tries to connect, and so many try to connect with it: a host
 # that is cut off is found, and the number of connections grows as that of hosts does.
-AT_MOST = 64
+HOSTS_AT_MOST = 64
 
 
 class CutOffError(ConnectionError):
@@ -29,23 +29,25 @@ class CutOffError(ConnectionError):
 def failures(connector: Serving, addresses: Iterable[Address]) -> dict[Address, str]:
     """Connect to all of these at once; why to some of them that is not possible.
 
-    Takes little more than :data:`TIMEOUT`, whoever does not answer.
+    Takes little more than :data:`CONNECT_SECONDS`, whoever does not answer.
     """
     addresses = list(dict.fromkeys(addresses))
-    deadline = time.monotonic() + TIMEOUT
+    deadline = time.monotonic() + CONNECT_SECONDS
 
     def attempt(address: Address) -> str | None:
         # If there are more than threads, and many do not answer, little time is left.
         left = deadline - time.monotonic()
         try:
-            connector.try_connection(address, max(left, TIMEOUT_AT_LEAST))
+            connector.try_connection(address, max(left, CONNECT_SECONDS_AT_LEAST))
         except OSError as e:
             return str(e) or type(e).__name__
         return None
 
     if not addresses:
         return {}
-    with ThreadPoolExecutor(min(len(addresses), AT_MOST), "daskps-reach") as threads:
+    with ThreadPoolExecutor(
+        min(len(addresses), HOSTS_AT_MOST), "daskps-reach"
+    ) as threads:
         reasons = threads.map(attempt, addresses)
         return {a: why for a, why in zip(addresses, reasons, strict=True) if why}
 
@@ -53,10 +55,10 @@ def failures(connector: Serving, addresses: Iterable[Address]) -> dict[Address, 
 def neighbours(own: Address, addresses: Sequence[Address]) -> list[Address]:
     """Of these addresses, those that the host with one of its own is to try."""
     others = sorted(address for address in set(addresses) if address != own)
-    if len(others) <= AT_MOST:
+    if len(others) <= HOSTS_AT_MOST:
         return others
     first = sum(address < own for address in others)
-    return (others[first:] + others[:first])[:AT_MOST]
+    return (others[first:] + others[:first])[:HOSTS_AT_MOST]
 
 
 def check(connector: StoreConnector[Any], addresses: Iterable[Address]) -> None:

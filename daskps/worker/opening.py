@@ -30,10 +30,10 @@ logger = logging.getLogger(__name__)
 
 # For how long (seconds) to wait for the scheduler's answer: it may be busy, or the question
 # lost without a word.
-ANSWER = 5.0
+ANSWER_SECONDS = 5.0
 # Pauses (seconds) between two attempts; the first is also the least if tasks ask for one.
-FIRST_PAUSE = 0.1
-LONGEST_PAUSE = 30.0
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 30.0
 
 
 class StoreOpening:
@@ -132,13 +132,13 @@ class StoreOpening:
             opened.forget_absence(self._store)
 
     async def _open(self, worker: Worker) -> None:
-        pause = FIRST_PAUSE
+        pause = FIRST_PAUSE_SECONDS
         while not await self._attempt(worker) and self.refusal is None:
-            await asyncio.sleep(FIRST_PAUSE)
+            await asyncio.sleep(FIRST_PAUSE_SECONDS)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wanted.wait(), pause)
             self._wanted.clear()
-            pause = min(2 * pause, LONGEST_PAUSE)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     async def _attempt(self, worker: Worker) -> bool:
         doing = "ask the scheduler how to open it"
@@ -147,7 +147,7 @@ class StoreOpening:
             check_linux(f"Worker {worker.address}")
             # Unpickling the reply may need what is not installed here.
             reply = await asyncio.wait_for(
-                getattr(worker.scheduler, STORE)(name=self._store), ANSWER
+                getattr(worker.scheduler, STORE)(name=self._store), ANSWER_SECONDS
             )
             doing = "open it"
             await self._acquire(worker, reply)

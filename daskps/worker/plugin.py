@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MAPPED_SHARE = 1 / 16
 # A worker that has just joined may be asked for a store before it is told of it. For how
 # long (seconds) it waits for that, and whoever opens a store for a worker that cannot yet.
-PATIENCE = 10.0
+OPENING_SECONDS = 10.0
 
 
 class TaskSession(Protocol):
@@ -205,13 +205,13 @@ async def why_not_open(store: str, worker: Worker) -> str | None:
 async def _why_not_open(plugin: WorkerStorePlugin) -> str | None:
     opening = plugin.opening
     assert opening is not None, "setup has begun"
-    await opening.wait(PATIENCE)
+    await opening.wait(OPENING_SECONDS)
     return None if opening.is_open else opening.why
 
 
 async def _told(store: str, worker: Worker) -> WorkerStorePlugin | None:
     """What the worker was told of a store, waited for; None if nothing comes."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + OPENING_SECONDS
     while True:
         plugin = worker.plugins.get(plugin_name(store))
         if isinstance(plugin, WorkerStorePlugin):

@@ -4,7 +4,7 @@ Dask asks the reader of a result which families of serialisation it can read, an
 takes the first that accepts the object (``distributed.protocol.serialize``). Each store is
 such a family. A client for which a store is open asks for it first: the worker then puts a
 large result into the store and sends a reference, which the scheduler relays unopened.
-Others do not ask, and get results as ever. A second family is for workers on the same host,
+Others do not ask, and get results as Dask sends them. A second family is for workers on the same host,
 which ask each other for what their tasks depend on.
 
 The result stays in the worker's memory as it was. What was stored of it is evicted with it,
@@ -62,7 +62,7 @@ def register_writer(store_name: str, threshold: int, worker: Worker) -> Writer:
     store_name
         A store that is open in this process.
     threshold
-        Bytes; smaller results travel as ever.
+        Bytes; smaller results travel as in plain Dask.
     worker
         Whose results they are. What is stored is marked with its name, so that it can be
         found if this process dies.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from daskps.references.nodes import ProxyNode
 
 # So much (bytes) is mapped sooner than a thread has begun.
-AT_ONCE = 4 << 20
+AT_ONCE_NBYTES = 4 << 20
 
 
 async def read(worker: Worker, nodes: dict[Any, bytes]) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def _at_hand(nodes: dict[Any, ProxyNode]) -> bool:
     stores = [opened.get(id.store) for id in ids]
     return (
         all(isinstance(id.key, SegmentKey) for id in ids)
-        and sum(id.key.nbytes for id in ids) <= AT_ONCE
+        and sum(id.key.nbytes for id in ids) <= AT_ONCE_NBYTES
         and all(store is not None and store.connector.maps_its_own for store in stores)
     )
 

@@ -34,7 +34,7 @@ import daskps
 from daskps.scheduler import evictor
 from flaky_store import FlakyConnector
 
-evictor.AT_CLOSE = 0.1
+evictor.CLOSE_SECONDS = 0.1
 client = Client(
     n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
 )

@@ -19,11 +19,11 @@ from file_systems import tmpfs
 from processes import PLACES, VARIABLES, ProcessCluster, eventually
 
 import daskps
-from daskps.client.choice import ROOM_AT_LEAST, choose
+from daskps.client.choice import ROOM_NBYTES_AT_LEAST, choose
 from daskps.stores.probe import Sight, look, look_from_scheduler, probes
 from daskps.stores.requests import request_for
 
-PLENTY = 2 * ROOM_AT_LEAST
+PLENTY = 2 * ROOM_NBYTES_AT_LEAST
 X = np.arange(1 << 18, dtype="f8")  # 2 MiB
 
 
@@ -104,7 +104,7 @@ def test_a_directory_that_one_does_not_see():
 
 
 def test_little_shared_memory_is_not_chosen():
-    small = ROOM_AT_LEAST - 1
+    small = ROOM_NBYTES_AT_LEAST - 1
     with dask.config.set({"temporary-directory": PLACES[1]}):
         seen = sights(small, PLENTY)
         assert chosen(cluster_that_sees(seen, seen)).request.url.startswith("file://")

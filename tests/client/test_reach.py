@@ -12,7 +12,7 @@ from peers import Peers
 
 from daskps.client.reach import Reach
 from daskps.stores import reach
-from daskps.stores.reach import AT_MOST, CutOffError, check, failures, neighbours
+from daskps.stores.reach import HOSTS_AT_MOST, CutOffError, check, failures, neighbours
 from daskps.worker.reach import take_part, try_from_scheduler, try_hosts
 
 CLIENT, A, B, REGISTRY = (
@@ -30,7 +30,7 @@ class TestNeighbours:
     def test_of_many_each_tries_and_is_tried_by_some(self):
         hosts = [("h", port) for port in range(200)]
         tried = [other for own in hosts for other in neighbours(own, hosts)]
-        assert {tried.count(host) for host in hosts} == {AT_MOST}
+        assert {tried.count(host) for host in hosts} == {HOSTS_AT_MOST}
         assert all(own not in neighbours(own, hosts) for own in hosts)
 
 
@@ -66,14 +66,14 @@ class TestConnecting:
             others.close()
 
     def test_those_that_are_silent_cost_time_once(self, monkeypatch):
-        monkeypatch.setattr(reach, "TIMEOUT", 0.5)
-        monkeypatch.setattr(reach, "TIMEOUT_AT_LEAST", 0.01)
+        monkeypatch.setattr(reach, "CONNECT_SECONDS", 0.5)
+        monkeypatch.setattr(reach, "CONNECT_SECONDS_AT_LEAST", 0.01)
 
         def silent(address, timeout):
             time.sleep(timeout)
             raise TimeoutError("timed out")
 
-        hosts = [("h", port) for port in range(5 * AT_MOST)]
+        hosts = [("h", port) for port in range(5 * HOSTS_AT_MOST)]
         begin = time.monotonic()
         found = failures(SimpleNamespace(try_connection=silent), hosts)
         assert set(found) == set(hosts)

@@ -27,8 +27,8 @@ def test_one_object_out_of_reach_keeps_no_other(monkeypatch):
 
     async def evict():
         monkeypatch.setattr(opened, "try_to_evict", evict_now)
-        monkeypatch.setattr(scheduler_evictor, "AGAIN", 0.01)
-        monkeypatch.setattr(scheduler_evictor, "ATTEMPTS", 3)
+        monkeypatch.setattr(scheduler_evictor, "RETRY_SECONDS", 0.01)
+        monkeypatch.setattr(scheduler_evictor, "EVICT_ATTEMPTS", 3)
         evictor = scheduler_evictor.Evictor(IOLoop.current())
         evictor.add_store(Store("s", LocalConnector(), register=False))
         evictor.evict(ids)

@@ -17,7 +17,7 @@ from processes import PLACES
 from daskps.stores.connectors.proxystore import adapted
 from daskps.stores.connectors.sealed import DamagedError, SealedConnector
 from daskps.stores.files import cached
-from daskps.stores.files.cached import KEEP_AT_LEAST, CachedConnector
+from daskps.stores.files.cached import COPY_NBYTES_AT_LEAST, CachedConnector
 
 MIB = 1 << 20
 
@@ -81,7 +81,7 @@ def test_what_a_reader_writes_nobody_else_sees(connector):
 
 
 def test_small_objects_are_read_again(connector, place):
-    key = connector.put(bytes(KEEP_AT_LEAST - 1))
+    key = connector.put(bytes(COPY_NBYTES_AT_LEAST - 1))
     connector.get(key)
     assert not os.listdir(place)
 

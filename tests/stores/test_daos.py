@@ -18,7 +18,7 @@ from proxystore.connectors.protocols import Connector
 
 import daskps
 from daskps.stores.daos.connector import DaosConnector
-from daskps.stores.daos.namespace import CHUNK, Namespace
+from daskps.stores.daos.namespace import CHUNK_NBYTES, Namespace
 from daskps.stores.daos.scheme import sweep
 
 __all__ = ["pool"]
@@ -159,7 +159,7 @@ class TestEachFaultOfTheBindings:
     def test_to_ask_whether_an_object_is_there_reads_it_not(
         self, connector, pydaos, monkeypatch
     ):
-        key = connector.put(bytes(10 * CHUNK))
+        key = connector.put(bytes(10 * CHUNK_NBYTES))
         read = []
         monkeypatch.setattr(pydaos, "_transfer", read.append)
         assert connector.exists(key)
@@ -198,24 +198,27 @@ class TestEachFaultOfTheBindings:
 
 
 class TestLargeObjects:
-    @pytest.mark.parametrize("nbytes", [CHUNK - 1, CHUNK, CHUNK + 1, 5 * CHUNK + 7])
+    @pytest.mark.parametrize(
+        "nbytes",
+        [CHUNK_NBYTES - 1, CHUNK_NBYTES, CHUNK_NBYTES + 1, 5 * CHUNK_NBYTES + 7],
+    )
     def test_in_chunks(self, connector, pool, nbytes):
         data = np.random.default_rng(nbytes).bytes(nbytes)
         key = connector.put_frames([data[:1000], data[1000:]])
         assert bytes(connector.get(key)) == data
-        assert len(keys_in(pool)) == -(-nbytes // CHUNK)
+        assert len(keys_in(pool)) == -(-nbytes // CHUNK_NBYTES)
         connector.evict(key)
         assert keys_in(pool) == objects_in(pool) == []
 
     def test_a_part_is_missing(self, connector, pool):
-        key = connector.put(bytes(3 * CHUNK))
+        key = connector.put(bytes(3 * CHUNK_NBYTES))
         os.unlink(os.path.join(pool, "ns", keys_in(pool)[1]))
         assert connector.get(key) is None
         connector.evict(key)
         assert keys_in(pool) == []
 
     def test_a_part_is_cut_short(self, connector, pool):
-        key = connector.put(bytes(3 * CHUNK))
+        key = connector.put(bytes(3 * CHUNK_NBYTES))
         os.truncate(os.path.join(pool, "ns", keys_in(pool)[1]), 10)
         assert connector.get(key) is None
 
@@ -233,8 +236,8 @@ class TestLargeObjects:
 
     def test_other_threads_run_meanwhile(self, connector, monkeypatch):
         """DAOS keeps the interpreter's lock during a transfer."""
-        key = connector.put(bytes(16 * CHUNK))
-        monkeypatch.setenv("PYDAOS_DOUBLE_BANDWIDTH", str(64 * CHUNK))
+        key = connector.put(bytes(16 * CHUNK_NBYTES))
+        monkeypatch.setenv("PYDAOS_DOUBLE_BANDWIDTH", str(64 * CHUNK_NBYTES))
         ticks = []
         reading = threading.Thread(target=connector.get, args=[key])
         reading.start()
@@ -246,7 +249,7 @@ class TestLargeObjects:
 
 class TestFailures:
     def test_the_agent_starts_again(self, connector, pydaos):
-        key = connector.put(bytes(3 * CHUNK))
+        key = connector.put(bytes(3 * CHUNK_NBYTES))
         for use in (
             lambda: connector.get(key),
             lambda: connector.exists(key),
@@ -255,7 +258,7 @@ class TestFailures:
         ):
             pydaos.restart_agent()
             use()
-        assert bytes(connector.get(key)) == bytes(3 * CHUNK)
+        assert bytes(connector.get(key)) == bytes(3 * CHUNK_NBYTES)
 
     def test_sixteen_threads_while_the_agent_starts_again(self, connector, pydaos):
         keys = [connector.put(bytes([i]) * 1000) for i in range(16)]
@@ -281,7 +284,7 @@ class TestFailures:
         with pytest.raises(
             daskps.StoreFullError, match=r"DER_NOSPACE.*after some 40 s"
         ):
-            connector.put(bytes(5 * CHUNK))
+            connector.put(bytes(5 * CHUNK_NBYTES))
         assert keys_in(pool) == objects_in(pool) == [], "what was written is deleted"
 
     def test_no_error_refers_to_one_that_follows_itself(
@@ -391,7 +394,7 @@ class TestWhatIsLeft:
         assert keys_in(pool) == keys_in(pool, "ns.daskps") == []
 
     def test_its_lease_is_renewed(self, pool, monkeypatch):
-        monkeypatch.setattr("daskps.stores.leases.HEARTBEAT", 0.1)
+        monkeypatch.setattr("daskps.stores.leases.HEARTBEAT_SECONDS", 0.1)
         connector = DaosConnector("pool", "kvstore", "ns", CLUSTER, lease=60)
         deadline = time.monotonic() + PATIENCE
         others = Namespace("pool", "kvstore", "ns")

@@ -33,7 +33,7 @@ from daskps.stores.peer.connector import PeerConnector
 from daskps.stores.peer.listener import Listener
 from daskps.stores.peer.protocol import Keys, RefusedError, connect, listen
 from daskps.stores.peer.registry import PeerRegistry
-from daskps.stores.peer.server import EVERY, Owner, PeerServer
+from daskps.stores.peer.server import LOOK_SECONDS, Owner, PeerServer
 from daskps.stores.secret import new_key
 
 MIB = 1 << 20
@@ -593,7 +593,7 @@ def test_a_server_ends_when_it_has_deleted_what_it_had(tmp_path, monkeypatch):
     plain = shutil.rmtree
 
     def slowly(*args, **kwargs):
-        time.sleep(2 * EVERY)
+        time.sleep(2 * LOOK_SECONDS)
         plain(*args, **kwargs)
 
     monkeypatch.setattr(shutil, "rmtree", slowly)

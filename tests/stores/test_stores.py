@@ -647,7 +647,7 @@ class TestSweep:
         new = tmp_path / f"{directories.NEW_PREFIX}abc"
         new.mkdir(0o700)
         assert sweep(str(tmp_path)) == []
-        old = time.time() - 2 * directories.NEW_GRACE
+        old = time.time() - 2 * directories.NEW_GRACE_SECONDS
         os.utime(new, (old, old))
         assert sweep(str(tmp_path)) == [str(new)]
 
@@ -659,12 +659,12 @@ class TestSweep:
         with open(lock, "w") as f:
             f.write("another host")
         assert sweep(str(tmp_path)) == []
-        old = time.time() - 2 * directories.FOREIGN_LEASE
+        old = time.time() - 2 * directories.FOREIGN_LEASE_SECONDS
         os.utime(lock, (old, old))
         assert sweep(str(tmp_path)) == [dead]
 
     def test_owners_say_that_they_are_alive(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(leases, "HEARTBEAT", 0.05)
+        monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.05)
         with daskps.open_store(tmp_path.as_uri()) as store:
             (path,) = store.connector.directories
             lock = os.path.join(path, directories.LOCK)

@@ -194,7 +194,7 @@ def fail(x):
 
 def test_credentials_are_not_in_errors(client, address, monkeypatch):
     # For so long a server without TLS says nothing.
-    monkeypatch.setattr(server_of_redis, "TIMEOUT", 1.0)
+    monkeypatch.setattr(server_of_redis, "ANSWER_SECONDS", 1.0)
     stores = {
         "unreachable": f"redis://{USER}:{PASSWORD}@127.0.0.1:{free_port()}",
         "another user": f"redis://{USER}x:{PASSWORD}@{address}",

@@ -29,7 +29,7 @@ from toolz import partition_all
 from daskps.serialize.frames import Frame, contiguous_parts
 from daskps.stores.daos.dictionary import Dictionary
 
-CHUNK = 1 << 20
+CHUNK_NBYTES = 1 << 20
 # Keys that are read or deleted at once: 3000 small ones took 0.16 s on a real pool.
 KEYS_AT_ONCE = 256
 LEASE_KEY = "lease."
@@ -55,9 +55,11 @@ class DaosKey(NamedTuple):
         """Where its bytes are, in order."""
         return [
             Chunk(
-                f"{self.name}.{start // CHUNK}", start, min(start + CHUNK, self.nbytes)
+                f"{self.name}.{start // CHUNK_NBYTES}",
+                start,
+                min(start + CHUNK_NBYTES, self.nbytes),
             )
-            for start in range(0, self.nbytes, CHUNK)
+            for start in range(0, self.nbytes, CHUNK_NBYTES)
         ]
 
 
@@ -189,7 +191,7 @@ class Namespace:
 def _split(frames: Sequence[Frame]) -> Iterator[bytes]:
     """The bytes of frames, one chunk after the other."""
     pieces: list[memoryview] = []
-    room = CHUNK
+    room = CHUNK_NBYTES
     for part in itertools.chain.from_iterable(map(contiguous_parts, frames)):
         rest = part
         while rest.nbytes:
@@ -198,7 +200,7 @@ def _split(frames: Sequence[Frame]) -> Iterator[bytes]:
             room -= pieces[-1].nbytes
             if not room:
                 yield b"".join(pieces)
-                pieces, room = [], CHUNK
+                pieces, room = [], CHUNK_NBYTES
     if pieces:
         yield b"".join(pieces)
 
@@ -212,7 +214,7 @@ def _batches(keys: Sequence[DaosKey]) -> Iterator[list[tuple[int, Chunk]]]:
     nbytes = 0
     for i, key in enumerate(keys):
         for chunk in key.chunks():
-            too_large = nbytes + chunk.stop - chunk.start > CHUNK
+            too_large = nbytes + chunk.stop - chunk.start > CHUNK_NBYTES
             if batch and (too_large or len(batch) == KEYS_AT_ONCE):
                 yield batch
                 batch, nbytes = [], 0

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 LABEL = re.compile(r"[A-Za-z0-9_:.][A-Za-z0-9_:.-]{0,126}")
 
 # Seconds.
-SHORTEST_LEASE = 60.0
+SHORTEST_LEASE_SECONDS = 60.0
 
 
 def check(key: str, parts: SplitResult) -> None:
@@ -40,7 +40,7 @@ def check(key: str, parts: SplitResult) -> None:
 def options(parts: SplitResult) -> dict[str, Any]:
     """The lease. There are no credentials: DAOS knows its users by their agent."""
     why = " for daos://, where clocks of hosts are compared"
-    return {"lease": lease(SHORTEST_LEASE, why)}
+    return {"lease": lease(SHORTEST_LEASE_SECONDS, why)}
 
 
 def make(parts: SplitResult, options: dict[str, Any]) -> SealedConnector:

@@ -22,7 +22,7 @@ from daskps.stores.files.places import HostPlaces
 from daskps.stores.files.shared_directory import SharedDirectory
 
 # A smaller object is read again faster than a file is made of it.
-KEEP_AT_LEAST = 64 << 10
+COPY_NBYTES_AT_LEAST = 64 << 10
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class CachedConnector(WrappedConnector[SealedKey]):
         DamagedError
             If the bytes are not those that were stored.
         """
-        if key.nbytes < KEEP_AT_LEAST:
+        if key.nbytes < COPY_NBYTES_AT_LEAST:
             return self._connector.get(key)
         fetch = _Fetch(self._connector, key)
         try:

@@ -20,12 +20,12 @@ from daskps.stores.files.locks import is_at, try_lock
 from daskps.stores.files.mapping import map_private
 from daskps.stores.files.orphans import unlink_unless_written
 
-# How long (seconds) a reader waits for another one whose copy does not grow, besides the
-# time for its bytes at SLOWEST (bytes for each second): some read all of an object before
-# they write it. It may be stopped, or have forked a process that keeps its lock.
-PATIENCE = 10.0
-SLOWEST = 10e6
-POLL = 0.003
+# How long a reader waits for another one whose copy does not grow, besides the time for its
+# bytes: some read all of an object before they write it. It may be stopped, or have forked a
+# process that keeps its lock.
+WRITER_WAIT_SECONDS = 10.0
+SLOWEST_BYTES_PER_SECOND = 10e6
+POLL_SECONDS = 0.003
 
 
 class HostCache:
@@ -202,8 +202,12 @@ def _open_locked(path: str, nbytes: int) -> tuple[int, str]:
                 return fd, part
         elif os.fstat(fd).st_size != written:
             written = os.fstat(fd).st_size
-            deadline = time.monotonic() + PATIENCE + nbytes / SLOWEST
+            deadline = (
+                time.monotonic()
+                + WRITER_WAIT_SECONDS
+                + nbytes / SLOWEST_BYTES_PER_SECOND
+            )
         elif time.monotonic() > deadline:
             part = f"{path}.{secrets.token_urlsafe(8)}.part"
         os.close(fd)
-        time.sleep(POLL)
+        time.sleep(POLL_SECONDS)

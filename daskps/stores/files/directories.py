@@ -34,12 +34,12 @@ LOCK = "owner.lock"
 # A directory gets its final name once its lock is held. One that still has its first name
 # after this time (seconds) was left by a process that died in between.
 NEW_PREFIX = "daskps.new-"
-NEW_GRACE = 60.0
+NEW_GRACE_SECONDS = 60.0
 # What copies of other hosts' objects are called.
 CACHED = "cached."
 # For how long (seconds) the owner of a directory, on another host, counts as alive after it
 # touched its lock. NFS may show the time of a file one minute late.
-FOREIGN_LEASE = 600.0
+FOREIGN_LEASE_SECONDS = 600.0
 
 
 class OwnedDirectory:
@@ -184,7 +184,7 @@ def _unfinished(parent: str) -> Iterator[str]:
         with contextlib.suppress(FileNotFoundError, PermissionError):
             path = os.path.join(parent, name)
             check_private(path)
-            if _age(path) > NEW_GRACE:
+            if _age(path) > NEW_GRACE_SECONDS:
                 yield path
 
 
@@ -207,7 +207,7 @@ def _claimed(path: str) -> Iterator[bool]:
         yield False
     else:
         here = os.read(fd, 100) == this_host()
-        yield here or _age(os.path.join(path, LOCK)) > FOREIGN_LEASE
+        yield here or _age(os.path.join(path, LOCK)) > FOREIGN_LEASE_SECONDS
     finally:
         os.close(fd)
 

@@ -8,7 +8,7 @@ import time
 
 # A writer that came too late for an evicted segment holds the lock of what became of it
 # for a moment. For how long (seconds) a reader tries to lock an object that is there.
-READER_PATIENCE = 5.0
+READER_WAIT_SECONDS = 5.0
 
 
 def try_lock(fd: int, kind: int) -> bool:
@@ -50,7 +50,7 @@ def lock_for_reading(fd: int, status: os.stat_result, path: str) -> bool:
     path
         The object's name.
     """
-    deadline = time.monotonic() + READER_PATIENCE
+    deadline = time.monotonic() + READER_WAIT_SECONDS
     while True:
         locked = try_lock(fd, fcntl.LOCK_SH)
         if not _is_named(status, path):

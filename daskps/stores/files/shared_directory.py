@@ -34,7 +34,7 @@ from daskps.stores.files.locks import is_at, try_lock
 # directory for others.
 USERS = "users.lock"
 # How often others may delete the directory while it is being opened.
-ATTEMPTS = 1000
+OPEN_ATTEMPTS = 1000
 
 
 class SharedDirectory:
@@ -121,7 +121,7 @@ class SharedDirectory:
 def _lock_directory(path: str, make: bool) -> int:
     """Have a share in a directory, which is made if need be; the descriptor of the lock."""
     lock = os.path.join(path, LOCK)
-    for _ in range(ATTEMPTS):
+    for _ in range(OPEN_ATTEMPTS):
         try:
             check_private(path)
             owners = _open_shared(lock, create=False)

@@ -11,7 +11,7 @@ from daskps.serialize.slabs import write_all
 from daskps.stores.connectors.sealed import DamagedError
 from daskps.stores.interfaces import Address
 from daskps.stores.peer.protocol import (
-    SEAL_NBYTES,
+    BODY_SEAL_NBYTES,
     Channel,
     Keys,
     connect,
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from daskps.stores.keys import PeerKey
 
 # Small enough to stay in the processor's cache between the network, the hash and the file.
-SLAB = 1 << 20
+RECEIVE_NBYTES = 1 << 20
 # Connections to one server that are kept without a request.
-IDLE_AT_MOST = 8
+IDLE_CONNECTIONS_AT_MOST = 8
 
 
 class PeerChannels:
@@ -90,7 +90,7 @@ class PeerChannels:
 
     def _receive(self, channel: Channel, key: PeerKey, fd: int) -> None:
         digest = self._keys.seal(key.name, key.nbytes)
-        slab = memoryview(bytearray(min(SLAB, key.nbytes)))
+        slab = memoryview(bytearray(min(RECEIVE_NBYTES, key.nbytes)))
         left = key.nbytes
         while left:
             n = channel.socket.recv_into(slab[:left])
@@ -99,7 +99,7 @@ class PeerChannels:
             digest.update(slab[:n])
             write_all(fd, slab[:n])
             left -= n
-        seal = receive_exactly(channel.socket, SEAL_NBYTES)
+        seal = receive_exactly(channel.socket, BODY_SEAL_NBYTES)
         if not hmac.compare_digest(digest.digest(), seal):
             raise DamagedError("its bytes are not those that its host has stored")
 
@@ -137,7 +137,7 @@ class PeerChannels:
     def _give_back(self, address: Address, channel: Channel) -> None:
         with self._lock:
             idle = self._idle.setdefault(address, [])
-            if len(idle) < IDLE_AT_MOST:
+            if len(idle) < IDLE_CONNECTIONS_AT_MOST:
                 idle.append(channel)
                 return
         channel.close()

@@ -36,9 +36,9 @@ SERVER_LOCK = "server.lock"
 SERVER_ADDRESS = "server.address"
 SERVER_LOG = "server.log"
 # How long (seconds) to wait for the address of a server that somebody else starts.
-START_TIMEOUT = 5.0
+SERVER_START_SECONDS = 5.0
 # Seconds between looking whether the server lives.
-EVERY = 1.0
+WATCH_SECONDS = 1.0
 
 # For people who look at the list of processes.
 _TITLE = "daskps-peer-server"
@@ -140,7 +140,7 @@ class PeerHost:
         OSError
             If it cannot be started, or the directories are gone.
         """
-        deadline = time.monotonic() + START_TIMEOUT
+        deadline = time.monotonic() + SERVER_START_SECONDS
         while True:
             lock = self._open(SERVER_LOCK, os.O_RDWR | os.O_CREAT)
             try:
@@ -231,7 +231,7 @@ class PeerHost:
 
 def _watch(host: weakref.ref[PeerHost], closed: threading.Event) -> None:
     """Start another server if one was killed: others may be about to read from it."""
-    while not closed.wait(EVERY):
+    while not closed.wait(WATCH_SECONDS):
         alive = host()
         if alive is None:
             return

@@ -16,9 +16,9 @@ from daskps.stores.peer.protocol import Channel, Keys, RefusedError, accept
 logger = logging.getLogger(__name__)
 
 # So many connections may be about to prove that they have the key. Others wait.
-UNPROVED_AT_MOST = 64
+UNPROVED_CONNECTIONS_AT_MOST = 64
 # When (seconds) to try again if a connection could not be taken.
-AGAIN = 0.05
+ACCEPT_AGAIN_SECONDS = 0.05
 
 
 class Listener:
@@ -40,7 +40,7 @@ class Listener:
         self._socket = sock
         self._keys = keys
         self._serve = serve
-        self._unproved = threading.BoundedSemaphore(UNPROVED_AT_MOST)
+        self._unproved = threading.BoundedSemaphore(UNPROVED_CONNECTIONS_AT_MOST)
         self._closed = False
         self._start(self._run)
 
@@ -62,14 +62,14 @@ class Listener:
             except OSError:
                 self._unproved.release()
                 # Closed, or the other end has gone again, or too many files are open.
-                time.sleep(AGAIN)
+                time.sleep(ACCEPT_AGAIN_SECONDS)
                 continue
             try:
                 self._start(self._handle, sock)
             except RuntimeError:  # there are too many threads
                 sock.close()
                 self._unproved.release()
-                time.sleep(AGAIN)
+                time.sleep(ACCEPT_AGAIN_SECONDS)
 
     def _handle(self, sock: socket.socket) -> None:
         with sock:

@@ -30,12 +30,12 @@ Socket: TypeAlias = socket.socket
 
 NONCE_NBYTES = 32
 MAC_NBYTES = 32
-SEAL_NBYTES = 32
+BODY_SEAL_NBYTES = 32
 # How long (seconds) an end may take to prove that it has the key.
-HANDSHAKE_TIMEOUT = 5.0
+HANDSHAKE_SECONDS = 5.0
 # How long (seconds) an end waits for the other to go on.
-TIMEOUT = 10.0
-MESSAGE_AT_MOST = 16 << 20
+ANSWER_SECONDS = 10.0
+MESSAGE_NBYTES_AT_MOST = 16 << 20
 
 _GREETING = b"daskps peer 1\n"
 
@@ -93,7 +93,7 @@ class Channel:
         self._key = key
         self._sent = self._received = 0
         self._roles = (b"i", b"a") if initiator else (b"a", b"i")
-        sock.settimeout(TIMEOUT)
+        sock.settimeout(ANSWER_SECONDS)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def send(self, message: dict[str, Any]) -> None:
@@ -115,7 +115,7 @@ class Channel:
         """
         head = receive_exactly(self.socket, 4 + MAC_NBYTES)
         nbytes = int.from_bytes(head[:4], "big")
-        if nbytes > MESSAGE_AT_MOST:
+        if nbytes > MESSAGE_NBYTES_AT_MOST:
             raise RefusedError("a message is too long")
         body = receive_exactly(self.socket, nbytes)
         mac = self._mac(self._roles[1], self._received, body)
@@ -138,7 +138,7 @@ class Channel:
         return blake3(role + number.to_bytes(8, "big") + body, key=self._key).digest()
 
 
-def connect(address: Address, keys: Keys, timeout: float = TIMEOUT) -> Channel:
+def connect(address: Address, keys: Keys, timeout: float = ANSWER_SECONDS) -> Channel:
     """Open a connection, and have both ends prove that they have the key.
 
     Raises
@@ -150,7 +150,7 @@ def connect(address: Address, keys: Keys, timeout: float = TIMEOUT) -> Channel:
     """
     sock = socket.create_connection(address, timeout)
     try:
-        theirs = receive_exactly(sock, len(_GREETING) + NONCE_NBYTES, HANDSHAKE_TIMEOUT)
+        theirs = receive_exactly(sock, len(_GREETING) + NONCE_NBYTES, HANDSHAKE_SECONDS)
         if not theirs.startswith(_GREETING):
             raise RefusedError(f"no store of daskps answers at {address}")
         mine = secrets.token_bytes(NONCE_NBYTES)
@@ -169,9 +169,9 @@ def accept(sock: socket.socket, keys: Keys) -> Channel:
     The caller closes the socket if this raises.
     """
     mine = secrets.token_bytes(NONCE_NBYTES)
-    sock.settimeout(HANDSHAKE_TIMEOUT)
+    sock.settimeout(HANDSHAKE_SECONDS)
     sock.sendall(_GREETING + mine)
-    nonces = mine + receive_exactly(sock, NONCE_NBYTES, HANDSHAKE_TIMEOUT)
+    nonces = mine + receive_exactly(sock, NONCE_NBYTES, HANDSHAKE_SECONDS)
     _check(sock, keys.proof(b"initiator", nonces))
     sock.sendall(keys.proof(b"acceptor", nonces))
     return Channel(sock, keys.proof(b"connection", nonces), False)
@@ -179,7 +179,7 @@ def accept(sock: socket.socket, keys: Keys) -> Channel:
 
 def _check(sock: socket.socket, proof: bytes) -> None:
     try:
-        found = receive_exactly(sock, len(proof), HANDSHAKE_TIMEOUT)
+        found = receive_exactly(sock, len(proof), HANDSHAKE_SECONDS)
     except ConnectionError as e:
         raise RefusedError("the other end does not accept our key, or is gone") from e
     if not hmac.compare_digest(found, proof):

@@ -20,12 +20,12 @@ from daskps.stores.peer.listener import Listener
 from daskps.stores.peer.protocol import Channel, Keys, listen
 
 # Seconds between orders to a server. Less than protocol.TIMEOUT.
-EVERY = 3.0
+REGISTRY_PING_SECONDS = 3.0
 ORPHANS = "orphans"
 # So many names in one order.
 NAMES_AT_MOST = 1000
 # How long (seconds) servers may take to delete everything when the store is closed.
-CLOSE_TIMEOUT = 3.0
+CLOSE_SECONDS = 3.0
 
 
 class PeerRegistry:
@@ -98,7 +98,7 @@ class PeerRegistry:
                 host.orders.clear()
                 host.orders.append({"op": "close"})
             self._changed.notify_all()
-            self._changed.wait_for(self._all_done, CLOSE_TIMEOUT)
+            self._changed.wait_for(self._all_done, CLOSE_SECONDS)
 
     def _all_done(self) -> bool:
         return all(host.channel is None for host in self._hosts.values())
@@ -122,7 +122,8 @@ class PeerRegistry:
             while True:
                 with self._changed:
                     self._changed.wait_for(
-                        lambda: host.orders or self._closed, timeout=EVERY
+                        lambda: host.orders or self._closed,
+                        timeout=REGISTRY_PING_SECONDS,
                     )
                     # A server may have died, and another one taken its place.
                     if host.channel is not channel:

@@ -31,7 +31,7 @@ from daskps.stores.files.shared_directory import SharedDirectory
 from daskps.stores.files.warm import WarmSegments
 from daskps.stores.interfaces import Address
 from daskps.stores.peer.listener import Listener
-from daskps.stores.peer.protocol import TIMEOUT, Channel, Keys, connect
+from daskps.stores.peer.protocol import ANSWER_SECONDS, Channel, Keys, connect
 
 logger = logging.getLogger(__name__)
 
@@ -39,12 +39,12 @@ logger = logging.getLogger(__name__)
 _NAME = re.compile(r"[0-9A-Za-z]*\.[0-9A-Za-z_-]{22}")
 
 # How long (seconds) a reader's connection is kept without a request.
-IDLE = 60.0
+IDLE_SECONDS = 60.0
 # Seconds between looking whether to end, and between attempts to reach the owner.
-EVERY = 1.0
+LOOK_SECONDS = 1.0
 # Seconds between saying to other hosts, which may share a parent directory, that the
 # directories are in use: much less than directory.FOREIGN_LEASE.
-TOUCH_EVERY = 60.0
+TOUCH_SECONDS = 60.0
 # An owner whose host says so many times in a row that it is not there is dead.
 REFUSALS = 3
 SEALS_AT_MOST = 10_000
@@ -106,8 +106,8 @@ class PeerServer:
         """Serve; returns when all is deleted."""
         threading.Thread(target=self._take_orders, daemon=True).start()
         touched = 0.0
-        while not self._closed.wait(EVERY) and not self._is_done():
-            if time.monotonic() > touched + TOUCH_EVERY:
+        while not self._closed.wait(LOOK_SECONDS) and not self._is_done():
+            if time.monotonic() > touched + TOUCH_SECONDS:
                 touched = time.monotonic()
                 self._touch()
         # The directory may be missing since it is being deleted, by an order.
@@ -146,7 +146,7 @@ class PeerServer:
                 self._refusals += 1
             except OSError:
                 pass  # it may come back
-            self._closed.wait(EVERY)
+            self._closed.wait(LOOK_SECONDS)
 
     def _take_orders_once(self) -> None:
         channel = connect(self._owner.registry, self._keys)
@@ -191,9 +191,9 @@ class PeerServer:
 
     def _serve(self, channel: Channel) -> None:
         while True:
-            channel.socket.settimeout(IDLE)
+            channel.socket.settimeout(IDLE_SECONDS)
             request = channel.receive()
-            channel.socket.settimeout(TIMEOUT)
+            channel.socket.settimeout(ANSWER_SECONDS)
             match request["op"]:
                 case "get":
                     self._give(channel, request["name"], request["nbytes"])

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 PREFIX = "daskps:"
 OWNER = "owner"
 # For how long (seconds) an owner counts as alive after it said so.
-OWNER_LEASE = 60.0
+OWNER_LEASE_SECONDS = 60.0
 # One value holds 512 MiB at most (proto-max-bulk-len), and the server needs memory for it
 # in one piece: 256 MiB took longer in one value than in four.
 PART_NBYTES = 64 << 20
@@ -235,7 +235,7 @@ class RedisConnector(StoreConnector[RedisKey]):
 
     def heartbeat(self) -> None:
         """Say that the owner is alive."""
-        name, lease = self._prefix + OWNER, round(1000 * OWNER_LEASE)
+        name, lease = self._prefix + OWNER, round(1000 * OWNER_LEASE_SECONDS)
         self._server.call(lambda: self._server.client.set(name, "", px=lease))
 
     def renew(self, keys: Iterable[RedisKey] | None) -> None:

@@ -20,7 +20,7 @@ VALID = "redis://[[username]:password@]host[:port][/database]"
 #: Options of a ``rediss://`` URL, which redis-py takes under the same names: files of the
 #: process that connects, and whether the server's certificate is checked.
 TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs")
-SHORTEST_LEASE = 1.0
+SHORTEST_LEASE_SECONDS = 1.0
 
 
 def check(key: str, parts: SplitResult) -> None:
@@ -74,7 +74,7 @@ def _tls(parts: SplitResult) -> dict[str, str] | None:
 
 def options(parts: SplitResult) -> dict[str, Any]:
     """Credentials, of the URL or else of the configuration, and the lease."""
-    return {**_credentials(parts), "lease": lease(SHORTEST_LEASE)}
+    return {**_credentials(parts), "lease": lease(SHORTEST_LEASE_SECONDS)}
 
 
 def _credentials(parts: SplitResult) -> dict[str, Any]:

@@ -19,14 +19,14 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # Seconds. The second one is for each piece that is sent or received.
-CONNECT_TIMEOUT = 5.0
-TIMEOUT = 20.0
+CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 20.0
 # OSError: from a socket that is read without redis-py.
 LOST = (redis.ConnectionError, redis.TimeoutError, OSError)
 # What a server says of a number that is too large, and of any but 0 if it is a cluster.
 NO_DATABASE = ("DB index", "SELECT is not allowed")
 # How many keys one command names, or one round trip asks for.
-BATCH = 1000
+NAMES_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ class RedisServer:
             host=address.host,
             port=address.port,
             db=database,
-            socket_connect_timeout=CONNECT_TIMEOUT,
-            socket_timeout=TIMEOUT,
+            socket_connect_timeout=CONNECT_SECONDS,
+            socket_timeout=ANSWER_SECONDS,
             # With protocol 3 the server may send what was not asked for.
             protocol=2,
             client_name="daskps",
@@ -152,7 +152,9 @@ class RedisServer:
     def keys(self, prefix: str) -> list[str]:
         """The names of all keys that begin so; `prefix` has none of ``*?[``."""
         match = f"{prefix}*"
-        found = self.call(lambda: set(self.client.scan_iter(match=match, count=BATCH)))
+        found = self.call(
+            lambda: set(self.client.scan_iter(match=match, count=NAMES_AT_ONCE))
+        )
         return [name.decode() for name in found]
 
     def delete(self, names: Iterable[str]) -> None:
@@ -183,5 +185,5 @@ def _log(error: Exception) -> None:
 
 def _batches(names: Iterable[str]) -> Iterator[list[str]]:
     every = list(names)
-    for start in range(0, len(every), BATCH):
-        yield every[start : start + BATCH]
+    for start in range(0, len(every), NAMES_AT_ONCE):
+        yield every[start : start + NAMES_AT_ONCE]
