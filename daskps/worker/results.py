@@ -4,8 +4,8 @@ Dask asks the reader of a result which families of serialisation it can read, an
 takes the first that accepts the object (``distributed.protocol.serialize``). Each store is
 such a family. A client for which a store is open asks for it first: the worker then puts a
 large result into the store and sends a reference, which the scheduler relays unopened.
-Others do not ask, and get results as Dask sends them. A second family is for workers on the same host,
-which ask each other for what their tasks depend on.
+Others do not ask, and get results as Dask sends them. A second family is for workers on the
+same host, which ask each other for what their tasks depend on.
 
 The result stays in the worker's memory as it was. What was stored of it is evicted with it,
 so a result can be read any number of times, and costs one copy however often it is read.

@@ -19,7 +19,7 @@ from daskps.stores.interfaces import Address
 from daskps.stores.peer.listener import Listener
 from daskps.stores.peer.protocol import Channel, Keys, listen
 
-# Seconds between orders to a server. Less than protocol.TIMEOUT.
+# Seconds between orders to a server. Less than protocol.ANSWER_SECONDS.
 REGISTRY_PING_SECONDS = 3.0
 ORPHANS = "orphans"
 # So many names in one order.
