@@ -784,7 +784,7 @@ def test_a_short_soak_leaves_nothing():
         capture_output=True,
         text=True,
         check=False,
-        timeout=PATIENCE,
+        timeout=3 * PATIENCE,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 wrong answers, 0 errors, 0 things left" in done.stdout

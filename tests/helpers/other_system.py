@@ -44,6 +44,9 @@ def become(system: str) -> None:
 
     NumPy and Dask are imported as they are on this one.
     """
+    # SciPy imports it, and it looks for Python's own files (3.13).
+    import pydoc  # noqa: F401
+
     import distributed.cli.dask_worker
     import distributed.comm.tcp
     import distributed.system_monitor
@@ -57,6 +60,8 @@ def become(system: str) -> None:
     sys.modules.update(dict.fromkeys(modules))
     for name in names:
         vars(os).pop(name, None)
+    # As os.py defines it without sched_getaffinity (3.13).
+    os.process_cpu_count = os.cpu_count  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":

@@ -192,9 +192,21 @@ def fail(x):
     raise RuntimeError("of the user's own")
 
 
-def test_credentials_are_not_in_errors(client, address, monkeypatch):
-    # For so long a server without TLS says nothing.
-    monkeypatch.setattr(server_of_redis, "ANSWER_SECONDS", 1.0)
+@pytest.fixture
+def soon(client):
+    """The scheduler, which opens stores, does not wait long for an answer."""
+    timeout = server_of_redis.ANSWER_SECONDS
+    client.run_on_scheduler(set_timeout, 1.0)
+    yield
+    client.run_on_scheduler(set_timeout, timeout)
+
+
+def set_timeout(seconds):
+    server_of_redis.ANSWER_SECONDS = seconds
+
+
+@pytest.mark.usefixtures("soon")
+def test_credentials_are_not_in_errors(client, address):
     stores = {
         "unreachable": f"redis://{USER}:{PASSWORD}@127.0.0.1:{free_port()}",
         "another user": f"redis://{USER}x:{PASSWORD}@{address}",
