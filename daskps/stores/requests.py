@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
 
 import dask
@@ -12,6 +12,9 @@ from daskps.config import size
 from daskps.stores.connectors.config import ConnectorConfig
 from daskps.stores.schemes import scheme_module
 from daskps.stores.urls import is_proxystore, without_credentials
+
+if TYPE_CHECKING:
+    from proxystore.connectors.protocols import Connector
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def _host_cache() -> int | None:
     return None if nbytes is None else size("daskps.host-cache", nbytes)
 
 
-def _shared(connector: Any) -> ConnectorConfig:
+def _shared(connector: Connector[Any]) -> ConnectorConfig:
     config = ConnectorConfig.of(connector)
     # ProxyStore's FileConnector and others delete everything when any one process closes
     # them, unless told not to; only the user's own instance may do so.

@@ -9,11 +9,14 @@ apart on the client (:mod:`daskps.stores.requests`), and :func:`daskps.open_stor
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from daskps.stores.connectors.base import StoreConnector
 from daskps.stores.connectors.config import ConnectorConfig
 from daskps.stores.connectors.proxystore import adapted
+
+if TYPE_CHECKING:
+    from proxystore.connectors.protocols import Connector
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Store:
 
     __slots__ = ("__weakref__", "connector", "name")
 
-    def __init__(self, name: str, connector: Any):
+    def __init__(self, name: str, connector: Connector[Any]):
         self.name = name
         self.connector = adapted(connector)
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from proxystore.connectors.protocols import Connector
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class ConnectorConfig:
     options: dict[str, Any] = field(hash=False, repr=False)
 
     @classmethod
-    def of(cls, connector: Any) -> ConnectorConfig:
+    def of(cls, connector: Connector[Any]) -> ConnectorConfig:
         """How to make an equal one of a connector."""
         type_ = type(connector)
         return cls(f"{type_.__module__}.{type_.__qualname__}", connector.config())

@@ -5,12 +5,15 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from daskps.exceptions import ClusterError
 from daskps.serialize.frames import Frame, contiguous_parts
 from daskps.stores.connectors.base import StoreConnector
 from daskps.stores.connectors.config import ConnectorConfig
+
+if TYPE_CHECKING:
+    from proxystore.connectors.protocols import Connector
 
 
 class ProxyStoreConnector(StoreConnector[Any]):
@@ -26,7 +29,7 @@ class ProxyStoreConnector(StoreConnector[Any]):
     As thread-safe as the other one.
     """
 
-    def __init__(self, connector: Any):
+    def __init__(self, connector: Connector[Any]):
         self._connector = connector
         self.closed = threading.Event()
 
@@ -92,7 +95,7 @@ def make(config: ConnectorConfig) -> StoreConnector[Any]:
     return adapted(connector)
 
 
-def adapted(connector: Any) -> StoreConnector[Any]:
+def adapted(connector: Connector[Any]) -> StoreConnector[Any]:
     """A connector of any kind, as daskps uses it."""
     if isinstance(connector, StoreConnector):
         return connector
