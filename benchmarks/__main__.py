@@ -18,7 +18,7 @@ from dask.utils import parse_bytes
 from tqdm import tqdm
 
 import daskps
-from benchmarks import goals, memory, ray_peer, table
+from benchmarks import goals, memory, peers, ray_peer, table
 from benchmarks.catalogue import chosen
 from benchmarks.cluster import Cluster
 from benchmarks.plots import draw
@@ -40,6 +40,8 @@ def main() -> int:
         return 0
     environment = _environment(args)
     print(*(f"{key}: {value}" for key, value in environment.items()), sep=", ")
+    if args.control:
+        peers.PEERS["daskps"] = peers.plain
     rounds = Rounds(args.least, max(args.least, args.most), args.seconds)
     # Smaller data is large in comparison with a smaller threshold.
     threshold = int(args.scale * parse_bytes(dask.config.get("daskps.threshold")))
@@ -69,6 +71,11 @@ def _arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("only", nargs="*", help="parts of names of scenarios or groups; none: all")
     add("--list", action="store_true", help="only name the scenarios and their groups")
+    add(
+        "--control",
+        action="store_true",
+        help="plain Dask takes daskps's turns too: what differs is the machine",
+    )
     add("--workers", type=int, default=2, help="workers, where it does not matter")
     add("--least", type=int, default=5, help="rounds of each scenario at least")
     add("--most", type=int, default=51, help="rounds at most")
