@@ -105,7 +105,7 @@ class Evictor:
     async def evict_orphans(
         self, store: Store, creator: str, needed: Callable[[], set[Any] | None]
     ) -> None:
-        """Delete what a process stored that is gone.
+        """Delete what a process stored that is gone. A store that fails only logs it.
 
         Parameters
         ----------
@@ -120,8 +120,13 @@ class Evictor:
         connector = store.connector
 
         def evict() -> None:
-            if (keep := needed()) is not None:
-                connector.evict_orphans(creator, keep)
+            try:
+                if (keep := needed()) is not None:
+                    connector.evict_orphans(creator, keep)
+            except Exception as e:
+                logger.error(
+                    "Objects of a process that is gone may stay in %r: %r", store, e
+                )
 
         if connector.marks_creators:
             await self._in_thread_of(store.name, evict)

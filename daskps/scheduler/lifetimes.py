@@ -16,6 +16,7 @@ needed has no holder. A client that is gone holds nothing.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -470,10 +471,15 @@ class LifetimePlugin(SchedulerPlugin):
             is_back = process in self._scheduler.clients
             return None if is_back else set(self._needed(store))
 
-        for store in list(self._stores.values()):
-            await self._evictor.evict_orphans(
-                store, creator_name(process), partial(needed, store.name)
+        # Together: one that does not answer holds up no other.
+        await asyncio.gather(
+            *(
+                self._evictor.evict_orphans(
+                    store, creator_name(process), partial(needed, store.name)
+                )
+                for store in self._stores.values()
             )
+        )
 
     def _forget(self, key: Any) -> None:
         for id in self._by_task.pop(key):
