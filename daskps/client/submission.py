@@ -192,10 +192,10 @@ def _scatter(
 ) -> Any:
     try:
         session = current_session(client) or task_session(client)
+        allowed, _ = families_allowed(client)
     except Exception as e:
         fell_back(e, "find the session of", client)
-        session = None
-    allowed, _ = families_allowed(client)
+        session, allowed = None, None
     if session is None or (allowed is not None and "pickle" not in allowed):
         return plain(client, data, **options)
     asynchronous = options.pop("asynchronous", None)

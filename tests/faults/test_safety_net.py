@@ -368,6 +368,7 @@ NET = (
     "daskps.client.submission._gather_failed",
     "daskps.client.submission._submission_failed",
     "daskps.references.results.load_reference",
+    "daskps.worker.results.Writer.dump",
 )
 
 
