@@ -298,18 +298,11 @@ def _slots(type_: type) -> bool:
     return any(getattr(base, "__slots__", ()) for base in type_.__mro__)
 
 
-class _Summary(pickle.Pickler):
-    """Add up the numbers and strings within a container, in C, and list what else is there.
-
-    Nothing else is pickled: its own methods are not called, and it is looked at later.
-    """
+class _Counter:
+    """A file that only counts what is written, up to a limit."""
 
     def __init__(self, large: int, at_most: int):
-        # Without a memo of objects, which takes most of the time of many small ones.
-        super().__init__(self, protocol=5)
-        self.fast = True
         self.nbytes = 0
-        self.others: list[Any] = []
         self._large, self._at_most = large, at_most
 
     def write(self, data: Any) -> None:
@@ -317,6 +310,21 @@ class _Summary(pickle.Pickler):
         self.nbytes += len(data)
         if len(data) >= self._large or self.nbytes >= self._at_most:
             raise _NotSummarisedError
+
+
+class _Summary(pickle.Pickler):
+    """Add up the numbers and strings within a container, in C, and list what else is there.
+
+    Nothing else is pickled: its own methods are not called, and it is looked at later.
+    """
+
+    # Not its own file: it would refer to itself, and keep `others` alive until the garbage
+    # collector comes.
+    def __init__(self, file: _Counter):
+        super().__init__(file, protocol=5)
+        # Without a memo of objects, which takes most of the time of many small ones.
+        self.fast = True
+        self.others: list[Any] = []
 
     def reducer_override(self, obj: Any) -> Any:
         if obj is _nothing or obj is complex or type(obj) is complex:
@@ -340,12 +348,13 @@ def _summary(container: Any, large: int) -> list[Any] | None:
     if type(container) not in _CONTAINERS:  # pickle would ask for its own methods
         values = container.values() if isinstance(container, dict) else container
         container = list(values)
-    summary = _Summary(large, SMALL_ITEM_NBYTES * len(container))
+    counter = _Counter(large, SMALL_ITEM_NBYTES * len(container))
+    summary = _Summary(counter)
     try:
         summary.dump(container)
     except (_NotSummarisedError, ValueError, RecursionError, pickle.PicklingError):
         return None  # or it contains itself
-    return [_Plain(summary.nbytes), *summary.others]
+    return [_Plain(counter.nbytes), *summary.others]
 
 
 class _Plain:

@@ -6,10 +6,12 @@ import asyncio
 import collections
 import dataclasses
 import functools
+import gc
 import itertools
 import random
 import threading
 import tracemalloc
+import weakref
 from types import FunctionType
 
 import dask.array as da
@@ -174,6 +176,25 @@ def test_a_cycle_ends():
     cycle = [ARRAY]
     cycle.append({"again": cycle})
     assert weigh([cycle], 1000).largest == ARRAY.nbytes
+
+
+def test_what_was_weighed_is_not_kept_alive():
+    """A future that is kept is a task that is not released."""
+    gc.disable()
+    try:
+        for more in ([], [1] * 200, [{"a": "b"}] * 200, [np.ones(2)] * 200):
+            value = Attributes()
+            alive = weakref.ref(value)
+            assert nbytes_of([value, *more]) > 0 or not more
+            weigh([[value, *more]], 1000)
+            del value
+            assert alive() is None, more[:1]
+    finally:
+        gc.enable()
+
+
+class Attributes:
+    pass
 
 
 def test_an_empty_graph():
