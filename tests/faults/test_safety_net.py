@@ -338,6 +338,7 @@ def large_result(seed):
 
 def check_each(client, names, inject, program=program):
     """Run a program while one function fails, one after the other."""
+    assert names
     program(client)
     wrong = {}
     for name in sorted(names):

@@ -17,6 +17,8 @@ class InjectedError(Exception):
 def functions(*modules: str) -> dict[str, types.FunctionType]:
     """All functions and methods of these modules and those below them, by full name."""
     found = {}
+    # What a benchmark has frozen is not among the objects.
+    gc.unfreeze()
     for thing in gc.get_objects():
         if type(thing) is not types.FunctionType:
             continue
