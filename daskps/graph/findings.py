@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +58,7 @@ class Findings:
         self._found = {}
         self._sizes = {}
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Found]:
         return iter(self._found.values())
 
     def is_large(self, value: Any) -> bool:

@@ -177,16 +177,26 @@ class Search:
         if isinstance(layer, Blockwise):
             return self._blockwise(layer)
         if isinstance(layer, MaterializedLayer):
-            return _materialized(
-                layer, layer.mapping, changed(layer.mapping, self._task)
-            )
+            return self._materialized(layer)
         if not isinstance(layer, Layer):
             return changed(layer, self._task)
         # A layer that is known to hold something large, nobody knows where.
         if nbytes_of(list(vars(layer).values())) < self._findings.at_least:
             return None
         tasks = dict(items(layer))
-        return _materialized(layer, tasks, changed(tasks, self._task), always=True)
+        replace = _or_same(changed(tasks, self._task), tasks)
+        return lambda encode: clone_materialized(layer, replace(encode))
+
+    def _materialized(self, layer: MaterializedLayer) -> Replacement | None:
+        tasks = changed(layer.mapping, self._task)
+        if tasks is None:
+            return None
+
+        def replace(encode: Encode) -> MaterializedLayer:
+            new = tasks(encode)
+            return layer if new is layer.mapping else clone_materialized(layer, new)
+
+        return replace
 
     def _blockwise(self, layer: Blockwise) -> Replacement | None:
         if self._tasks.stays(layer.task):
@@ -263,22 +273,3 @@ class Search:
 
 def _or_same(replacement: Replacement | None, thing: Any) -> Replacement:
     return (lambda encode: thing) if replacement is None else replacement
-
-
-def _materialized(
-    layer: Layer,
-    tasks: Mapping[Any, Any],
-    replacement: Replacement | None,
-    always: bool = False,
-) -> Replacement | None:
-    """A replacement of a layer by a materialised one with these tasks."""
-    if replacement is None and not always:
-        return None
-
-    def replace(encode: Encode) -> Any:
-        new = tasks if replacement is None else replacement(encode)
-        if new is tasks and not always:
-            return layer
-        return clone_materialized(layer, new)
-
-    return replace

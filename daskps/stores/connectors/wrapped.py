@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
+from daskps.serialize.frames import Frame
 from daskps.stores.connectors.base import Serving, StoreConnector
 
 Key = TypeVar("Key")
@@ -45,6 +46,20 @@ class WrappedConnector(StoreConnector[Key]):
     def close(self) -> None:
         """Close the other one."""
         self._connector.close()
+
+    def put_frames(self, frames: Sequence[Frame], creator: str = "") -> Key:
+        """Store one object that is in several pieces."""
+        key: Key = self._connector.put_frames(frames, creator)
+        return key
+
+    def put_batch(self, objs: Sequence[bytes | bytearray | memoryview]) -> list[Key]:
+        """Store several objects."""
+        keys: list[Key] = self._connector.put_batch(objs)
+        return keys
+
+    def get(self, key: Key) -> Any:
+        """Read an object; None if it is not there."""
+        return self._connector.get(self.inner_key(key))
 
     def exists(self, key: Key) -> bool:
         """Whether something is there; it is not read."""

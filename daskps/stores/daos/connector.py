@@ -83,13 +83,6 @@ class DaosConnector(StoreConnector[DaosKey]):
     def put_frames(self, frames: Sequence[Frame], creator: str = "") -> DaosKey:
         """Store one object that is in several pieces, without joining them first.
 
-        Parameters
-        ----------
-        frames
-            Buffers, and arrays that need not be contiguous, in order.
-        creator
-            Who stores it, for :meth:`evict_orphans`: letters and digits.
-
         Raises
         ------
         daskps.exceptions.StoreFullError
@@ -133,15 +126,7 @@ class DaosConnector(StoreConnector[DaosKey]):
             self._objects.delete([key])
 
     def evict_orphans(self, creator: str, keep: set[DaosKey]) -> None:
-        """Delete what a process stored, or was storing, except what is needed.
-
-        Parameters
-        ----------
-        creator
-            As given to :meth:`put_frames`.
-        keep
-            What somebody needs.
-        """
+        """Delete what a process stored, or was storing, except what is needed."""
         found = self._objects.find(f"{self._cluster}.{creator}.")
         self._objects.delete(key for key in found if key not in keep)
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Sequence
 from typing import Any
 
-from daskps.serialize.frames import Frame
 from daskps.serialize.slabs import write_all
 from daskps.stores.connectors.base import StoreConnector
 from daskps.stores.connectors.config import ConnectorConfig
@@ -64,14 +62,12 @@ class CachedConnector(WrappedConnector[SealedKey]):
         self._lock = threading.Lock()
         self._directories: list[SharedDirectory] = []
         self._cache: HostCache | None = None
-        self._is_closed = False
         self._warned = False
 
     def close(self) -> None:
         """Close the other one. The last process of a host deletes the host's copies."""
         super().close()
         with self._lock:
-            self._is_closed = True
             self._cache = None
             while self._directories:
                 self._directories.pop().close()
@@ -83,18 +79,6 @@ class CachedConnector(WrappedConnector[SealedKey]):
             "limit": self._limit,
             "token": self._token,
         }
-
-    def put_batch(
-        self, objs: Sequence[bytes | bytearray | memoryview]
-    ) -> list[SealedKey]:
-        """Store several objects."""
-        keys: list[SealedKey] = self._connector.put_batch(objs)
-        return keys
-
-    def put_frames(self, frames: Sequence[Frame], creator: str = "") -> SealedKey:
-        """Store one object that is in several pieces."""
-        key: SealedKey = self._connector.put_frames(frames, creator)
-        return key
 
     def get(self, key: SealedKey) -> Any:
         """Read an object, or map this host's copy; None if it is not there.
@@ -110,7 +94,7 @@ class CachedConnector(WrappedConnector[SealedKey]):
         try:
             return self._here().get(key.seal.hex(), key.nbytes, fetch)
         except OSError as e:
-            if fetch.failed or self._is_closed:
+            if fetch.failed or self.closed.is_set():
                 raise
             # Without room for a copy, or the right to make one, this process has its own.
             self._warn_once(e)
@@ -120,10 +104,6 @@ class CachedConnector(WrappedConnector[SealedKey]):
         if not self._warned:
             self._warned = True
             logger.warning("No copy of an object is kept on this host: %s", error)
-
-    def get_batch(self, keys: Sequence[SealedKey]) -> list[Any]:
-        """Read several objects."""
-        return [self.get(key) for key in keys]
 
     def evict(self, key: SealedKey) -> None:
         """Delete the object, and this host's copy. Not there: does nothing."""
@@ -137,7 +117,7 @@ class CachedConnector(WrappedConnector[SealedKey]):
 
     def _here(self) -> HostCache:
         with self._lock:
-            if self._is_closed:
+            if self.closed.is_set():
                 raise ValueError("the store is closed")
             if self._cache is None:
                 places = HostPlaces.swept()

@@ -126,13 +126,6 @@ class SegmentConnector(StoreConnector[SegmentKey]):
     def put_frames(self, frames: Sequence[Frame], creator: str = "") -> SegmentKey:
         """Store one object that is in several pieces, without joining them first.
 
-        Parameters
-        ----------
-        frames
-            Buffers, and arrays that need not be contiguous, in order.
-        creator
-            Who stores it, for :meth:`evict_orphans`: letters and digits.
-
         Raises
         ------
         StoreFullError
@@ -200,13 +193,6 @@ class SegmentConnector(StoreConnector[SegmentKey]):
 
         What somebody is writing at this moment stays: it has lost its connection, and
         may be alive.
-
-        Parameters
-        ----------
-        creator
-            As given to :meth:`put_frames`.
-        keep
-            What somebody needs.
         """
         unlink_orphans(self.directories, creator, {key.name for key in keep})
 

@@ -212,13 +212,6 @@ class PeerConnector(StoreConnector[PeerKey]):
         """Have all hosts delete what a process stored, except what is needed.
 
         Only the store's owner can.
-
-        Parameters
-        ----------
-        creator
-            As given to :meth:`put_frames`.
-        keep
-            What somebody needs.
         """
         if self._owner is not None:
             mine = [key.name for key in keep if key.name.startswith(f"{creator}.")]

@@ -128,13 +128,6 @@ class RedisConnector(StoreConnector[RedisKey]):
     def put_frames(self, frames: Sequence[Frame], creator: str = "") -> RedisKey:
         """Store one object that is in several pieces, without joining them first.
 
-        Parameters
-        ----------
-        frames
-            Buffers, and arrays that need not be contiguous, in order.
-        creator
-            Who stores it, for :meth:`evict_orphans`: letters and digits.
-
         Raises
         ------
         StoreFullError
@@ -206,15 +199,7 @@ class RedisConnector(StoreConnector[RedisKey]):
         self._server.delete(name for name, _ in self._parts(key))
 
     def evict_orphans(self, creator: str, keep: set[RedisKey]) -> None:
-        """Delete what a process stored, except what is needed.
-
-        Parameters
-        ----------
-        creator
-            As given to :meth:`put_frames`.
-        keep
-            What somebody needs.
-        """
+        """Delete what a process stored, except what is needed."""
         needed = {name for key in keep for name, _ in self._parts(key)}
         found = self._server.keys(f"{self._prefix}{creator}.")
         self._server.delete(set(found) - needed)
