@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from dask.core import flatten
 
 from daskps.dask_private.graphs import (
+    Blockwise,
     Expr,
     GraphNode,
     HighLevelGraph,
     HLGExpr,
+    Layer,
     LLGExpr,
+    MaterializedLayer,
     _HLGExprSequence,
     has_legacy_tasks,
     needed_of_layer,
@@ -31,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 def needed_keys(expr: Expr, keys: Iterable[Any]) -> set[Any] | None:
-    """The keys of all tasks that are needed.
+    """The keys of all tasks that are needed, and of what these depend on.
 
     Parameters
     ----------
@@ -47,14 +51,20 @@ def needed_keys(expr: Expr, keys: Iterable[Any]) -> set[Any] | None:
         None: not known. All are to be taken for needed.
     """
     try:
-        found: set[Any] = set()
-        # Graphs that are submitted together are merged: what one of them needs, all have.
-        for graph, wanted in _graphs(expr, keys):
-            needed = _needed(graph, set(flatten(wanted)))
-            if needed is None:
+        wanted: set[Any] = set()
+        layers: list[Layer] = []
+        external: set[Any] = set()
+        for graph, outputs in _graphs(expr, keys):
+            of_graph = _layers(graph)
+            if of_graph is None:
                 return None
-            found |= needed
-        return found
+            wanted.update(flatten(outputs))
+            layers += of_graph
+            if isinstance(graph, HighLevelGraph) and any(
+                map(has_legacy_tasks, of_graph)
+            ):
+                external |= graph.get_all_external_keys()
+        return _needed(layers, wanted, external)
     except Exception as e:  # whatever the layers of other libraries do
         logger.info("The whole graph is taken for needed: %r", e)
         return None
@@ -77,34 +87,67 @@ def _graphs(
         raise TypeError(f"{type(expr).__name__} has no graph")
 
 
-def _needed(
-    graph: HighLevelGraph | Mapping[Any, Any], wanted: set[Any]
-) -> set[Any] | None:
+def _layers(graph: HighLevelGraph | Mapping[Any, Any]) -> list[Layer] | None:
+    """The layers of a graph, each behind those that use it; None if they are not known."""
     if isinstance(graph, HighLevelGraph):
-        return _needed_of_layers(graph, wanted)
-    if not all(isinstance(task, GraphNode) for task in graph.values()):
-        return None  # only Dask knows what refers to what
+        layers = [graph.layers[name] for name in users_first(graph)]
+        return layers if all(map(_is_of_dask, layers)) else None
+    if all(isinstance(task, GraphNode) for task in graph.values()):
+        return [MaterializedLayer(graph)]
+    return None  # only Dask knows what refers to what
+
+
+def _needed(layers: list[Layer], wanted: set[Any], external: set[Any]) -> set[Any]:
+    """Follow the keys that are wanted through all layers that have them.
+
+    Several may have a task for one key: collections that are computed together, one of
+    them optimised before, say. Dask keeps the task of one of them when it merges the
+    graphs, and it is not known here which. So what any of these tasks needs is needed.
+    """
+    owners = _Owners(layers)
     needed: set[Any] = set()
-    while wanted:
-        key = wanted.pop()
-        if key in graph and key not in needed:
-            needed.add(key)
-            wanted |= graph[key].dependencies
+    pending: list[set[Any]] = [set() for _ in layers]
+
+    def want(keys: Iterable[Any]) -> None:
+        for key in keys:
+            if key not in needed:
+                needed.add(key)
+                for i in owners.of(key):
+                    pending[i].add(key)
+
+    want(wanted)
+    while any(pending):
+        for i, layer in enumerate(layers):
+            if pending[i]:
+                found = needed_of_layer(layer, pending[i], external)
+                pending[i] = set()
+                want(found.keys())
+                want(chain.from_iterable(found.values()))
+                pending[i].difference_update(found)
     return needed
 
 
-def _needed_of_layers(graph: HighLevelGraph, wanted: set[Any]) -> set[Any] | None:
-    names = users_first(graph)
-    if not all(_is_of_dask(graph.layers[name]) for name in names):
-        return None
-    legacy = any(map(has_legacy_tasks, graph.layers.values()))
-    external = graph.get_all_external_keys() if legacy else set()
-    needed: set[Any] = set()
-    for name in names:
-        dependencies = needed_of_layer(graph.layers[name], wanted, external)
-        needed |= dependencies.keys()
-        wanted = wanted.union(*dependencies.values()) - dependencies.keys()
-    return needed
+class _Owners:
+    """Which layers have a task for a key, as positions in a list of layers."""
+
+    def __init__(self, layers: Iterable[Layer]):
+        self._by_name: dict[Any, tuple[int, ...]] = {}
+        self._by_key: dict[Any, tuple[int, ...]] = {}
+        for i, layer in enumerate(layers):
+            if isinstance(layer, Blockwise):
+                _append(self._by_name, layer.output, (i,))
+            else:
+                only = (i,)  # one for all keys: there may be many
+                for key in layer.get_output_keys():
+                    _append(self._by_key, key, only)
+
+    def of(self, key: Any) -> tuple[int, ...]:
+        name = key[0] if isinstance(key, tuple) and key else None
+        return self._by_key.get(key, ()) + self._by_name.get(name, ())
+
+
+def _append(lists: dict[Any, tuple[int, ...]], key: Any, item: tuple[int, ...]) -> None:
+    lists[key] = lists[key] + item if key in lists else item
 
 
 def _is_of_dask(layer: Any) -> bool:

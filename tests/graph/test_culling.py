@@ -8,7 +8,7 @@ import dask.bag as db
 import numpy as np
 import pytest
 from dask._expr import HLGExpr
-from dask._task_spec import DataNode, Task
+from dask._task_spec import DataNode, Task, TaskRef, cull
 from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from distributed import wait
@@ -139,3 +139,46 @@ def test_what_is_needed_is_what_dask_needs(top, left, then):
     keys = set(flatten(array.__dask_keys__()))
     culled = dict(array.dask.cull(keys))
     assert needed_keys(HLGExpr.from_collection(array), []) == set(culled)
+
+
+@pytest.mark.parametrize("optimized", [0, 1])
+def test_two_graphs_with_different_tasks_for_a_key(client, optimized):
+    """What is behind either task is stored: Dask keeps one, when it merges the graphs."""
+    x, array = blocks(4)
+    other = da.from_array(x + 0, chunks=50, name="other")
+    scaled = da.map_blocks(np.multiply, array, 2.0, name="scaled")[:60, :60]
+    # The same keys, with the same values, from other tasks.
+    again = da.map_blocks(np.add, other, other, name="scaled")[:60, :60]
+    pair = [scaled, again]
+    pair[optimized] = dask.optimize(pair[optimized])[0]
+    with daskps.proxy_graph(threshold=THRESHOLD):
+        for collections in (pair, pair[::-1]):
+            for options in ({}, {"optimize_graph": False}):
+                for result in dask.compute(*collections, **options):
+                    np.testing.assert_array_equal(result, 2 * x[:60, :60])
+        summed = dask.compute(pair[0] + 1, pair[1].sum())[0]
+    np.testing.assert_array_equal(summed, 2 * x[:60, :60] + 1)
+
+
+@settings(deadline=None)
+@given(st.permutations(range(4)), st.integers(0, 3))
+def test_all_that_a_merged_graph_may_need(order, wanted):
+    """Layers that share keys, in any order, each with tasks of its own for these."""
+    layers = {
+        name: MaterializedLayer(
+            {key: Task(key, sum, *map(TaskRef, needs)) for key, needs in tasks.items()}
+        )
+        for name, tasks in [
+            ("a", {"x": ["p"], "p": []}),
+            ("b", {"x": ["q"], "y": ["x"]}),
+            ("c", {"q": ["r"], "r": [], "s": []}),
+            ("d", {"r": ["s"], "z": ["y"]}),
+        ]
+    }
+    names = [list(layers)[i] for i in order]
+    graph = HighLevelGraph({n: layers[n] for n in names}, {n: set() for n in names})
+    key = ["x", "y", "z", "q"][wanted]
+    needed = needed_keys(HLGExpr(graph, output_keys=[key]), [])
+    merged = graph.to_dict()
+    assert needed >= set(cull(merged, {key}))
+    assert ("z" in needed) == (key == "z")
