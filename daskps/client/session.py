@@ -140,7 +140,10 @@ class Session:
         self._read_references(client)
 
     def encoder(
-        self, catalog: Catalog, threshold: int | None = None, pack: bool = False
+        self,
+        catalog: Catalog,
+        threshold: int | None = None,
+        pack_from: int | None = None,
     ) -> Encoder:
         """What stores the values of one graph, and keeps them for later ones.
 
@@ -150,13 +153,13 @@ class Session:
             Where to.
         threshold
             Bytes; None: the session's.
-        pack
-            Whether smaller values are to be packed together.
+        pack_from
+            Bytes from which on smaller values are packed together; None: they are not.
         """
         self.cache.limit = catalog.may_keep(self.settings.cache_size)
         inline = self.settings.on_store_error == "inline"
         at_least = self.settings.threshold if threshold is None else threshold
-        return Encoder(catalog, self.cache, at_least, pack, inline)
+        return Encoder(catalog, self.cache, at_least, pack_from, inline)
 
     def covers_results(self, client: Client) -> bool:
         """Whether results come back to this client in the way that the session wants."""

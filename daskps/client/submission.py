@@ -14,13 +14,15 @@ from distributed import Client
 
 from daskps.client.in_task import task_session
 from daskps.client.link import ClusterLink
+from daskps.client.literals import Literals
 from daskps.client.local import can_read, local_catalog, reading_options
+from daskps.client.plan import Plan, owners_of, plan_for, store_found
 from daskps.client.scatter import scatter
 from daskps.client.session import Session, current_session
-from daskps.config import large_graph
 from daskps.dask_private.connections import families_allowed
 from daskps.dask_private.graphs import Expr, _MapExpr
 from daskps.dask_private.hooks import (
+    Submission,
     hook_clients,
     hook_gather,
     hook_local_schedulers,
@@ -29,15 +31,12 @@ from daskps.dask_private.hooks import (
 )
 from daskps.exceptions import DaskpsError
 from daskps.graph import expressions
-from daskps.graph.census import Weight, weigh
+from daskps.graph.census import weigh
 from daskps.graph.contents import contents, graph_contents
-from daskps.graph.culling import needed_keys
 from daskps.graph.search import Search
-from daskps.graph.tasks import Replacement
 from daskps.objects.cache import Cache
 from daskps.objects.catalog import Catalog
 from daskps.objects.encoder import Encoder
-from daskps.references.nodes import ProxyNode
 from daskps.references.proxies import is_proxy, register
 from daskps.safety_net import fell_back
 from daskps.settings import Settings
@@ -48,8 +47,8 @@ logger = logging.getLogger(__name__)
 # dask.sizeof), with the bare keyword as its key: the second such map fails or hangs.
 MAP_KEYWORD_NBYTES = 100_000
 
-# Smaller values (bytes) are stored one after the other.
-WORTH_A_THREAD_NBYTES = 1 << 20
+# What a task takes in a graph besides its literals (bytes), at most.
+TASK_NBYTES = 1 << 11
 
 #: For clients that use daskps.optimize through Dask's configuration.
 _config_sessions: weakref.WeakKeyDictionary[Any, Session] = weakref.WeakKeyDictionary()
@@ -95,30 +94,25 @@ def optimize(dsk: Any, keys: Any, **kwargs: Any) -> Any:
         As :func:`daskps.proxy_graph`.
     """
     try:
-        encoder = _encoder(_current_client(), graph_contents(dsk))
-        if encoder is None:
+        plan = _plan_of_pass(_current_client(), graph_contents(dsk))
+        if plan is None:
             return dsk
-        search = Search(encoder.at_least)
-        new = _stored(search, search.graph(dsk), encoder)
+        new, _ = plan.carry_out(lambda search: search.graph(dsk))
     except Exception as e:
         fell_back(e, "replace what is large in a graph of type", dsk)
         return dsk
     return new
 
 
-def _before_submission(
-    client: Client, expr: Expr, keys: Iterable[Any]
-) -> tuple[Expr, Expr, Any]:
+def _before_submission(client: Client, expr: Expr, keys: Iterable[Any]) -> Submission:
     if client.status == "closed":
-        return expr, expr, None  # Dask says so
+        return Submission(expr, expr)  # Dask says so
     expr, wanted = _after_other_passes(expr, keys)
     try:
-        new, encoder = _for_cluster(client, expr, keys, wanted)
+        return _for_cluster(client, expr, keys, wanted)
     except Exception as e:
         fell_back(e, "replace what is large in an expression of type", expr)
-        return expr, expr, None
-    # Handles are let go only after the graph is on its way.
-    return new, expr, encoder
+        return Submission(expr, expr)
 
 
 def _submission_failed(error: Exception, expr: Expr) -> None:
@@ -127,7 +121,7 @@ def _submission_failed(error: Exception, expr: Expr) -> None:
 
 def _for_cluster(
     client: Client, expr: Expr, keys: Iterable[Any], wanted: bool
-) -> tuple[Expr, Encoder | None]:
+) -> Submission:
     """A graph for a distributed client, which Dask's configuration may want treated."""
     session = current_session(client) or task_session(client)
     if session is None and wanted:
@@ -136,39 +130,59 @@ def _for_cluster(
         return _outside_sessions(client, expr)
     if not session.covers_results(client) and not client.asynchronous:
         session.catalog(client)  # a client that was not there when the session began
-    new, encoder = _proxied(expr, keys, session, partial(session.catalog, client))
-    if encoder is None and session.sends_inline(client):
-        return _outside_sessions(client, expr)
-    return new, encoder
+    return _in_session(client, expr, keys, session)
 
 
-def _outside_sessions(client: Client, expr: Expr) -> tuple[Expr, Encoder | None]:
+def _in_session(
+    client: Client, expr: Expr, keys: Iterable[Any], session: Session
+) -> Submission:
+    literals = Literals.of(client)
+    weight = weigh(contents(expr))
+    threshold = _threshold(session, expr)
+    pack_from = literals.pack_from(weight, threshold)
+    catalog = partial(session.catalog, client)
+    plan = plan_for(session, catalog, threshold, weight, pack_from)
+    if plan is None:
+        if session.sends_inline(client):
+            return _outside_sessions(client, expr)
+        new, encoder, inline = expr, None, weight.nbytes
+    else:
+        (new, encoder), inline = plan.for_expression(expr, keys), plan.inline_nbytes
+    literals.sent(keys, weight, inline)
+
+    def by_pickling() -> tuple[Expr, Any]:
+        """What Dask has pickled is larger than it should be: look at each value again."""
+        opened = catalog()
+        if opened is None:
+            return expr, None
+        plan = Plan(session, opened, threshold, weight, pack_from).by_pickling()
+        return plan.for_expression(expr, keys)
+
+    expected = inline + threshold + TASK_NBYTES * len(weight.things)
+    # Handles are let go only after the graph is on its way.
+    return Submission(new, expr, encoder, expected, by_pickling)
+
+
+def _outside_sessions(client: Client, expr: Expr) -> Submission:
     """A graph may have what was stored within a session, or by :func:`daskps.proxy`."""
     catalog = ClusterLink.of(client).holding()
     if catalog is None:
-        return expr, None
-    weight = weigh(contents(expr), sys.maxsize)
+        return Submission(expr, expr)
+    weight = weigh(contents(expr))
     if not weight.proxies:
-        return expr, None
-    encoder = Encoder(catalog, Cache(0), sys.maxsize, pack=False)
-    encoder.stored += _owners(weight.proxies)
+        return Submission(expr, expr)
+    encoder = Encoder(catalog, Cache(0), sys.maxsize)
+    encoder.stored += owners_of(weight.proxies)
     search = Search(encoder.at_least)
     replacement = search.expression(expressions.prepared(expr))
-    return _stored(search, replacement, encoder), encoder
+    return Submission(store_found(search, replacement, encoder), expr, encoder)
 
 
-def _stored(search: Search, replacement: Replacement, encoder: Encoder) -> Any:
-    """Store what a search has found; gives what takes the graph's place."""
-    encoder.encode_all(search.values(max(encoder.threshold, WORTH_A_THREAD_NBYTES)))
-    new = replacement(encoder.encode)
-    encoder.finish()
-    return new
-
-
-def _owners(proxies: Iterable[Any]) -> list[Any]:
-    """The handles that graph nodes carry, of those that were made in this process."""
-    nodes = (node for node in proxies if isinstance(node, ProxyNode))
-    return [owner for node in nodes for owner in node.value.owners]
+def _threshold(session: Session, expr: Expr) -> int:
+    threshold = session.settings.threshold
+    return (
+        min(threshold, MAP_KEYWORD_NBYTES) if isinstance(expr, _MapExpr) else threshold
+    )
 
 
 def _before_gather(client: Client) -> bool:
@@ -247,11 +261,12 @@ def _for_local(
     if not (session.forced and can_read(get)):
         _say_local_once()
         return expr, options, None
-    catalog, in_process = partial(local_catalog, session), runs_in_threads(get)
-    new, encoder = _proxied(expr, keys, session, catalog, in_process=in_process)
-    if encoder is not None:
-        options = reading_options(get, options, catalog())
-    return new, options, encoder
+    catalog = partial(local_catalog, session)
+    plan = plan_for(session, catalog, _threshold(session, expr), weigh(contents(expr)))
+    if plan is None:
+        return expr, options, None
+    new, encoder = plan.for_expression(expr, keys, in_process=runs_in_threads(get))
+    return new, reading_options(get, options, catalog()), encoder
 
 
 def _after_other_passes(expr: Expr, keys: Iterable[Any]) -> tuple[Expr, bool]:
@@ -272,36 +287,7 @@ def _wanted_locally() -> bool:
     )
 
 
-def _proxied(
-    expr: Expr,
-    keys: Iterable[Any],
-    session: Session,
-    catalog: Callable[[], Catalog | None],
-    *,
-    in_process: bool = False,
-) -> tuple[Expr, Encoder | None]:
-    """An expression with nodes for what is large, and what holds the objects of these."""
-    threshold = session.settings.threshold
-    if isinstance(expr, _MapExpr):
-        threshold = min(threshold, MAP_KEYWORD_NBYTES)
-    weight = weigh(contents(expr), threshold)
-    encoder = _encoder_for(session, catalog, threshold, weight)
-    if encoder is None:
-        return expr, None
-    try:
-        prepared = expressions.prepared(expr)
-        if prepared is not expr:
-            # The partitions of a large frame may be small.
-            weight = weigh(contents(prepared), threshold)
-            encoder.pack = weight.small > large_graph()
-        search = Search(encoder.at_least, in_process, needed_keys(prepared, keys))
-        return _stored(search, search.expression(prepared), encoder), encoder
-    except BaseException:
-        encoder.abandon()
-        raise
-
-
-def _encoder(client: Client | None, things: Iterable[Any]) -> Encoder | None:
+def _plan_of_pass(client: Client | None, things: Iterable[Any]) -> Plan | None:
     session = current_session(client) or _session_from_config(client or dask)
     if client is not None:
         catalog: Callable[[], Catalog | None] = partial(session.catalog, client)
@@ -310,26 +296,7 @@ def _encoder(client: Client | None, things: Iterable[Any]) -> Encoder | None:
     else:
         _say_local_once()
         return None
-    threshold = session.settings.threshold
-    return _encoder_for(session, catalog, threshold, weigh(things, threshold))
-
-
-def _encoder_for(
-    session: Session,
-    catalog: Callable[[], Catalog | None],
-    threshold: int,
-    weight: Weight,
-) -> Encoder | None:
-    """What stores values for a graph; None if nothing in it is to be stored."""
-    pack = weight.small > large_graph()
-    if weight.largest < threshold and not pack and not weight.proxies:
-        return None
-    opened = catalog()
-    if opened is None:
-        return None
-    encoder = session.encoder(opened, threshold, pack)
-    encoder.stored += _owners(weight.proxies)
-    return encoder
+    return plan_for(session, catalog, session.settings.threshold, weigh(things))
 
 
 def _session_from_config(owner: Any) -> Session:

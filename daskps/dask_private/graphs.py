@@ -39,6 +39,7 @@ Checked with dask and distributed 2025.4.0 and 2026.8.0. What is used:
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
@@ -227,7 +228,8 @@ def needed_of_layer(
     external
         All keys of the graph that other layers may refer to, if there are legacy tasks.
     """
-    needed: Mapping[Any, set[Any]] = layer.cull(set(keys), external)[1]
+    # Of a copy: what layers keep for the next time would be pickled with them.
+    needed: Mapping[Any, set[Any]] = copy.copy(layer).cull(set(keys), external)[1]
     return needed
 
 

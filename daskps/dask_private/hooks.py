@@ -5,6 +5,9 @@ Checked with dask and distributed 2025.4.0 and 2026.8.0. What is used:
 ``distributed.Client._graph_to_futures(expr, keys, ...)``
     Where ``compute``, ``persist``, ``get``, ``submit`` and ``map`` meet, before the graph
     is pickled. Keys are fixed by then.
+``distributed.client.serialize(x, ...)``
+    Called by it alone in that module, to pickle the expression; before the size is
+    warned of, and before anything is sent.
 ``distributed.Client._gather_remote(...)``
     Fetches results. What it returns with status "error" is fetched again.
 ``dask.base.get_scheduler``
@@ -17,10 +20,13 @@ Checked with dask and distributed 2025.4.0 and 2026.8.0. What is used:
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import cloudpickle
@@ -30,11 +36,37 @@ import dask.multiprocessing
 import dask.threaded
 import distributed
 from dask._expr import Expr
+from distributed.utils import nbytes
 
-#: Called with client, expression and keys; gives the expression to submit, the one to submit
-#: if that fails, and whatever has to stay alive until it is on its way.
+
+@dataclass
+class Submission:
+    """What is to be submitted.
+
+    Attributes
+    ----------
+    expr
+        The expression.
+    otherwise
+        The one to submit if that fails.
+    alive
+        Whatever has to stay alive until it is on its way.
+    expected_nbytes
+        What it takes when it is pickled, at most; None: any size will do.
+    if_larger
+        Gives what to submit if it takes more than that, and what has to stay alive.
+    """
+
+    expr: Expr
+    otherwise: Expr
+    alive: Any = None
+    expected_nbytes: int | None = None
+    if_larger: Callable[[], tuple[Expr, Any]] | None = None
+
+
+#: Called with client, expression and keys.
 BeforeSubmission: TypeAlias = Callable[
-    [distributed.Client, Expr, Iterable[Any]], tuple[Expr, Expr, Any]
+    [distributed.Client, Expr, Iterable[Any]], Submission
 ]
 #: The same for a local scheduler, given the scheduler's ``get`` and the options for it;
 #: gives the options to call it with, too.
@@ -66,18 +98,61 @@ def hook_clients(
         # Client.recreate_task_locally passes a dict.
         if not isinstance(expr, Expr):
             return original(self, expr, keys, *args, **kwargs)
-        expr, otherwise, _alive = before(self, expr, keys)
+        submission = before(self, expr, keys)
+
+        def submit(expr: Expr, at_most: int | None = None) -> Any:
+            with _expecting(expr, at_most):
+                return original(self, expr, keys, *args, **kwargs)
+
         try:
-            return original(self, expr, keys, *args, **kwargs)
+            try:
+                return submit(submission.expr, submission.expected_nbytes)
+            except _LargerError:
+                assert submission.if_larger is not None
+                submission.expr, submission.alive = submission.if_larger()
+                return submit(submission.expr)
         except Exception as e:
-            if expr is otherwise:
+            if submission.expr is submission.otherwise:
                 raise
             # What plain Dask cannot submit either raises again.
-            futures = original(self, otherwise, keys, *args, **kwargs)
-            failed(e, expr)
+            futures = submit(submission.otherwise)
+            failed(e, submission.expr)
             return futures
 
     distributed.Client._graph_to_futures = _graph_to_futures
+    _watch_sizes()
+
+
+class _LargerError(Exception):
+    """An expression takes more bytes than was expected; nothing is sent."""
+
+
+_expected = threading.local()
+
+
+@contextlib.contextmanager
+def _expecting(expr: Expr, at_most: int | None) -> Iterator[None]:
+    before = getattr(_expected, "expr", None), getattr(_expected, "nbytes", None)
+    _expected.expr, _expected.nbytes = expr, at_most
+    try:
+        yield
+    finally:
+        _expected.expr, _expected.nbytes = before
+
+
+def _watch_sizes() -> None:
+    original = distributed.client.serialize
+
+    @functools.wraps(original)
+    def serialize(x: Any, *args: Any, **kwargs: Any) -> Any:
+        header, frames = original(x, *args, **kwargs)
+        at_most = getattr(_expected, "nbytes", None)
+        expected = at_most is not None and getattr(x, "data", None) is _expected.expr
+        if expected and sum(map(nbytes, frames)) > at_most:
+            raise _LargerError
+        return header, frames
+
+    distributed.client.serialize = serialize
 
 
 def hook_gather(

@@ -2,48 +2,70 @@
 
 A graph without anything large must cost next to nothing, whatever its size, so that daskps
 can be left on. So the census takes all tasks together, and goes down level by level
-(:mod:`daskps.objects.sizes`).
+(:mod:`daskps.objects.sizes`). Only if there is enough in them for one of them to be large,
+as a whole, are they taken in ever smaller parts, of which most are light.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
-from proxystore.proxy import Proxy
-
-from daskps.objects.sizes import by_type, leaves, sizes_of
-from daskps.references.nodes import ProxyNode
+from daskps.objects.pickles import Pickles
+from daskps.objects.sizes import nbytes_of_all
 from daskps.safety_net import fell_back
 
-# Containers that are values of the graph themselves are weighed as a whole as well, so many.
-_WHOLE = {list, dict, set}
-WHOLES_AT_MOST = 1000
 
-
-class Weight(NamedTuple):
+@dataclass
+class Weight:
     """What a graph holds.
 
     Attributes
     ----------
-    largest
-        Bytes of the largest single value.
-    small
-        Bytes of all values below the threshold, each counted once.
+    things
+        Its nodes and literals.
+    nbytes
+        Bytes of all of them, about as they would be sent; each object once.
     proxies
         Nodes for values that are stored already, and proxies made by hand.
+    pickles
+        What had to be pickled to be weighed.
     """
 
-    largest: int
-    small: int
-    proxies: list[Any]
+    things: list[Any]
+    nbytes: int = 0
+    proxies: list[Any] = field(default_factory=list)
+    pickles: Pickles = field(default_factory=Pickles)
+
+    def heavy(self, at_least: int) -> Iterator[tuple[Any, int]]:
+        """Nodes and literals of so many bytes each, as wholes, with their bytes.
+
+        Lazily: each takes a look at no more than its share of the graph.
+        """
+        return self._heavy(self.things, self.nbytes, at_least)
+
+    def has(self, at_least: int) -> bool:
+        """Whether a node or literal has so many bytes, as a whole."""
+        return any(True for _ in self.heavy(at_least))
+
+    def _heavy(
+        self, things: list[Any], nbytes: int, at_least: int
+    ) -> Iterator[tuple[Any, int]]:
+        if nbytes < at_least or not things:
+            return
+        if len(things) == 1:
+            yield things[0], nbytes
+            return
+        # So many parts that one is light unless its things are heavier than most.
+        parts = min(len(things), max(2, 2 * nbytes // max(at_least, 1)))
+        length = -(-len(things) // parts)
+        for start in range(0, len(things), length):
+            part = things[start : start + length]
+            yield from self._heavy(part, _nbytes(part, self.pickles, None), at_least)
 
 
-NOTHING = Weight(0, 0, [])
-
-
-def weigh(things: Iterable[Any], threshold: int) -> Weight:
+def weigh(things: Iterable[Any]) -> Weight:
     """Weigh tasks and values.
 
     What cannot be weighed counts as nothing (:mod:`daskps.safety_net`).
@@ -52,81 +74,22 @@ def weigh(things: Iterable[Any], threshold: int) -> Weight:
     ----------
     things
         Graph nodes and literals, in any mix.
-    threshold
-        Bytes.
     """
-    given = list(things)
-    try:
-        return _weigh(given, threshold)
-    except Exception:
-        # One by one, so that a single odd object does not hide what the others hold.
-        return _sum(_weighed_alone(thing, threshold) for thing in given)
+    weight = Weight(list(things))
+    weight.nbytes = _nbytes(weight.things, weight.pickles, weight.proxies)
+    return weight
 
 
-def _weighed_alone(thing: Any, threshold: int) -> Weight:
+def _nbytes(things: list[Any], pickles: Pickles, proxies: list[Any] | None) -> int:
+    found: list[Any] = []
     try:
-        return _weigh([thing], threshold)
+        nbytes = nbytes_of_all(things, pickles, found)
     except Exception as e:
-        fell_back(e, "weigh", thing)
-        return NOTHING
-
-
-def _sum(weights: Iterable[Weight]) -> Weight:
-    return functools.reduce(
-        lambda a, b: Weight(
-            max(a.largest, b.largest), a.small + b.small, a.proxies + b.proxies
-        ),
-        weights,
-        NOTHING,
-    )
-
-
-def _weigh(things: list[Any], threshold: int) -> Weight:
-    groups = by_type(things)
-    scales = _Scales(threshold)
-    # Partitions of bags are lists: large ones are stored whole.
-    rest = WHOLES_AT_MOST
-    for type_ in _WHOLE & groups.keys():
-        wholes, groups[type_] = groups[type_][:rest], groups[type_][rest:]
-        rest -= len(wholes)
-        scales.add_wholes(wholes)
-    scales.add({type_: members for type_, members in groups.items() if members})
-    return Weight(scales.largest, scales.small, scales.proxies)
-
-
-class _Scales:
-    """Add up what a graph holds: see :class:`Weight`."""
-
-    def __init__(self, threshold: int):
-        self.largest = self.small = 0
-        self.proxies: list[Any] = []
-        self._threshold = threshold
-        self._counted: dict[int, Any] = {}
-
-    def add(self, groups: dict[type, list[Any]]) -> None:
-        """All that is in these objects, by type."""
-        for type_, members in leaves(groups, self._threshold):
-            self._add_leaves(type_, members)
-
-    def add_wholes(self, containers: list[Any]) -> None:
-        """These containers, and all that is in them: one walk for both."""
-        for container in containers:
-            counted: dict[int, Any] = {}
-            nbytes = 0
-            groups = {type(container): [container]}
-            for type_, members in leaves(groups, self._threshold):
-                self._add_leaves(type_, members)
-                nbytes += sum(sizes_of(type_, members, counted))
-            self.largest = max(self.largest, nbytes)
-
-    def _add_leaves(self, type_: type, members: list[Any]) -> None:
-        if issubclass(type_, (ProxyNode, Proxy)):
-            self.proxies += members
-            return
-        sizes = sizes_of(type_, members, self._counted)
-        largest = max(sizes, default=0)
-        self.largest = max(self.largest, largest)
-        if largest < self._threshold:
-            self.small += sum(sizes)
-        else:
-            self.small += sum(filter(self._threshold.__gt__, sizes))
+        if len(things) == 1:
+            fell_back(e, "weigh", things[0])
+            return 0
+        # One by one, so that a single odd object does not hide what the others hold.
+        return sum(_nbytes([thing], pickles, proxies) for thing in things)
+    if proxies is not None:
+        proxies += found
+    return nbytes

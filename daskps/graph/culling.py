@@ -8,6 +8,7 @@ keys and annotations stay as they are, for Dask's own optimisations.
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
@@ -63,7 +64,8 @@ def needed_keys(expr: Expr, keys: Iterable[Any]) -> set[Any] | None:
             if isinstance(graph, HighLevelGraph) and any(
                 map(has_legacy_tasks, of_graph)
             ):
-                external |= graph.get_all_external_keys()
+                # Of a copy, which keeps them: they would be pickled with the graph.
+                external |= copy.copy(graph).get_all_external_keys()
         return _needed(layers, wanted, external)
     except Exception as e:  # whatever the layers of other libraries do
         logger.info("The whole graph is taken for needed: %r", e)

@@ -13,8 +13,9 @@ from dask.utils import format_bytes, typename
 from daskps.config import large_graph
 from daskps.dask_private.graphs import expression_of
 from daskps.graph import expressions
-from daskps.graph.census import weigh
+from daskps.graph.census import Weight, weigh
 from daskps.graph.contents import contents
+from daskps.graph.findings import Found
 from daskps.graph.search import Search
 from daskps.objects.encoder import PACK_NBYTES, PACKED_NBYTES_AT_LEAST
 from daskps.settings import Settings
@@ -179,13 +180,10 @@ def explain(*collections: Any, threshold: Any = None) -> Explanation:
     stored, found = 0, []
     if collections:
         expr = optimized(collections)
-        weight = weigh(contents(expr), limit)
+        weight = weigh(contents(expr))
         stored = len(weight.proxies)
-        pack = weight.small > large_graph()
-        if weight.largest >= limit or pack:
-            search = Search(min(PACKED_NBYTES_AT_LEAST, limit) if pack else limit)
-            search.expression(expressions.prepared(expr))
-            found = search.found
+        if weight.nbytes > large_graph() or weight.has(limit):
+            found = _found(expr, limit, weight)
     values = [
         LargeValue(
             _describe(f.value), f.nbytes, f.count, str(f.where), packed=f.nbytes < limit
@@ -193,6 +191,16 @@ def explain(*collections: Any, threshold: Any = None) -> Explanation:
         for f in found
     ]
     return Explanation(values, limit, stored)
+
+
+def _found(expr: Any, limit: int, weight: Weight) -> list[Found]:
+    prepared = expressions.prepared(expr)
+    search = Search(min(PACKED_NBYTES_AT_LEAST, limit))
+    search.expression(prepared)
+    large = [found for found in search.found if found.nbytes >= limit]
+    small = weight.nbytes - sum(found.nbytes for found in large)
+    packs = small > large_graph() or (not large and weight.has(limit))
+    return search.found if packs else large
 
 
 def optimized(collections: Any) -> Any:

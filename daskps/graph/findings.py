@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,8 @@ class Findings:
     ----------
     at_least
         Bytes from which on a value is to leave the graph.
+    weigh
+        Gives the bytes of a value.
 
     Attributes
     ----------
@@ -52,8 +54,9 @@ class Findings:
     #: With the value, so that its id stays its own.
     _sizes: dict[int, tuple[Any, int]]
 
-    def __init__(self, at_least: int):
+    def __init__(self, at_least: int, weigh: Callable[[Any], int] = nbytes_of):
         self.at_least = at_least
+        self._weigh = weigh
         self.where = ""
         self._found = {}
         self._sizes = {}
@@ -70,7 +73,7 @@ class Findings:
         if type(value) in FREE:
             return 0
         if id(value) not in self._sizes:
-            self._sizes[id(value)] = value, nbytes_of(value)
+            self._sizes[id(value)] = value, self._weigh(value)
         return self._sizes[id(value)][1]
 
     def add(self, value: Any) -> None:

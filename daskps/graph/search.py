@@ -10,7 +10,7 @@ layer stays symbolic.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -72,9 +72,13 @@ class Search:
     _legacy: LegacySearch
 
     def __init__(
-        self, at_least: int, in_process: bool = False, needed: set[Any] | None = None
+        self,
+        at_least: int,
+        in_process: bool = False,
+        needed: set[Any] | None = None,
+        weigh: Callable[[Any], int] = nbytes_of,
     ):
-        self._findings = Findings(at_least)
+        self._findings = Findings(at_least, weigh)
         self._needed = needed
         self._tasks = TaskSearch(self._findings, in_process)
 

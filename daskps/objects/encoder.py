@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import numpy as np
 from daskps.exceptions import StoreError
 from daskps.objects.cache import Cache
 from daskps.objects.catalog import Catalog, StoredObject
+from daskps.objects.pickles import Pickles
 from daskps.references.nodes import StoredBytes, StoredValue
 from daskps.references.proxies import is_proxy, stored_by
 from daskps.safety_net import fell_back
@@ -24,6 +26,9 @@ ALIGNMENT_NBYTES = 64
 # Small values are packed into objects of about this size: large enough that the cost of an
 # object is shared by many values, small enough that it goes soon after its tasks.
 PACK_NBYTES = 8 << 20
+# What is left of a large value beside its large buffers: as much as this (bytes) is an
+# object as well, less stays in the graph, where it is read at once.
+REST_NBYTES_AT_LEAST = 1 << 14
 # Writing is the kernel's work, and waiting for memory: a few threads are enough.
 THREADS = min(4, os.cpu_count() or 1)
 # Packing a smaller value would save nothing: its reference is about as long.
@@ -42,8 +47,9 @@ class Encoder:
         Where to, and what keeps it for the next graph.
     threshold
         Bytes; what is smaller stays in the graph.
-    pack
-        Whether values below the threshold are packed together.
+    pack_from
+        Bytes from which on values below the threshold are packed together; None: they
+        are not.
     inline_on_error
         Whether a value that cannot be stored stays in the graph, with one warning.
 
@@ -51,6 +57,8 @@ class Encoder:
     ----------
     stored
         Handles of all objects that the graph uses.
+    pickles
+        What is serialised already.
 
     Notes
     -----
@@ -59,8 +67,9 @@ class Encoder:
     """
 
     threshold: int
-    pack: bool
+    pack_from: int | None
     stored: list[StoredObject]
+    pickles: Pickles
     _catalog: Catalog
     _cache: Cache
     _values: dict[int, tuple[Any, StoredValue | None]]
@@ -73,13 +82,14 @@ class Encoder:
         catalog: Catalog,
         cache: Cache,
         threshold: int,
-        pack: bool,
+        pack_from: int | None = None,
         inline_on_error: bool = True,
     ):
         self._inline_on_error = inline_on_error
+        self.pickles = Pickles()
         self._warned = False
         self.threshold = threshold
-        self.pack = pack
+        self.pack_from = pack_from
         self.stored = []
         self._catalog = catalog
         self._cache = cache
@@ -92,9 +102,7 @@ class Encoder:
     @property
     def at_least(self) -> int:
         """Bytes from which on a value is worth a look."""
-        return (
-            min(PACKED_NBYTES_AT_LEAST, self.threshold) if self.pack else self.threshold
-        )
+        return self.threshold if self.pack_from is None else self.pack_from
 
     def encode(self, value: Any) -> StoredValue | None:
         """Store a value; None if it is to stay in the graph.
@@ -143,6 +151,7 @@ class Encoder:
         self._values.clear()
         self._buffers.clear()
         self._packing.clear()
+        self.pickles = Pickles()
 
     def _warn_once(self, error: StoreError) -> None:
         if not self._warned:
@@ -167,7 +176,7 @@ class Encoder:
         if is_proxy(value):
             return self._encode_proxy(value)
         try:
-            serialized = serialize(value)
+            serialized = self.pickles.get(value) or serialize(value)
         except Exception:
             # Dask pickles the graph next, and its error is the one that users know.
             return None
@@ -183,15 +192,25 @@ class Encoder:
             else:
                 result.buffers.append(b"")
                 rest.append(_Part(result, i, buffer))
-        self._place(rest)
+        self._place(rest, alone=serialized.nbytes >= self.threshold)
         return result
 
-    def _place(self, rest: list[_Part]) -> None:
-        """Decide where the parts go that are no objects of their own."""
+    def _place(self, rest: list[_Part], alone: bool) -> None:
+        """Decide where the parts go that are no objects of their own.
+
+        Parameters
+        ----------
+        rest
+            The stream, and smaller buffers.
+        alone
+            Whether the value is large, and so leaves the graph for good.
+        """
         nbytes = sum(frame_nbytes(part.frame) for part in rest)
-        if nbytes >= self.threshold:
+        if nbytes >= min(
+            self.threshold, REST_NBYTES_AT_LEAST if alone else sys.maxsize
+        ):
             self._put_together(rest)
-        elif self.pack:
+        elif self.pack_from is not None:
             with self._lock:
                 self._packing += rest
                 self._packing_nbytes += nbytes

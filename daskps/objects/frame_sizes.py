@@ -13,8 +13,12 @@ import numpy as np
 
 from daskps.lazy import loaded
 
-# Of a column of Python objects, so many cells are weighed.
+# Of a column of Python objects, so many cells are weighed first.
 CELLS_SAMPLED = 100
+# If these are of such types only, the others are taken to be like them.
+_ALIKE = {str, bytes, int, float, bool, type(None)}
+# Bytes in a pickle for an object that is in it already.
+REFERENCE_NBYTES = 2
 
 
 def is_frame(type_: type) -> bool:
@@ -25,7 +29,7 @@ def is_frame(type_: type) -> bool:
     )
 
 
-def frame_nbytes(value: Any, weigh: Callable[[Any], int]) -> int:
+def frame_nbytes(value: Any, weigh: Callable[[list[Any]], int]) -> int:
     """Bytes of a pandas object.
 
     Parameters
@@ -33,49 +37,64 @@ def frame_nbytes(value: Any, weigh: Callable[[Any], int]) -> int:
     value
         Of a type that :func:`is_frame`.
     weigh
-        Gives the bytes of a list of Python objects.
+        Gives the bytes of Python objects.
     """
     import pandas as pd
 
+    nbytes = weigh(_attached(value))
     if isinstance(value, pd.DataFrame):
         indexes = value.index, value.columns
-        nbytes = sum(frame_nbytes(index, weigh) for index in indexes)
+        nbytes += sum(frame_nbytes(index, weigh) for index in indexes)
         return nbytes + _nbytes_of_columns(value, weigh)
     if isinstance(value, pd.Series):
-        return _nbytes(value, weigh) + frame_nbytes(value.index, weigh)
+        nbytes += frame_nbytes(value.index, weigh)
+        return nbytes + _nbytes_of_array(value.array, weigh)
     if isinstance(value, pd.MultiIndex):
         levels = (frame_nbytes(level, weigh) for level in value.levels)
-        return sum(levels) + sum(code.nbytes for code in value.codes)
-    return _nbytes(value, weigh)
+        return nbytes + sum(levels) + sum(code.nbytes for code in value.codes)
+    if isinstance(value, pd.RangeIndex):
+        return nbytes
+    return nbytes + _nbytes_of_array(value.array, weigh)
 
 
-def _nbytes_of_columns(frame: Any, weigh: Callable[[Any], int]) -> int:
+def _attached(value: Any) -> list[Any]:
+    """What a frame carries besides its data: attributes of pandas, and of derived types."""
+    names = getattr(value, "_metadata", ())
+    return [getattr(value, "attrs", None), *(getattr(value, n, None) for n in names)]
+
+
+def _nbytes_of_columns(frame: Any, weigh: Callable[[list[Any]], int]) -> int:
     # A frame may have thousands of columns: an object is made only of those that need it.
     dtypes = list(enumerate(frame.dtypes))
     plain = [d for _, d in dtypes if isinstance(d, np.dtype) and not d.hasobject]
     nbytes = len(frame) * sum(dtype.itemsize for dtype in plain)
     others = [i for i, d in dtypes if not isinstance(d, np.dtype) or d.hasobject]
-    return nbytes + sum(_nbytes(frame.iloc[:, i], weigh) for i in others)
+    return nbytes + sum(_nbytes_of_array(frame.iloc[:, i].array, weigh) for i in others)
 
 
-def _nbytes(values: Any, weigh: Callable[[Any], int]) -> int:
-    """Bytes of a column, without its index, or of an index."""
+def _nbytes_of_array(values: Any, weigh: Callable[[list[Any]], int]) -> int:
+    """Bytes of the data of a column, or of an index."""
     import pandas as pd
 
-    if isinstance(values, pd.Series):
-        nbytes: int = values.memory_usage(index=False, deep=False)
-    else:
-        nbytes = values.memory_usage(deep=False)
-    objects = values.dtype == object or values.dtype == pd.StringDtype("python")
-    if not objects or not len(values):
+    dtype = getattr(values.dtype, "numpy_dtype", values.dtype)
+    if isinstance(dtype, pd.CategoricalDtype):
+        codes: int = values.codes.nbytes
+        return codes + frame_nbytes(dtype.categories, weigh)
+    if dtype in (np.dtype(object), pd.StringDtype("python")):
+        return _nbytes_of_cells(values, weigh)
+    if isinstance(dtype, np.dtype) or type(values).__module__.startswith("pandas."):
+        nbytes: int = values.nbytes
         return nbytes
-    return nbytes + _nbytes_of_cells(values.array, len(values), weigh)
+    return weigh([values])  # only its own library knows what is in it
 
 
-def _nbytes_of_cells(cells: Any, n: int, weigh: Callable[[Any], int]) -> int:
+def _nbytes_of_cells(cells: Any, weigh: Callable[[list[Any]], int]) -> int:
+    n = len(cells)
     sample = list(cells[:: max(1, n // CELLS_SAMPLED)])
+    if not _ALIKE.issuperset(map(type, sample)):
+        return weigh([list(cells)])
     each = {id(cell): cell for cell in sample}
     nbytes = weigh(list(each.values()))
     # If most of them are other objects, so are most of those that were not looked at.
     many = 2 * len(each) > len(sample)
-    return nbytes * n // len(sample) if many else nbytes
+    return nbytes * n // len(sample) if many else nbytes + n * REFERENCE_NBYTES

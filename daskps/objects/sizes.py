@@ -11,6 +11,9 @@ is pickled by value, the global variables that it uses; an instance carries its 
 
 from __future__ import annotations
 
+import array
+import collections
+import copyreg
 import dis
 import functools
 import operator
@@ -22,62 +25,70 @@ from types import (
     BuiltinFunctionType,
     CodeType,
     FunctionType,
+    GetSetDescriptorType,
+    MethodDescriptorType,
     MethodType,
+    MethodWrapperType,
     ModuleType,
     NoneType,
+    WrapperDescriptorType,
 )
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import cloudpickle
 import numpy as np
-from dask.sizeof import sizeof
 from proxystore.proxy import Proxy
 
 from daskps.dask_private.graphs import Alias, DataNode, GraphNode, Task, TaskRef
 from daskps.objects.frame_sizes import frame_nbytes, is_frame
+from daskps.objects.pickles import Pickles
 from daskps.references.nodes import ProxyNode
 from daskps.safety_net import fell_back
-from daskps.serialize.values import serialize
 
 #: Never large.
 FREE: frozenset[type] = frozenset(
     {
         bool,
-        int,
-        float,
-        complex,
         NoneType,
-        type,
-        slice,
         range,
         type(...),
         # Each kind of dtype has a type of its own.
         *(type(np.dtype(code)) for code in np.typecodes["All"]),
+        np.ufunc,
         Alias,
         TaskRef,
-        BuiltinFunctionType,
         ModuleType,
+        GetSetDescriptorType,
+        MethodDescriptorType,
+        WrapperDescriptorType,
     }
 )
+# Bytes that pickle (protocol 5) writes for a number, about; and for what is around the data
+# of a string, an array, a NumPy scalar, the attributes of an
+# instance, the items of a container, the bounds of a slice.
+INT_NBYTES, FLOAT_NBYTES, COMPLEX_NBYTES = 3, 9, 45
+STRING_HEAD_NBYTES, ARRAY_HEAD_NBYTES, SCALAR_HEAD_NBYTES = 3, 50, 20
+INSTANCE_NBYTES, CONTAINER_NBYTES, SLICE_NBYTES = 14, 4, 8
+# Of an array that is larger, only the data counts.
+SMALL_ARRAY_NBYTES = 1 << 12
+# Where there are many things, numbers are counted, and not looked at.
+_FREE_IF_MANY = FREE | {int, float, complex}
 # Containers of more items are summed up by pickle, as far as only numbers and strings are
 # in them and in the containers within, and a few other objects.
 SHORT_ITEMS = 100
 OTHERS_AT_MOST = 32
 # And as far as they are small (bytes each): larger ones are few, and may be shared.
 SMALL_ITEM_NBYTES = 256
-# Objects that pickle themselves in their own way are pickled to learn their size: so many
-# of each type, and if all of these are small (bytes), the others count as small too.
-PICKLED_SAMPLE = 16
-PICKLED_SMALL_NBYTES = 1 << 12
 # Strings up to this length are counted as often as they occur.
 TINY_NBYTES = 256
 
 
-_CONTAINERS = (tuple, list, set, frozenset, dict)
+_BUILT_IN = (tuple, list, set, frozenset, dict)
+_CONTAINERS = (*_BUILT_IN, collections.deque)
 # Tasks and containers may be nested, but repeat little: they are not told apart, to save
 # time, down to this depth, below which there could be a cycle. But where there are many,
 # only tasks and their arguments are not: what is deeper may refer to its parents.
-_PLAIN = (Task, *_CONTAINERS)
+_PLAIN = (Task, slice, *_CONTAINERS)
 DEEP_LEVELS = 8
 MANY, SHALLOW = 1000, 3
 # So many types among objects are sorted out one after the other.
@@ -85,40 +96,77 @@ FEW_TYPES = 6
 # Functions of these types are compared by identity, so that a set tells them apart; others
 # are told apart when they are opened.
 _COMPARED_BY_IDENTITY = {FunctionType, type}
+# Keys of these types are compared in C, so that equal ones can be counted once.
+_PLAIN_KEYS = {str, int, bytes, float, bool, NoneType}
+_BOUNDS = {int, NoneType}
+_OF_SLICE = tuple(map(operator.attrgetter, ("start", "stop", "step")))
+# Containers that pickle as their items and attributes, in ways of their own.
+_WELL_KNOWN = {
+    collections.OrderedDict,
+    collections.defaultdict,
+    collections.Counter,
+    collections.deque,
+}
 # Instructions that use a global variable. cloudpickle looks for the same.
 _GLOBAL = {"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL"}
+# Py_TPFLAGS_HEAPTYPE: made by a class statement (or by a C module, rarely).
+_HEAP_TYPE = 1 << 9
 
 
-def nbytes_of(value: Any) -> int:
-    """Bytes of one literal, with all that it contains or carries; 0 if it cannot be told."""
+def nbytes_of(value: Any, pickles: Pickles | None = None) -> int:
+    """Bytes of one literal, with all that it contains or carries; 0 if it cannot be told.
+
+    Parameters
+    ----------
+    value
+        Anything.
+    pickles
+        Keeps what had to be pickled to be weighed.
+    """
     if type(value) in FREE:
         return 0
     try:
-        return _nbytes_of(value)
+        return nbytes_of_all([value], pickles or Pickles())
     except Exception as e:
         fell_back(e, "weigh", value)
         return 0
 
 
-def _nbytes_of(value: Any) -> int:
-    counted: dict[int, Any] = {}
-    found = leaves({type(value): [value]}, sys.maxsize)
-    return sum(sum(sizes_of(type_, members, counted)) for type_, members in found)
+def nbytes_of_all(
+    things: list[Any], pickles: Pickles, proxies: list[Any] | None = None
+) -> int:
+    """Bytes of several things, and of all that they contain or carry, each object once.
 
-
-def leaves(
-    groups: dict[type, list[Any]], large: int
-) -> Iterator[tuple[type, list[Any]]]:
-    """All that could be large and has no known contents, by type.
-
-    Containers without a string of `large` bytes may be given as a :class:`_Plain`.
+    Parameters
+    ----------
+    things
+        Graph nodes and literals, in any mix.
+    pickles
+        Keeps what had to be pickled to be weighed.
+    proxies
+        Nodes for values that are stored already, and proxies made by hand, are added to
+        this list.
     """
+    counted: dict[int, Any] = {}
+    nbytes = 0
+    for type_, members in _leaves(by_type(things)):
+        if not issubclass(type_, (ProxyNode, Proxy)):
+            nbytes += _total(type_, members, counted, pickles)
+        elif proxies is not None:
+            proxies += members
+    return nbytes
+
+
+def _leaves(groups: dict[type, list[Any]]) -> Iterator[tuple[type, list[Any]]]:
+    """All that has a size of its own, by type. Long containers come as :class:`_Plain`."""
     seen: dict[int, Any] = {}
     depth = 0
     while groups:
         level: list[Iterable[Any]] = []
         depth += 1
         for type_, members in groups.items():
+            if _class_by_value(type_):
+                level.append([type_])
             contents = _contents(type_)
             if contents is None:
                 yield type_, members
@@ -127,39 +175,54 @@ def leaves(
             many = len(members) > MANY and depth > SHALLOW
             told_apart = depth > DEEP_LEVELS or many or not plain
             new = _unseen(members, seen) if told_apart else members
-            if (
-                issubclass(type_, _CONTAINERS)
-                and max(map(len, new), default=0) > SHORT_ITEMS
-            ):
-                long = [c for c in new if len(c) > SHORT_ITEMS]
-                new = [c for c in new if len(c) <= SHORT_ITEMS]
-                for container in long if told_apart else _unseen(long, seen):
-                    summary = _summary(container, large)
-                    if summary is None:
-                        new.append(container)
-                    else:
-                        level.append(summary)
+            if issubclass(type_, _CONTAINERS):
+                level.append([_Plain(CONTAINER_NBYTES * len(new))])
+                new, summaries = _summarised(new, seen, told_apart)
+                level += summaries
             level += contents(new) if new else []
         groups = by_type(list(chain.from_iterable(level)))
 
 
+def _summarised(
+    containers: list[Any], seen: dict[int, Any], told_apart: bool
+) -> tuple[list[Any], list[list[Any]]]:
+    """Containers that are to be opened, and what stands for the others."""
+    if max(map(len, containers), default=0) <= SHORT_ITEMS:
+        return containers, []
+    long = [c for c in containers if len(c) > SHORT_ITEMS]
+    to_open = [c for c in containers if len(c) <= SHORT_ITEMS]
+    summaries = []
+    for container in long if told_apart else _unseen(long, seen):
+        summary = _summary(container)
+        if summary is None:
+            to_open.append(container)
+        else:
+            summaries.append(summary)
+    return to_open, summaries
+
+
 def by_type(things: list[Any]) -> dict[type, list[Any]]:
-    """What could be large, by type."""
+    """What has a size, by type."""
     found = set(map(type, things))
-    types = found - FREE
+    many = len(things) > MANY
+    types = found - (_FREE_IF_MANY if many else FREE)
     if len(found) == len(types) == 1:
         return {types.pop(): things}
     if len(types) <= FEW_TYPES:
         # A pass in C for each type is faster than one in Python for all.
         kinds = list(map(type, things))
-        return {
+        groups = {
             t: list(compress(things, map(operator.is_, kinds, repeat(t))))
             for t in types
         }
-    groups: dict[type, list[Any]] = {t: [] for t in types}
-    for thing in things:
-        if type(thing) in types:
-            groups[type(thing)].append(thing)
+    else:
+        groups = {t: [] for t in types}
+        for thing in things:
+            if type(thing) in types:
+                groups[type(thing)].append(thing)
+    if many:
+        numbers = len(things) - sum(map(len, groups.values()))
+        groups[_Plain] = [*groups.get(_Plain, ()), _Plain(FLOAT_NBYTES * numbers)]
     return groups
 
 
@@ -173,10 +236,16 @@ def _unseen(things: list[Any], seen: dict[int, Any]) -> list[Any]:
 
 
 _Contents = Callable[[list[Any]], list[Iterable[Any]]]
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-@functools.lru_cache(maxsize=1000)
-def _contents(type_: type) -> _Contents | None:
+def _by_type_once(function: _Function) -> _Function:
+    """Keep what a function of a type, or of code, has given. (mypy: types are no keys.)"""
+    return cast(_Function, functools.lru_cache(maxsize=1000)(function))
+
+
+@_by_type_once
+def _contents(type_: type[Any]) -> _Contents | None:
     """What gives the contents of objects of this type; None if they have none."""
     if issubclass(type_, (ProxyNode, Proxy)):
         return None
@@ -184,22 +253,46 @@ def _contents(type_: type) -> _Contents | None:
         return _in_tasks
     if issubclass(type_, DataNode):
         return lambda nodes: [map(operator.attrgetter("value"), nodes)]
-    if issubclass(type_, (GraphNode, TaskRef, type)):
+    if issubclass(type_, (GraphNode, TaskRef)):
         return lambda objects: []
-    if issubclass(type_, dict):
-        return _in_dicts
+    if type_ in _INSIDE:
+        return _INSIDE[type_]
+    if issubclass(type_, type):
+        return lambda classes: [vars(c).values() for c in classes if _class_by_value(c)]
     if issubclass(type_, _CONTAINERS):
-        return _in_containers
-    if issubclass(type_, FunctionType):
-        return lambda functions: list(map(_in_function, functions))
-    if issubclass(type_, MethodType):
-        return lambda methods: [map(operator.attrgetter("__self__"), methods)]
+        return _contents_of_containers(type_)
     if issubclass(type_, functools.partial):
         return _in_partials
-    if _is_opaque(type_) and _pickles_attributes(type_):
-        # Some have no attributes although their type says so (asyncio.Future).
-        return lambda objects: [getattr(o, "__dict__", {}).values() for o in objects]
-    return None
+    if _has_size(type_) or not _pickles_attributes(type_, object):
+        return None
+    slots = _slots(type_)
+    if type_.__dictoffset__ and not slots:
+        return lambda instances: [
+            [_Plain(INSTANCE_NBYTES * len(instances))],
+            chain.from_iterable(map(dict.values, map(vars, instances))),  # type: ignore[arg-type]
+        ]
+    attributes = functools.partial(_attributes, slots)
+    return lambda instances: [
+        [_Plain(INSTANCE_NBYTES * len(instances))],
+        *map(attributes, instances),
+    ]
+
+
+def _contents_of_containers(type_: type[Any]) -> _Contents | None:
+    base = next(b for b in _CONTAINERS if issubclass(type_, b))
+    items = _in_dicts if base is dict else _in_containers
+    if type_ is base or type_ in _WELL_KNOWN:
+        return items
+    if _is_namedtuple(type_):
+        return items
+    if not _pickles_attributes(type_, base):
+        return None
+    attributes = functools.partial(_attributes, _slots(type_))
+    return lambda containers: [*items(containers), *map(attributes, containers)]
+
+
+def _is_namedtuple(type_: type[Any]) -> bool:
+    return issubclass(type_, tuple) and hasattr(type_, "_fields")
 
 
 def _in_tasks(tasks: list[Any]) -> list[Iterable[Any]]:
@@ -214,7 +307,10 @@ def _in_tasks(tasks: list[Any]) -> list[Iterable[Any]]:
 
 def _in_dicts(dicts: list[Any]) -> list[Iterable[Any]]:
     # One iterable, as for tasks: views of dictionaries are objects, too.
-    return [chain.from_iterable(map(dict.values, dicts))]
+    keys: Iterable[Any] = list(chain.from_iterable(dicts))
+    if _PLAIN_KEYS.issuperset(map(type, keys)):
+        keys = set(keys)
+    return [keys, chain.from_iterable(map(dict.values, dicts))]
 
 
 def _in_containers(containers: list[Any]) -> list[Iterable[Any]]:
@@ -223,9 +319,25 @@ def _in_containers(containers: list[Any]) -> list[Iterable[Any]]:
 
 def _in_partials(partials: list[Any]) -> list[Iterable[Any]]:
     return [
-        chain((partial.func,), partial.args, partial.keywords.values())
+        chain(
+            (partial.func,),
+            partial.args,
+            partial.keywords.values(),
+            vars(partial).values(),
+        )
         for partial in partials
     ]
+
+
+def _in_slices(slices: list[Any]) -> list[Iterable[Any]]:
+    parts = [list(map(part, slices)) for part in _OF_SLICE]
+    # Nearly all are of numbers: a look at the types is enough.
+    others = [part for part in parts if not _BOUNDS.issuperset(map(type, part))]
+    return [[_Plain(SLICE_NBYTES * len(slices))], *others]
+
+
+def _in_methods(methods: list[Any]) -> list[Iterable[Any]]:
+    return [map(operator.attrgetter("__self__"), methods)]
 
 
 def _in_function(function: Any) -> Iterable[Any]:
@@ -241,24 +353,47 @@ def _in_function(function: Any) -> Iterable[Any]:
     variables = function.__globals__
     used = (variables[n] for n in _names(function.__code__) if n in variables)
     keywords = (function.__kwdefaults__ or {}).values()
-    return chain(cells, function.__defaults__ or (), keywords, used)
+    attributes = vars(function).values()
+    code = (function.__code__,)
+    return chain(code, cells, function.__defaults__ or (), keywords, attributes, used)
 
 
-def _by_value(function: Any) -> bool:
-    """Whether pickling writes the function itself, not only its name."""
-    module = sys.modules.get(function.__module__ or "")
-    if module is None or function.__module__ == "__main__":
+def _in_code(codes: list[Any]) -> list[Iterable[Any]]:
+    return [(code.co_code, *code.co_consts) for code in codes]
+
+
+# What is in objects of these very types.
+_INSIDE: dict[type, _Contents] = {
+    slice: _in_slices,
+    FunctionType: lambda functions: list(map(_in_function, functions)),
+    CodeType: _in_code,
+    MethodType: _in_methods,
+    BuiltinFunctionType: _in_methods,
+    MethodWrapperType: _in_methods,
+}
+
+
+def _by_value(defined: Any) -> bool:
+    """Whether pickling writes a function or a class itself, not only its name."""
+    module = sys.modules.get(defined.__module__ or "")
+    if module is None or defined.__module__ == "__main__":
         return True
-    if function.__module__ in cloudpickle.list_registry_pickle_by_value():
+    if defined.__module__ in cloudpickle.list_registry_pickle_by_value():
         return True
     try:
-        found = operator.attrgetter(function.__qualname__)(module)
+        found = operator.attrgetter(defined.__qualname__)(module)
     except AttributeError:
         return True
-    return found is not function and not hasattr(found, "__wrapped__")
+    return found is not defined and not hasattr(found, "__wrapped__")
 
 
-@functools.lru_cache(maxsize=1000)
+@_by_type_once
+def _class_by_value(type_: type[Any]) -> bool:
+    """Whether instances carry their class, and with it what its attributes are."""
+    return bool(type_.__flags__ & _HEAP_TYPE) and _by_value(type_)
+
+
+@_by_type_once
 def _names(code: CodeType) -> frozenset[str]:
     """Global variables that a function and those defined within it may use."""
     # Its names alone would not do: those of attributes are among them.
@@ -273,42 +408,50 @@ def _names(code: CodeType) -> frozenset[str]:
     return frozenset(names)
 
 
-def _is_opaque(type_: type) -> bool:
-    """Whether Dask does not say how large such objects are, or does more than that."""
-    default = sizeof.dispatch(type_) is sizeof.dispatch(object)
-    return default or _is_of_xarray(type_)
+_STATE = (
+    "__reduce__",
+    "__reduce_ex__",
+    "__getstate__",
+    "__getnewargs__",
+    "__getnewargs_ex__",
+)
 
 
-@functools.lru_cache(maxsize=1000)
-def _is_of_xarray(type_: type) -> bool:
-    """Whether Dask would read data that has not been read yet, to weigh it."""
-    return any(base.__module__.partition(".")[0] == "xarray" for base in type_.__mro__)
+def _pickles_attributes(type_: type[Any], base: type) -> bool:
+    """Whether pickling an instance writes what is of its base, its attributes, no more."""
+    own = (getattr(type_, n, None) is not getattr(base, n, None) for n in _STATE)
+    known = type_ in copyreg.dispatch_table or any(own)
+    return not known and bool(type_.__flags__ & _HEAP_TYPE)
 
 
-def _pickles_attributes(type_: type) -> bool:
-    """Whether pickling an instance writes its attributes and nothing else."""
-    own = (
-        getattr(type_, name, None) is not getattr(object, name, None)
-        for name in ("__reduce__", "__reduce_ex__", "__getstate__", "__getnewargs__")
-    )
-    return bool(type_.__dictoffset__) and not any(own) and not _slots(type_)
+@_by_type_once
+def _slots(type_: type[Any]) -> tuple[str, ...]:
+    names: list[str] = []
+    for base in type_.__mro__:
+        slots = vars(base).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if name.startswith("__") and not name.endswith("__"):
+                name = f"_{base.__name__.lstrip('_')}{name}"  # noqa: PLW2901
+            names.append(name)
+    return tuple(name for name in names if name not in ("__dict__", "__weakref__"))
 
 
-def _slots(type_: type) -> bool:
-    return any(getattr(base, "__slots__", ()) for base in type_.__mro__)
+def _attributes(slots: tuple[str, ...], instance: Any) -> Iterable[Any]:
+    # Some have no attributes although their type says so (asyncio.Future).
+    named = getattr(instance, "__dict__", {}).values()
+    return chain(named, (getattr(instance, s, None) for s in slots)) if slots else named
 
 
 class _Counter:
     """A file that only counts what is written, up to a limit."""
 
-    def __init__(self, large: int, at_most: int):
+    def __init__(self, at_most: int):
         self.nbytes = 0
-        self._large, self._at_most = large, at_most
+        self._at_most = at_most
 
     def write(self, data: Any) -> None:
-        # A long string is written by itself, short ones together (64 KiB, PEP 3154).
         self.nbytes += len(data)
-        if len(data) >= self._large or self.nbytes >= self._at_most:
+        if self.nbytes >= self._at_most:
             raise _NotSummarisedError
 
 
@@ -343,12 +486,14 @@ def _nothing() -> None:
     """Stands for an object that is not summarised."""
 
 
-def _summary(container: Any, large: int) -> list[Any] | None:
+def _summary(container: Any) -> list[Any] | None:
     """What stands for all that is within a container; None if it is to be opened."""
-    if type(container) not in _CONTAINERS:  # pickle would ask for its own methods
-        values = container.values() if isinstance(container, dict) else container
-        container = list(values)
-    counter = _Counter(large, SMALL_ITEM_NBYTES * len(container))
+    if type(container) not in _BUILT_IN:  # pickle would ask for its own methods
+        if type(container) not in _WELL_KNOWN and not _is_namedtuple(type(container)):
+            return None
+        items = container.items() if isinstance(container, dict) else container
+        container = list(items)
+    counter = _Counter(SMALL_ITEM_NBYTES * len(container))
     summary = _Summary(counter)
     try:
         summary.dump(container)
@@ -366,47 +511,76 @@ class _Plain:
         self.nbytes = nbytes
 
 
-def sizes_of(type_: type, members: list[Any], counted: dict[int, Any]) -> list[int]:
-    """Bytes of each of these objects that was not counted before."""
-    if issubclass(type_, (bytes, bytearray, str)):
-        sizes = list(map(len, members))
-        if max(sizes) <= TINY_NBYTES:
-            return sizes
-        return list(map(len, _unseen(members, counted)))
+def _total(
+    type_: type[Any], members: list[Any], counted: dict[int, Any], pickles: Pickles
+) -> int:
+    """Bytes of those of these objects that were not counted before."""
+    if type_ in _NUMBERS:
+        return _NUMBERS[type_](members)
+    if type_ in (str, bytes, bytearray):
+        if max(map(len, members)) <= TINY_NBYTES:
+            return STRING_HEAD_NBYTES * len(members) + sum(map(len, members))
+        return sum(map(len, _unseen(members, counted)))
     members = _unseen(members, counted)
-    if issubclass(type_, (_Plain, memoryview)):
-        return list(map(operator.attrgetter("nbytes"), members))
-    if issubclass(type_, np.ndarray) and type_ is not np.ma.MaskedArray:
-        return list(map(_array_nbytes, members))
+    for known, nbytes in _KNOWN:
+        if issubclass(type_, known):
+            return sum(map(nbytes, members))
+    if issubclass(type_, np.ndarray):
+        return sum(_array_nbytes(array, pickles) for array in members)
     if is_frame(type_):
-        return [frame_nbytes(frame, nbytes_of) for frame in members]
-    if not _is_opaque(type_):
-        return list(map(_known_nbytes, members))
-    sizes = list(map(_pickled_nbytes, members[:PICKLED_SAMPLE]))
-    if len(members) > PICKLED_SAMPLE:
-        if max(sizes) > PICKLED_SMALL_NBYTES:
-            sizes += map(_pickled_nbytes, members[PICKLED_SAMPLE:])
-        else:
-            sizes += [sum(sizes) // len(sizes)] * (len(members) - PICKLED_SAMPLE)
-    return sizes
+        weigh = functools.partial(nbytes_of_all, pickles=pickles)
+        return sum(frame_nbytes(frame, weigh) for frame in members)
+    if _is_arrow(type_):
+        return sum(map(operator.attrgetter("nbytes"), members))
+    return pickles.nbytes(members)
 
 
-def _known_nbytes(value: Any) -> int:
-    try:
-        nbytes: int = sizeof(value)
+def _ints_nbytes(ints: list[int]) -> int:
+    nbytes = INT_NBYTES * len(ints)
+    if max(ints).bit_length() < 64 and min(ints).bit_length() < 64:
         return nbytes
-    except Exception:  # of a type that somebody else has registered, or a cycle
-        return _pickled_nbytes(value)
+    return nbytes + sum(map(int.bit_length, ints)) // 8
 
 
-def _array_nbytes(array: np.ndarray) -> int:
-    if array.dtype == object:
-        return array.nbytes + nbytes_of(array.ravel().tolist())
-    return sizeof(array) if array.dtype.hasobject else array.nbytes
+_NUMBERS: dict[type, Callable[[list[Any]], int]] = {
+    int: _ints_nbytes,
+    float: lambda floats: FLOAT_NBYTES * len(floats),
+    complex: lambda numbers: COMPLEX_NBYTES * len(numbers),
+}
+_KNOWN: list[tuple[Any, Callable[[Any], int]]] = [
+    ((_Plain, memoryview), operator.attrgetter("nbytes")),
+    (array.array, lambda a: len(a) * a.itemsize),
+    (np.generic, lambda scalar: scalar.nbytes + SCALAR_HEAD_NBYTES),
+]
 
 
-def _pickled_nbytes(value: Any) -> int:
-    try:
-        return serialize(value, last_resort=False).nbytes
-    except Exception:
-        return 0  # Dask will say why it cannot be sent, if it is to be sent
+@_by_type_once
+def _has_size(type_: type[Any]) -> bool:
+    """Whether the size of such objects is known without looking at their attributes."""
+    known = tuple(chain.from_iterable(_as_tuple(k) for k, _ in _KNOWN))
+    plain = (str, bytes, bytearray, int, float, complex, np.ndarray, *known)
+    return issubclass(type_, plain) or is_frame(type_) or _is_arrow(type_)
+
+
+def _as_tuple(types: Any) -> tuple[type, ...]:
+    return types if isinstance(types, tuple) else (types,)
+
+
+@_by_type_once
+def _is_arrow(type_: type[Any]) -> bool:
+    return type_.__module__.partition(".")[0] == "pyarrow" and hasattr(type_, "nbytes")
+
+
+def _array_nbytes(array: np.ndarray, pickles: Pickles) -> int:
+    if isinstance(array, np.ma.MaskedArray):
+        mask = array.mask if array.mask is not np.ma.nomask else np.empty(0)
+        parts = [np.asarray(array), np.asarray(mask)]
+        return sum(_array_nbytes(part, pickles) for part in parts)
+    nbytes: int = 0 if array.dtype == object else array.nbytes
+    if nbytes < SMALL_ARRAY_NBYTES:
+        nbytes += ARRAY_HEAD_NBYTES
+    if array.dtype.hasobject:
+        nbytes += nbytes_of_all(array.ravel().tolist(), pickles)
+    if type(array) is not np.ndarray and getattr(array, "__dict__", None):
+        nbytes += nbytes_of_all(list(vars(array).values()), pickles)
+    return nbytes

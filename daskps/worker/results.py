@@ -174,7 +174,7 @@ class Writer:
                 raise NotImplementedError
             catalog = self._catalog or self._open()
             # No cache: the value itself keeps what is stored of it.
-            encoder = Encoder(catalog, Cache(0), self._threshold, False, False)
+            encoder = Encoder(catalog, Cache(0), self._threshold, None, False)
             try:
                 stored = encoder.encode(_as_dask_sends(value))
                 if stored is None or not encoder.stored:

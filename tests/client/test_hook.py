@@ -225,7 +225,8 @@ class TestAnEmptyList:
 
     def test_the_expression_is_not_touched(self, client):
         expr = dask.delayed(np.sum)(VALUE).__dask_graph__()
-        new, _, alive = submission._before_submission(client, expr, [])
+        submitted = submission._before_submission(client, expr, [])
+        new, alive = submitted.expr, submitted.alive
         assert new is expr
         assert not alive
 

@@ -573,7 +573,7 @@ def test_what_stays_an_error(client, monkeypatch, error):
     def fails(*args):
         raise error("as it is")
 
-    monkeypatch.setattr(submission, "_proxied", fails)
+    monkeypatch.setattr(submission, "_in_session", fails)
     with daskps.proxy_graph(), pytest.raises(error, match="as it is"):
         client.submit(shown, array(), pure=False)
 

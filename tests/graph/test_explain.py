@@ -45,8 +45,16 @@ def test_small_values_that_would_be_packed(client, make):
         del kept
 
 
+def test_small_values_of_one_task_that_is_large_with_them():
+    found = daskps.explain(dask.delayed(count)(*many(10)))
+    assert [value.packed for value in found] == [True] * 10
+    assert "10 smaller values" in repr(found)
+
+
 def test_small_values_that_stay_in_the_graph():
-    graph = dask.delayed(count)(*many(10))
+    graph = [dask.delayed(count)(value) for value in many(10)]
+    assert not daskps.explain(*graph).values
+    graph = dask.delayed(count)(*many(2))
     assert not daskps.explain(graph).values
     assert "nothing would travel" in repr(daskps.explain(graph))
 

@@ -91,7 +91,7 @@ def test_an_unknown_expression_is_lowered_on_the_client(client):
 def test_an_unknown_expression_without_anything_large_is_left_alone(client):
     expr = Weighted(Options(np.ones(10)), 3)
     with daskps.proxy_graph():
-        new, *_ = submission._before_submission(client, expr, [])
+        new = submission._before_submission(client, expr, []).expr
     assert new is expr
 
 

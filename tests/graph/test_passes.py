@@ -686,7 +686,7 @@ class Keeper:
 @pytest.fixture
 def encoder():
     with daskps.open_store("shm://") as store:
-        yield Encoder(Catalog(store, Keeper()), Cache(0), 1000, pack=False)
+        yield Encoder(Catalog(store, Keeper()), Cache(0), 1000)
 
 
 def proxies(graph):
@@ -798,7 +798,7 @@ def test_aliases_and_other_nodes_stay(encoder):
 def test_handles_are_let_go_with_the_encoder():
     keeper = Keeper()
     with daskps.open_store("shm://") as store:
-        encoder = Encoder(Catalog(store, keeper), Cache(0), 1000, pack=False)
+        encoder = Encoder(Catalog(store, keeper), Cache(0), 1000)
         graph = replaced(encoder, {"a": DataNode("a", array())})
         encoder.finish()
         assert [nbytes for _, nbytes in keeper.held] == [NBYTES]
