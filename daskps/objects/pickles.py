@@ -6,9 +6,10 @@ It may take long, and some can be pickled only once.
 
 from __future__ import annotations
 
+from types import MethodType
 from typing import Any
 
-from daskps.serialize.values import Serialized, serialize
+from daskps.serialize.values import Serialized, serialize, serialize_method
 
 #: Smaller ones (bytes) are sooner pickled again than kept.
 KEPT_NBYTES_AT_LEAST = 1 << 16
@@ -32,6 +33,11 @@ class Pickles:
     def get(self, value: Any) -> Serialized | None:
         """What a value was serialised to, if it was, and is large."""
         _, serialized = self._kept.get(id(value), (None, None))
+        if serialized is None and type(value) is MethodType:
+            # As if it were pickled with its owner: there is nothing else in it.
+            _, owner = self._kept.get(id(value.__self__), (None, None))
+            if owner is not None:
+                return serialize_method(value.__func__.__name__, owner)
         return serialized
 
     def nbytes(self, values: list[Any]) -> int:

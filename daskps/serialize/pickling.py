@@ -120,7 +120,7 @@ def _module_by_value(value: Any) -> bool:
     return bool(registered) and getattr(value, "__module__", None) in registered
 
 
-class _Reduced:
+class Reduced:
     """Pickles as a call of `function` with `args`."""
 
     def __init__(self, function: Any, *args: Any):
@@ -135,11 +135,11 @@ class _Reduced:
 
 def _wrap_bytes(value: Any) -> Any:
     if type(value) is bytes:
-        return _Reduced(bytes, PickleBuffer(value))
+        return Reduced(bytes, PickleBuffer(value))
     if type(value) in (list, tuple) and any(map(_is_large_bytes, value)):
         large = {id(v): v for v in value if _is_large_bytes(v)}
         # One wrapper for each object, so that what was shared stays shared.
-        wrapped = {i: _Reduced(bytes, PickleBuffer(v)) for i, v in large.items()}
+        wrapped = {i: Reduced(bytes, PickleBuffer(v)) for i, v in large.items()}
         return type(value)(wrapped.get(id(v), v) for v in value)
     return value
 

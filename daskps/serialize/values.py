@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from pickle import PickleBuffer
 from typing import Any, NamedTuple
 
 import numpy as np
 from distributed.protocol import pickle
 
 from daskps.serialize.frames import Frame, contiguous_parts
-from daskps.serialize.pickling import dump
+from daskps.serialize.pickling import Reduced, dump
 
 
 class Serialized(NamedTuple):
@@ -69,6 +70,25 @@ def serialize(value: Any, *, last_resort: bool = True) -> Serialized:
         # An array is here what pickle would copy.
         writable.append(isinstance(buffer, np.ndarray) or not buffer.readonly)
     return Serialized(stream, buffers, writable)
+
+
+def serialize_method(name: str, owner: Serialized) -> Serialized:
+    """Serialise a bound method of an object that is serialised already.
+
+    Parameters
+    ----------
+    name
+        The method's.
+    owner
+        The object.
+    """
+    buffers = [
+        b if isinstance(b, np.ndarray) else PickleBuffer(b) for b in owner.buffers
+    ]
+    unpickled = Reduced(deserialize, PickleBuffer(owner.stream), buffers)
+    serialized = serialize(Reduced(getattr, unpickled, name))
+    # The first buffer is the owner's stream.
+    return serialized._replace(writable=[False, *owner.writable])
 
 
 def deserialize(
