@@ -26,7 +26,7 @@ from daskps.serialize.values import serialize
 
 #: Per cent of a value, from which on a figure is marked.
 GOAL = 5.0
-# Values of this size (bytes) have the processes import what they need, before anything counts.
+# Values of this size (bytes) have the processes import what they need first.
 SMALL_NBYTES = 1 << 13
 
 
@@ -47,7 +47,9 @@ def main() -> int:
             tqdm.write(_row(kind.name, [f"{nbytes:,}", *map(_cell, shares)]))
             sys.stdout.flush()
     seconds = time.monotonic() - start
-    print(f"\n{len(chosen)} kinds, {above} figures of {GOAL:g} % or more, {seconds:.0f} s")
+    print(
+        f"\n{len(chosen)} kinds, {above} figures of {GOAL:g} % or more, {seconds:.0f} s"
+    )
     return int(above > 0)
 
 

@@ -445,7 +445,7 @@ def _(n: int) -> Any:
 
 @kind("function with large defaults", call=(2,))
 def _(n: int) -> Any:
-    def predict(x: float, weights: Any = array(n // 2), *, more: Any = pieces(n // 2)):  # type: ignore[no-untyped-def]  # noqa: B006, B008
+    def predict(x: float, weights: Any = array(n // 2), *, more: Any = pieces(n // 2)):  # type: ignore[no-untyped-def]  # noqa: B008
         return float(weights[0] * x + more[0][0])
 
     return predict
@@ -531,5 +531,3 @@ def _(n: int) -> Any:
 
 def _called_with(get: Callable[[Any], Any], things: Any, _: Any) -> int:
     return len(get(things))
-
-

@@ -75,7 +75,7 @@ class TaskResult:
     info: dict[str, float]
 
 
-Pair = namedtuple("Pair", ["left", "right"])  # noqa: PYI024
+Pair = namedtuple("Pair", ["left", "right"])
 
 
 class Typed(NamedTuple):

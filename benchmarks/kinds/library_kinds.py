@@ -262,7 +262,7 @@ def _(n: int) -> Any:
     import pandas as pd
 
     values = np.zeros(n // 2)
-    values[:: 6] = array(len(values[::6]) * 8)
+    values[::6] = array(len(values[::6]) * 8)
     return pd.Series(pd.arrays.SparseArray(values, fill_value=0.0))
 
 

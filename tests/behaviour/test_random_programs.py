@@ -2,11 +2,13 @@
 
 By default these are a few programs, and some hundreds as a slow test. For more::
 
-    DASKPS_FUZZ_PROGRAMS=5000 python -m pytest -s -m slow tests/behaviour/test_random_programs.py
+    export DASKPS_FUZZ_PROGRAMS=5000
+    python -m pytest -s -m slow tests/behaviour/test_random_programs.py
 
 One alone, and one step of it, which a failure names::
 
-    DASKPS_FUZZ_SEED=17 DASKPS_FUZZ_STEP=2 python -m pytest -m slow tests/behaviour/test_random_programs.py
+    export DASKPS_FUZZ_SEED=17 DASKPS_FUZZ_STEP=2
+    python -m pytest -m slow tests/behaviour/test_random_programs.py
 """
 
 from __future__ import annotations
@@ -123,6 +125,7 @@ def first_difference(ours: Any, plain: Any) -> str:
         for a, b in zip(ours, plain, strict=False):
             if a != b:
                 return first_difference(a, b)
+        return f"{len(ours)} and {len(plain)} parts, of {ours[0]}"
     return f"with daskps: {str(ours)[:400]}\n  without:     {str(plain)[:400]}"
 
 

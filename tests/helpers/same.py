@@ -127,7 +127,8 @@ class _Describer:
 
 
 def _name(type_: type) -> str:
-    return f"{type_.__module__}.{type_.__qualname__}"
+    builtin = type_.__module__ == "builtins"
+    return type_.__qualname__ if builtin else f"{type_.__module__}.{type_.__qualname__}"
 
 
 def _all_simple(values: Collection[Any]) -> bool:
@@ -225,7 +226,9 @@ def _of_type(d: _Describer, type_: type) -> Any:
     yield _name(type_)
     if "<locals>" in type_.__qualname__:
         for name, value in vars(type_).items():
-            if not (name.startswith("_") or callable(value) or hasattr(value, "__get__")):
+            if not (
+                name.startswith("_") or callable(value) or hasattr(value, "__get__")
+            ):
                 yield name, d(value)
 
 
@@ -330,7 +333,12 @@ _CONTENTS: dict[Any, _Contents] = {
     CodeType: _of_code,
     ModuleType: lambda d, module: [module.__name__],
     type: _of_type,
-    memoryview: lambda d, view: [view.format, view.shape, view.readonly, d(bytes(view))],
+    memoryview: lambda d, view: [
+        view.format,
+        view.shape,
+        view.readonly,
+        d(bytes(view)),
+    ],
     _VIEWS: lambda d, view: [d.all(view)],
     BaseException: lambda d, e: [d.all(e.args), d(e.__dict__)],
 }
@@ -352,10 +360,9 @@ _CONTENTS_OF_LIBRARIES: dict[str, dict[str, _Contents]] = {
     },
     "pandas": {"DataFrame": _of_frame, "Series": _of_series, "Index": _of_index},
     "geopandas": {"DataFrame": _of_frame, "Series": _of_series},
-    "pyarrow": {
-        name: _of_arrow
-        for name in ("Table", "RecordBatch", "Array", "ChunkedArray", "Scalar")
-    },
+    "pyarrow": dict.fromkeys(
+        ("Table", "RecordBatch", "Array", "ChunkedArray", "Scalar"), _of_arrow
+    ),
     "xarray": {
         "DataArray": _of_xarray,
         "Dataset": _of_xarray,
