@@ -197,14 +197,15 @@ def delayed(run: Run, draw: Draw) -> Any:
 def arrays(run: Run, draw: Draw) -> Any:
     """Blocks of arrays of all kinds, with something beside them."""
     data = values.array(draw, [(300,), (20_000,), (7, 5), (40, 60), (200, 300)])
-    x = da.from_array(data, chunks=draw.one_of([-1, 50, 1000]), name=False)
+    parts = draw.number(1, 3)  # along each axis
+    x = da.from_array(data, chunks=_chunks(data, parts), name=False)
     beside = run.value(draw)
     operations: list[Callable[[], Any]] = [
         lambda: x,
         lambda: x[::2],
         lambda: x[::-1].T,
         lambda: x[1:3],
-        lambda: x.rechunk(37),
+        lambda: x.rechunk(_chunks(data, parts + 1)),
         lambda: da.stack([x, x]),
         lambda: da.concatenate([x, x]),
         lambda: x.map_blocks(_looked_at, beside, dtype=x.dtype, meta=x._meta),
@@ -216,6 +217,10 @@ def arrays(run: Run, draw: Draw) -> Any:
     ]
     chosen = [draw.number(0, len(operations) - 1) for _ in range(2)]
     return dask.compute(*(operations[i]() for i in chosen))
+
+
+def _chunks(data: np.ndarray, parts: int) -> tuple[int, ...]:
+    return tuple(max(1, -(-n // parts)) for n in data.shape)
 
 
 def _looked_at(block: Any, beside: Any) -> Any:
