@@ -100,10 +100,16 @@ def read(client: Client) -> Counts:
     """What has been counted so far."""
     puts = [_read_puts(), *client.run(_read_puts).values()]
     return Counts(
-        client.run_on_scheduler(_read_traffic),
+        traffic(client),
         sum(n for n, _ in puts),
         sum(nbytes for _, nbytes in puts),
     )
+
+
+def traffic(client: Client) -> int:
+    """Bytes that the scheduler has read and written so far."""
+    counted: int = client.run_on_scheduler(_read_traffic)
+    return counted
 
 
 def count_copies(client: Client, nbytes: int, work: Callable[[], Any]) -> Copies:

@@ -1,0 +1,138 @@
+"""No value is weighed far too light: what is weighed and what is pickled, at random."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from benchmarks.kinds import classes
+from benchmarks.kinds.catalogue import all_kinds, kinds
+from daskps.objects.sizes import nbytes_of
+from daskps.serialize.values import serialize
+
+KB = 1000
+#: Below this size (bytes), being wrong costs nothing.
+MATTERS_NBYTES = 64 * KB
+
+
+def assert_not_too_light(value):
+    pickled = serialize(value).nbytes
+    if pickled > MATTERS_NBYTES:
+        assert nbytes_of(value) >= pickled / 2
+
+
+@pytest.mark.parametrize("name", list(all_kinds()))
+def test_no_kind_of_value_is_weighed_too_light(name):
+    assert_not_too_light(kinds(300 * KB)[name]())
+
+
+# Some make a model, which takes long.
+QUICK = [k for k in all_kinds().values() if "random forest" not in k.name]
+
+of_kinds = st.builds(
+    lambda kind, nbytes: kind.make(nbytes),
+    st.sampled_from(QUICK),
+    st.sampled_from([4 * KB, 20 * KB, 100 * KB, 300 * KB]),
+)
+small = st.one_of(
+    st.none(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=20),
+    st.binary(max_size=2000),
+    st.integers(1, 3000).map(lambda n: np.arange(float(n))),
+)
+
+
+def closure_over(value):
+    return lambda: value
+
+
+def with_attribute(make, value):
+    made = make()
+    made.note = value
+    return made
+
+
+def object_array(values):
+    made = np.empty(len(values), dtype=object)
+    made[:] = values
+    return made
+
+
+def structured_array(values):
+    made = np.zeros(len(values), [("n", "i4"), ("cell", "O")])
+    made["cell"] = object_array(values)
+    return made
+
+
+def series_of(values):
+    pd = pytest.importorskip("pandas")
+    return pd.Series(object_array(values))
+
+
+def nestings(inside):
+    """Values with other values within."""
+    lists = st.lists(inside, max_size=5)
+    keys = st.one_of(st.text(max_size=3), st.integers(), st.binary(max_size=200))
+    return st.one_of(
+        lists,
+        lists.map(tuple),
+        st.dictionaries(keys, inside, max_size=4),
+        # Far more of one than are looked at each.
+        st.builds(lambda value, n: [value, *range(n)], inside, st.integers(0, 500)),
+        st.builds(
+            lambda value, n: [*(classes.Slotted(i) for i in range(n)), value],
+            inside.map(classes.Slotted),
+            st.integers(0, 300),
+        ),
+        *(
+            inside.map(of)
+            for of in (
+                classes.Box,
+                classes.Slotted,
+                classes.Data,
+                classes.FrozenData,
+                classes.Reduced,
+                classes.WithState,
+                classes.WithNewArguments,
+                classes.Registered,
+                closure_over,
+                functools.partial(functools.partial, print),
+                lambda value: functools.partial(print, end=value),
+                lambda value: classes.Box([value]).first,
+                lambda value: slice(value, None),
+                lambda value: classes.Pair(value, 1),
+                lambda value: {"key": value}.get,
+                lambda value: [value].index,
+                *(
+                    functools.partial(with_attribute, make)
+                    for make in (
+                        classes.DictWith,
+                        classes.ListWith,
+                        classes.StrWith,
+                        classes.SetWith,
+                        lambda: lambda: None,
+                    )
+                ),
+            )
+        ),
+        lists.map(object_array),
+        lists.map(structured_array),
+        lists.map(series_of),
+    )
+
+
+@settings(
+    max_examples=300,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
+@given(st.recursive(st.one_of(of_kinds, small), nestings, max_leaves=8))
+def test_no_value_is_weighed_too_light(value):
+    assert_not_too_light(value)
