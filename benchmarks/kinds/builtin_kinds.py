@@ -517,7 +517,8 @@ def _(n: int) -> Any:
 
 @kind("ndarray.sum", call=())
 def _(n: int) -> Any:
-    return array(n).sum
+    # Whole numbers: the sum of others depends on where in memory they are.
+    return np.arange(n // 8).sum
 
 
 @kind("itemgetter of large keys", call=({},))

@@ -61,6 +61,25 @@ def test_graph_to_futures_takes_an_expression_and_its_keys():
     assert hasattr(distributed.Client._graph_to_futures, "__wrapped__"), "not hooked"
 
 
+def test_an_expression_is_serialised_where_its_size_is_looked_at(client, monkeypatch):
+    """By a name of the module of clients, before anything is sent."""
+    module = distributed.client
+    assert hasattr(module.serialize, "__wrapped__"), "not hooked"
+    original, seen = module.serialize, []
+
+    def spy(x, *args, **kwargs):
+        seen.append((type(x), type(x.data)))
+        raise RuntimeError("seen")
+
+    monkeypatch.setattr(module, "serialize", spy)
+    with pytest.raises(RuntimeError, match="seen"):
+        client.submit(sum, [1, 2], pure=False)
+    assert seen[0][0] is distributed.protocol.Serialize
+    assert issubclass(seen[0][1], dask._expr.Expr)
+    monkeypatch.setattr(module, "serialize", original)
+    assert client.submit(sum, [1, 2], pure=False).result() == 3
+
+
 def test_every_path_goes_through_graph_to_futures(client, monkeypatch):
     seen = []
     original = distributed.Client._graph_to_futures
