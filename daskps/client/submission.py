@@ -147,8 +147,13 @@ def _in_session(
             return _outside_sessions(client, expr)
         new, encoder, inline = expr, None, weight.nbytes
     else:
-        (new, encoder), inline = plan.for_expression(expr, keys), plan.inline_nbytes
+        new, encoder = plan.for_expression(expr, keys)
+        inline = plan.inline_nbytes + encoder.kept_nbytes
     literals.sent(keys, weight, inline)
+    # Handles are let go only after the graph is on its way.
+    submission = Submission(new, expr, encoder)
+    if encoder is not None and encoder.refused:
+        return submission
 
     def by_pickling() -> tuple[Expr, Any]:
         """What Dask has pickled is larger than it should be: look at each value again."""
@@ -158,9 +163,9 @@ def _in_session(
         plan = Plan(session, opened, threshold, weight, pack_from).by_pickling()
         return plan.for_expression(expr, keys)
 
-    expected = inline + threshold + TASK_NBYTES * len(weight.things)
-    # Handles are let go only after the graph is on its way.
-    return Submission(new, expr, encoder, expected, by_pickling)
+    submission.expected_nbytes = inline + threshold + TASK_NBYTES * len(weight.things)
+    submission.if_larger = by_pickling
+    return submission
 
 
 def _outside_sessions(client: Client, expr: Expr) -> Submission:

@@ -59,6 +59,10 @@ class Encoder:
         Handles of all objects that the graph uses.
     pickles
         What is serialised already.
+    kept_nbytes
+        Bytes of values that are smaller than they seemed, and stay in the graph.
+    refused
+        Whether a value could not be stored, and stays in the graph.
 
     Notes
     -----
@@ -70,6 +74,8 @@ class Encoder:
     pack_from: int | None
     stored: list[StoredObject]
     pickles: Pickles
+    kept_nbytes: int
+    refused: bool
     _catalog: Catalog
     _cache: Cache
     _values: dict[int, tuple[Any, StoredValue | None]]
@@ -87,6 +93,8 @@ class Encoder:
     ):
         self._inline_on_error = inline_on_error
         self.pickles = Pickles()
+        self.kept_nbytes = 0
+        self.refused = False
         self._warned = False
         self.threshold = threshold
         self.pack_from = pack_from
@@ -125,6 +133,7 @@ class Encoder:
                 stored = None
             except Exception as e:
                 fell_back(e, "store", value)
+                self.refused = True
                 stored = None
             # The value is kept, so that its id stays its own.
             known = self._values[id(value)] = value, stored
@@ -154,6 +163,7 @@ class Encoder:
         self.pickles = Pickles()
 
     def _warn_once(self, error: StoreError) -> None:
+        self.refused = True
         if not self._warned:
             self._warned = True
             warnings.warn(
@@ -181,6 +191,8 @@ class Encoder:
             # Dask pickles the graph next, and its error is the one that users know.
             return None
         if serialized.nbytes < self.at_least:
+            with self._lock:
+                self.kept_nbytes += serialized.nbytes
             return None
         result = StoredValue(serialized.stream, [], serialized.writable)
         rest = [_Part(result, None, serialized.stream)]
