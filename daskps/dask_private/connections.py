@@ -17,6 +17,11 @@ Checked with dask and distributed 2025.4.0 and 2026.8.0. What is used:
     Which families a worker can read, when it fetches what its tasks depend on.
 ``distributed.core.Server.handlers``, ``stream_handlers``
     What a scheduler or worker does at each operation, and at each message of a stream.
+``distributed.Worker.get_data(comm, keys, who=, serializers=)``
+    Writes ``{"status": "OK", "data": {key: Serialize(value)}}`` to the connection, and
+    waits for the reader, who says that he has read it.
+``distributed.Worker.actor_execute(...)``, ``actor_attribute(...)``, ``run(comm, ...)``
+    Operations of a worker that answer ``{"status": "OK", "result": Serialize(value)}``.
 ``distributed.Worker.batched_send(message)``, ``loop``
     Called on the event loop, puts a message on the stream to the scheduler.
 ``distributed.protocol.serialize.families``
@@ -27,11 +32,16 @@ Checked with dask and distributed 2025.4.0 and 2026.8.0. What is used:
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import distributed
-from distributed.protocol.serialize import families, register_serialization_family
+from distributed.protocol.serialize import (
+    Serialize,
+    families,
+    register_serialization_family,
+)
 
 
 def connection(client: distributed.Client) -> Any:
@@ -98,6 +108,97 @@ def remove_operations(scheduler: distributed.Scheduler, *names: str) -> None:
     for name in names:
         scheduler.handlers.pop(name, None)
         scheduler.stream_handlers.pop(name, None)
+
+
+class Answerer(Protocol):
+    """Chooses the form in which a worker sends what it is asked for."""
+
+    async def data(
+        self, families: list[str], values: dict[Any, Any]
+    ) -> tuple[dict[Any, Any], Any]:
+        """What to send of results, by key, and what has to live until it was read.
+
+        Parameters
+        ----------
+        families
+            The families of serialisation that the reader can read.
+        values
+            The results, by key. What is not in the answer is sent as in plain Dask.
+        """
+
+    async def result(self, families: list[str], value: Any) -> Any:
+        """What to send of a value that is nobody's result; None: as in plain Dask."""
+
+
+def answer_with(worker: distributed.Worker, answerer: Answerer | None) -> None:
+    """Have a worker ask how to send what it is asked for; None: no more."""
+    for name in ("get_data", "actor_execute", "actor_attribute", "run"):
+        plain = getattr(worker, name)
+        if answerer is None:
+            worker.handlers[name] = plain
+        elif name == "get_data":
+            worker.handlers[name] = _sending_data(plain, answerer)
+        else:
+            worker.handlers[name] = _sending_result(plain, answerer)
+
+
+def _sending_data(plain: Callable[..., Any], answerer: Answerer) -> Any:
+    async def get_data(
+        comm: Any, keys: Any, who: Any = None, serializers: Any = None
+    ) -> Any:
+        if serializers and not _within_process(comm):
+            comm = _SendingComm(comm, serializers, answerer)
+        return await plain(comm, keys=keys, who=who, serializers=serializers)
+
+    return get_data
+
+
+def _sending_result(plain: Callable[..., Any], answerer: Answerer) -> Any:
+    takes_comm = next(iter(inspect.signature(plain).parameters)) == "comm"
+
+    # Dask gives the connection to whose first argument has this name.
+    async def operation(comm: Any, serializers: Any = None, **kwargs: Any) -> Any:
+        message = plain(*([comm] if takes_comm else []), **kwargs)
+        if inspect.isawaitable(message):
+            message = await message
+        if serializers and isinstance(message, dict) and not _within_process(comm):
+            value = message.get("result")
+            if message["status"] == "OK" and isinstance(value, Serialize):
+                other = await answerer.result(serializers, value.data)
+                if other is not None:
+                    message["result"] = Serialize(other)
+        return message
+
+    return operation
+
+
+def _within_process(comm: Any) -> bool:
+    """Whether values are passed as they are, and not serialised."""
+    return str(comm.peer_address).startswith("inproc://")
+
+
+class _SendingComm:
+    """A connection to a reader of results, who can read some families.
+
+    Dask keeps it until the reader has said that he has read them.
+    """
+
+    def __init__(self, comm: Any, families: list[str], answerer: Answerer):
+        self._comm = comm
+        self._families = families
+        self._answerer = answerer
+        self._held: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._comm, name)
+
+    async def write(self, message: Any, **options: Any) -> Any:
+        values = {key: value.data for key, value in message["data"].items()}
+        answers, self._held = await self._answerer.data(self._families, values)
+        if answers:
+            data = {key: Serialize(answer) for key, answer in answers.items()}
+            message = {**message, "data": {**message["data"], **data}}
+        return await self._comm.write(message, **options)
 
 
 def is_family(name: str) -> bool:
