@@ -20,8 +20,9 @@ Checked with dask and distributed 2025.4.0 and 2026.8.0. What is used:
 ``distributed.Worker.get_data(comm, keys, who=, serializers=)``
     Writes ``{"status": "OK", "data": {key: Serialize(value)}}`` to the connection, and
     waits for the reader, who says that he has read it.
-``distributed.Worker.actor_execute(...)``, ``actor_attribute(...)``, ``run(comm, ...)``
+``distributed.Worker.actor_execute(...)``, ``actor_attribute(...)``
     Operations of a worker that answer ``{"status": "OK", "result": Serialize(value)}``.
+    Clients call them by ``Client.scheduler.proxy(worker=, msg=)``.
 ``distributed.Worker.batched_send(message)``, ``loop``
     Called on the event loop, puts a message on the stream to the scheduler.
 ``distributed.protocol.serialize.families``
@@ -132,7 +133,7 @@ class Answerer(Protocol):
 
 def answer_with(worker: distributed.Worker, answerer: Answerer | None) -> None:
     """Have a worker ask how to send what it is asked for; None: no more."""
-    for name in ("get_data", "actor_execute", "actor_attribute", "run"):
+    for name in ("get_data", "actor_execute", "actor_attribute"):
         plain = getattr(worker, name)
         if answerer is None:
             worker.handlers[name] = plain
@@ -154,19 +155,15 @@ def _sending_data(plain: Callable[..., Any], answerer: Answerer) -> Any:
 
 
 def _sending_result(plain: Callable[..., Any], answerer: Answerer) -> Any:
-    takes_comm = next(iter(inspect.signature(plain).parameters)) == "comm"
-
     # Dask gives the connection to whose first argument has this name.
     async def operation(comm: Any, serializers: Any = None, **kwargs: Any) -> Any:
-        message = plain(*([comm] if takes_comm else []), **kwargs)
+        message = plain(**kwargs)
         if inspect.isawaitable(message):
             message = await message
-        if serializers and isinstance(message, dict) and not _within_process(comm):
-            value = message.get("result")
-            if message["status"] == "OK" and isinstance(value, Serialize):
-                other = await answerer.result(serializers, value.data)
-                if other is not None:
-                    message["result"] = Serialize(other)
+        if serializers and message["status"] == "OK" and not _within_process(comm):
+            other = await answerer.result(serializers, message["result"].data)
+            if other is not None:
+                message["result"] = Serialize(other)
         return message
 
     return operation
@@ -226,16 +223,41 @@ def register_family(
 
 
 def gather_with(client: distributed.Client, deserializers: list[str] | None) -> None:
-    """Have results that come by way of the scheduler answered with these families.
-
-    And nothing else: what ``Client.run`` or a method of an actor returns is kept nowhere,
-    and so cannot be referred to.
-    """
+    """Have results that come by way of the scheduler answered with these families."""
     scheduler = client.scheduler
     scheduler.__dict__.pop("gather", None)
     if deserializers is not None:
         gather = functools.partial(scheduler.gather, deserializers=deserializers)
         scheduler.gather = gather
+
+
+def call_actors_with(
+    client: distributed.Client,
+    deserializers: list[str] | None,
+    ask_again: Callable[[Any], dict[str, Any] | None] = lambda result: None,
+) -> None:
+    """Have actors answer with these families, by way of the scheduler.
+
+    Parameters
+    ----------
+    deserializers
+        The families; None: as in plain Dask.
+    ask_again
+        Given a result, gives the message that asks the worker for it in another form, or
+        None if it is as it should be.
+    """
+    scheduler = client.scheduler
+    scheduler.__dict__.pop("proxy", None)
+    if deserializers is None:
+        return
+    plain = scheduler.proxy
+
+    async def proxy(worker: str, msg: dict[str, Any]) -> Any:
+        reply = await plain(worker=worker, msg=msg, deserializers=deserializers)
+        again = ask_again(reply["result"]) if reply.get("status") == "OK" else None
+        return reply if again is None else await plain(worker=worker, msg=again)
+
+    scheduler.proxy = proxy
 
 
 def families_allowed(

@@ -50,7 +50,7 @@ class Sent(NamedTuple):
         """Bytes of all frames."""
         return sum(map(frame_nbytes, self.frames))
 
-    def flat(self) -> list[memoryview | bytes]:
+    def flat(self) -> list[Any]:
         """The frames as Dask's connections take them."""
         return [
             b"".join(contiguous_parts(f)) if isinstance(f, np.ndarray) else f
@@ -119,7 +119,8 @@ def _frame(frame: Any) -> Frame:
     # Memory that is not contiguous is of an array that was pickled, in C order.
     if isinstance(frame, np.ndarray) and not frame.flags.forc:
         return frame
-    return ensure_memoryview(frame)
+    view: memoryview = ensure_memoryview(frame)
+    return view
 
 
 def _dump(value: Any) -> tuple[dict[str, Any], list[Any]]:
@@ -130,7 +131,7 @@ def _dump(value: Any) -> tuple[dict[str, Any], list[Any]]:
 
 
 def _load(header: dict[str, Any], frames: list[Any]) -> Any:
-    views = map(memoryview, frames[1:])
+    views = [memoryview(frame) for frame in frames[1:]]
     return deserialize(
         frames[0],
         [

@@ -11,8 +11,8 @@ and is evicted when the worker drops the key, so a result can be read any number
 and costs one copy however often it is read. What a worker stored that dies is evicted by
 the scheduler.
 
-What an actor's method or a function of ``Client.run`` returns has no key, and only one
-reader. It is lent to him: he evicts it when he has read it.
+What an actor's method returns has no key, and only one reader. It is lent to him: he evicts
+it when he has read it.
 """
 
 from __future__ import annotations
@@ -132,10 +132,13 @@ class _Answers:
     async def data(
         self, families: list[str], values: dict[Any, Any]
     ) -> tuple[dict[Any, Any], Any]:
-        answers, held = {}, []
+        answers: dict[Any, Answer] = {}
+        held = []
         for name in families:
             writer = self._writers.get(name)
-            for key in values.keys() - answers.keys() if writer is not None else ():
+            if writer is None:
+                continue
+            for key in values.keys() - answers.keys():
                 answer, stored = await writer.answer(name, key, values[key])
                 held.append(stored)
                 if answer is not None:
@@ -244,13 +247,13 @@ class Writer:
                 return None, []
             if sent.nbytes < self._threshold:
                 return Answer(name, {"sent": sent.header}, sent.flat()), []
-            encoder = await offload(self._store, sent, lent)
-            if encoder is None:
+            placed = await offload(self._store, sent, lent)
+            if placed is None:
                 return None, []
         except Exception as e:
             fell_back(e, "store a result of type", value)
             return None, []
-        reference, stored = encoder
+        reference, stored = placed
         return Answer(name, {"lent": True} if lent else {}, [reference]), stored
 
     async def _to_sent(self, value: Any) -> Sent | None:
@@ -259,15 +262,14 @@ class Writer:
             # In a thread where Dask does so.
             nbytes = safe_sizeof(value, default_size=-1)
             if OFFLOAD_THRESHOLD and not 0 <= nbytes <= OFFLOAD_THRESHOLD:
-                return await offload(to_sent, value)
+                sent: Sent = await offload(to_sent, value)
+                return sent
             return to_sent(value)
         except TypeError as e:
             logger.debug("A result cannot be serialised: %r", e)
             return None
 
-    def _store(
-        self, sent: Sent, lent: bool
-    ) -> tuple[bytes, list[StoredObject]] | None:
+    def _store(self, sent: Sent, lent: bool) -> tuple[bytes, list[StoredObject]] | None:
         """Store a value, in any thread; None if the store fails."""
         with self._lock:
             catalog = None if self._closed else self._catalog or self._open()
