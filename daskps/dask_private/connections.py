@@ -23,6 +23,8 @@ Checked with dask and distributed 2025.4.0 and 2026.8.0. What is used:
 ``distributed.Worker.actor_execute(...)``, ``actor_attribute(...)``
     Operations of a worker that answer ``{"status": "OK", "result": Serialize(value)}``.
     Clients call them by ``Client.scheduler.proxy(worker=, msg=)``.
+``distributed.comm.Comm.handshake_options``
+    What both ends of a connection have agreed upon.
 ``distributed.Worker.batched_send(message)``, ``loop``
     Called on the event loop, puts a message on the stream to the scheduler.
 ``distributed.protocol.serialize.families``
@@ -34,8 +36,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import pickle
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import distributed
 from distributed.protocol.serialize import (
@@ -111,23 +114,38 @@ def remove_operations(scheduler: distributed.Scheduler, *names: str) -> None:
         scheduler.stream_handlers.pop(name, None)
 
 
+class AnswerTo(NamedTuple):
+    """Who asks a worker for results.
+
+    Attributes
+    ----------
+    families
+        The families of serialisation that can be read there.
+    protocol
+        The protocol of pickle that both ends use. The scheduler's connections have 4.
+    """
+
+    families: list[str]
+    protocol: int
+
+
 class Answerer(Protocol):
     """Chooses the form in which a worker sends what it is asked for."""
 
     async def data(
-        self, families: list[str], values: dict[Any, Any]
+        self, reader: AnswerTo, values: dict[Any, Any]
     ) -> tuple[dict[Any, Any], Any]:
         """What to send of results, by key, and what has to live until it was read.
 
         Parameters
         ----------
-        families
-            The families of serialisation that the reader can read.
+        reader
+            Who asks.
         values
             The results, by key. What is not in the answer is sent as in plain Dask.
         """
 
-    async def result(self, families: list[str], value: Any) -> Any:
+    async def result(self, reader: AnswerTo, value: Any) -> Any:
         """What to send of a value that is nobody's result; None: as in plain Dask."""
 
 
@@ -148,7 +166,7 @@ def _sending_data(plain: Callable[..., Any], answerer: Answerer) -> Any:
         comm: Any, keys: Any, who: Any = None, serializers: Any = None
     ) -> Any:
         if serializers and not _within_process(comm):
-            comm = _SendingComm(comm, serializers, answerer)
+            comm = _SendingComm(comm, _reader(comm, serializers), answerer)
         return await plain(comm, keys=keys, who=who, serializers=serializers)
 
     return get_data
@@ -161,12 +179,18 @@ def _sending_result(plain: Callable[..., Any], answerer: Answerer) -> Any:
         if inspect.isawaitable(message):
             message = await message
         if serializers and message["status"] == "OK" and not _within_process(comm):
-            other = await answerer.result(serializers, message["result"].data)
+            reader = _reader(comm, serializers)
+            other = await answerer.result(reader, message["result"].data)
             if other is not None:
                 message["result"] = Serialize(other)
         return message
 
     return operation
+
+
+def _reader(comm: Any, families: list[str]) -> AnswerTo:
+    protocol = comm.handshake_options.get("pickle-protocol", pickle.HIGHEST_PROTOCOL)
+    return AnswerTo(families, protocol)
 
 
 def _within_process(comm: Any) -> bool:
@@ -175,14 +199,14 @@ def _within_process(comm: Any) -> bool:
 
 
 class _SendingComm:
-    """A connection to a reader of results, who can read some families.
+    """A connection to a reader of results.
 
     Dask keeps it until the reader has said that he has read them.
     """
 
-    def __init__(self, comm: Any, families: list[str], answerer: Answerer):
+    def __init__(self, comm: Any, reader: AnswerTo, answerer: Answerer):
         self._comm = comm
-        self._families = families
+        self._reader = reader
         self._answerer = answerer
         self._held: Any = None
 
@@ -191,7 +215,7 @@ class _SendingComm:
 
     async def write(self, message: Any, **options: Any) -> Any:
         values = {key: value.data for key, value in message["data"].items()}
-        answers, self._held = await self._answerer.data(self._families, values)
+        answers, self._held = await self._answerer.data(self._reader, values)
         if answers:
             data = {key: Serialize(answer) for key, answer in answers.items()}
             message = {**message, "data": {**message["data"], **data}}

@@ -58,8 +58,13 @@ class Sent(NamedTuple):
         ]
 
 
-def to_sent(value: Any) -> Sent:
+def to_sent(value: Any, protocol: int) -> Sent:
     """Serialise a value as Dask does what it sends.
+
+    Parameters
+    ----------
+    protocol
+        Of pickle, as the two ends of the connection have agreed.
 
     Raises
     ------
@@ -67,7 +72,11 @@ def to_sent(value: Any) -> Sent:
         If it cannot be serialised.
     """
     header, frames = dask_serialize(
-        value, serializers=_FAMILIES, on_error="raise", iterate_collection=True
+        value,
+        serializers=_FAMILIES,
+        on_error="raise",
+        context={"pickle-protocol": protocol},
+        iterate_collection=True,
     )
     return Sent(header, list(map(_frame, frames)))
 
@@ -116,17 +125,20 @@ def _received(header: dict[str, Any], frames: list[Any], token: bytes) -> Any:
 
 
 def _frame(frame: Any) -> Frame:
-    # Memory that is not contiguous is of an array that was pickled, in C order.
+    # An array that was pickled, in C order. One of dates has no memory to look at.
     if isinstance(frame, np.ndarray) and not frame.flags.forc:
         return frame
+    if isinstance(frame, np.ndarray) and frame.flags.c_contiguous:
+        return frame.reshape(-1).view(np.uint8).data
     view: memoryview = ensure_memoryview(frame)
     return view
 
 
-def _dump(value: Any) -> tuple[dict[str, Any], list[Any]]:
+def _dump(value: Any, context: Any = None) -> tuple[dict[str, Any], list[Any]]:
     if type(value) in _ATOMS:
         raise NotImplementedError
-    stream, buffers, writable = serialize(value)
+    protocol = (context or {}).get("pickle-protocol") or pickle.HIGHEST_PROTOCOL
+    stream, buffers, writable = serialize(value, protocol=protocol)
     return {"writable": writable}, [stream, *buffers]
 
 

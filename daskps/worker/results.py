@@ -31,6 +31,7 @@ from distributed.sizeof import safe_sizeof
 from distributed.utils import offload
 
 from daskps.dask_private.connections import (
+    AnswerTo,
     add_operations,
     answer_with,
     gather_from_workers_with,
@@ -130,27 +131,29 @@ class _Answers:
         self._writers = writers
 
     async def data(
-        self, families: list[str], values: dict[Any, Any]
+        self, reader: AnswerTo, values: dict[Any, Any]
     ) -> tuple[dict[Any, Any], Any]:
         answers: dict[Any, Answer] = {}
         held = []
-        for name in families:
+        for name in reader.families:
             writer = self._writers.get(name)
             if writer is None:
                 continue
             for key in values.keys() - answers.keys():
-                answer, stored = await writer.answer(name, key, values[key])
+                answer, stored = await writer.answer(
+                    name, key, values[key], reader.protocol
+                )
                 held.append(stored)
                 if answer is not None:
                     answers[key] = answer
         return answers, held
 
-    async def result(self, families: list[str], value: Any) -> Any:
-        for name in families:
+    async def result(self, reader: AnswerTo, value: Any) -> Any:
+        for name in reader.families:
             writer = self._writers.get(name)
             # What workers tell each other does not go through the scheduler.
             if writer is not None and name == family(writer.store_name):
-                answer = await writer.lend(name, value)
+                answer = await writer.lend(name, value, reader.protocol)
                 if answer is not None:
                     return answer
         return None
@@ -198,7 +201,7 @@ class Writer:
         listen(self._tell_faults)
 
     async def answer(
-        self, name: str, key: Any, value: Any
+        self, name: str, key: Any, value: Any, protocol: int
     ) -> tuple[Answer | None, list[StoredObject]]:
         """What to send of a result; None: as in plain Dask.
 
@@ -208,6 +211,8 @@ class Writer:
             The family to answer in.
         key, value
             The result.
+        protocol
+            Of pickle, as Dask would use it.
 
         Returns
         -------
@@ -215,7 +220,7 @@ class Writer:
         list of StoredObject
             What has to be held until it has arrived, whatever becomes of the key.
         """
-        answer, stored = await self._answer(name, value, lent=False)
+        answer, stored = await self._answer(name, value, protocol, lent=False)
         worker = self._worker()
         # It may have been dropped meanwhile, and nobody would say so again. What is spilled
         # to disk is still there.
@@ -227,22 +232,22 @@ class Writer:
         """The worker has this key in its memory no more: evict what was stored of it."""
         self._by_key.pop(key, None)
 
-    async def lend(self, name: str, value: Any) -> Answer | None:
+    async def lend(self, name: str, value: Any, protocol: int) -> Answer | None:
         """What to send of a value that is nobody's result; None: as in plain Dask."""
-        answer, stored = await self._answer(name, value, lent=True)
+        answer, stored = await self._answer(name, value, protocol, lent=True)
         worker = self._worker()
         if stored and worker is not None:
             worker.loop.call_later(LENT_SECONDS, stored.clear)
         return answer
 
     async def _answer(
-        self, name: str, value: Any, lent: bool
+        self, name: str, value: Any, protocol: int, lent: bool
     ) -> tuple[Answer | None, list[StoredObject]]:
         # A proxy has the answers of its object, which it would read for them.
         if is_proxy(value) or _is_small(value, self._threshold):
             return None, []
         try:
-            sent = await self._to_sent(value)
+            sent = await self._to_sent(value, protocol)
             if sent is None:
                 return None, []
             if sent.nbytes < self._threshold:
@@ -256,15 +261,15 @@ class Writer:
         reference, stored = placed
         return Answer(name, {"lent": True} if lent else {}, [reference]), stored
 
-    async def _to_sent(self, value: Any) -> Sent | None:
+    async def _to_sent(self, value: Any, protocol: int) -> Sent | None:
         """The value in Dask's form; None if Dask is to say why that is not possible."""
         try:
             # In a thread where Dask does so.
             nbytes = safe_sizeof(value, default_size=-1)
             if OFFLOAD_THRESHOLD and not 0 <= nbytes <= OFFLOAD_THRESHOLD:
-                sent: Sent = await offload(to_sent, value)
+                sent: Sent = await offload(to_sent, value, protocol)
                 return sent
-            return to_sent(value)
+            return to_sent(value, protocol)
         except TypeError as e:
             logger.debug("A result cannot be serialised: %r", e)
             return None

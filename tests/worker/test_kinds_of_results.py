@@ -138,7 +138,7 @@ KINDS = {
     "default dictionary": lambda: collections.defaultdict(list, a=numbers()),
     "deque": lambda: collections.deque([numbers(), text(99)]),
     "partial": lambda: functools.partial(np.add, numbers()),
-    "closure": lambda: (lambda x=numbers(): x),
+    "closure": lambda: lambda x=numbers(): x,
     "error": lambda: ValueError(text()),
     "pickle": lambda: pickle.dumps(numbers()),
     "array": numbers,
@@ -269,6 +269,8 @@ def plain(cluster):
     return result
 
 
+# Whoever uses matrices is warned, as in plain Dask.
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_result_of_any_kind_comes_by_reference(client, plain, kind):
     expected = plain(kind)
