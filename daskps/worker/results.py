@@ -121,7 +121,10 @@ def read_dependencies(worker: Worker, store_name: str) -> None:
 async def _again(reference: bytes) -> dict[str, Any]:
     """Read what was lent to somebody who cannot, and send it as in plain Dask."""
     stored: StoredValue = pickle.loads(reference)
-    return {"status": "OK", "result": Serialize(await offload(stored.resolve))}
+    value = await offload(stored.resolve)
+    for id in stored.objects():
+        finalizers.evict_later(id.store, id.key)
+    return {"status": "OK", "result": Serialize(value)}
 
 
 class _Answers:
