@@ -13,8 +13,9 @@ USAGE = "daskps_usage"
 SERVE = "daskps_serve"
 SCATTER = "daskps_scatter"
 
-#: An operation of workers (``daskps.worker.scatter``).
+# Operations of workers (``daskps.worker.scatter``, ``daskps.worker.results``).
 READ = "daskps_read"
+AGAIN = "daskps_again"
 
 # From a client to the scheduler, on the connection on which graphs travel: objects that it
 # has stored, holds, and holds no longer.
@@ -36,6 +37,8 @@ WORKERS = "daskps-workers"
 
 #: Families of serialisation that are Dask's own.
 DASK_FAMILIES = ("dask", "pickle", "msgpack", "error")
+#: What Dask would pickle, pickled as daskps does; within the others.
+PICKLE_FAMILY = "daskps-pickle"
 
 
 def family(store_name: str) -> str:

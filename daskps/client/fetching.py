@@ -10,11 +10,16 @@ import logging
 import time
 import weakref
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from daskps.dask_private.connections import families_allowed, gather_with
+from daskps.dask_private.connections import (
+    call_actors_with,
+    families_allowed,
+    gather_with,
+)
 from daskps.exceptions import ObjectMissingError
-from daskps.messages import DASK_FAMILIES, family
+from daskps.messages import AGAIN, DASK_FAMILIES, family
+from daskps.references.results import Unread
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -100,8 +105,21 @@ class Fetching:
             # A result by reference is unpickled. The user may not want that.
             and "pickle" in allowed
         )
-        gather_with(client, [*families, *allowed] if by_reference else self._allowed)
+        asked = [*families, *allowed]
+        gather_with(client, asked if by_reference else self._allowed)
+        call_actors_with(client, asked if by_reference else None, self._ask_again)
         return by_reference
+
+    def _ask_again(self, result: Any) -> dict[str, Any] | None:
+        """What asks a worker for a result of an actor that could not be read here.
+
+        The method cannot be called again.
+        """
+        if not isinstance(result, Unread):
+            return None
+        self.failed(result.error)
+        self.update()
+        return {"op": AGAIN, "reference": result.reference}
 
     def failed(self, error: Exception) -> bool:
         """Whether results that could not be read are to be fetched without stores.

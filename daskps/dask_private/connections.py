@@ -17,6 +17,14 @@ Checked with dask and distributed 2025.4.0 and 2026.8.0. What is used:
     Which families a worker can read, when it fetches what its tasks depend on.
 ``distributed.core.Server.handlers``, ``stream_handlers``
     What a scheduler or worker does at each operation, and at each message of a stream.
+``distributed.Worker.get_data(comm, keys, who=, serializers=)``
+    Writes ``{"status": "OK", "data": {key: Serialize(value)}}`` to the connection, and
+    waits for the reader, who says that he has read it.
+``distributed.Worker.actor_execute(...)``, ``actor_attribute(...)``
+    Operations of a worker that answer ``{"status": "OK", "result": Serialize(value)}``.
+    Clients call them by ``Client.scheduler.proxy(worker=, msg=)``.
+``distributed.comm.Comm.handshake_options``
+    What both ends of a connection have agreed upon.
 ``distributed.Worker.batched_send(message)``, ``loop``
     Called on the event loop, puts a message on the stream to the scheduler.
 ``distributed.protocol.serialize.families``
@@ -27,11 +35,17 @@ Checked with dask and distributed 2025.4.0 and 2026.8.0. What is used:
 from __future__ import annotations
 
 import functools
+import inspect
+import pickle
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import distributed
-from distributed.protocol.serialize import families, register_serialization_family
+from distributed.protocol.serialize import (
+    Serialize,
+    families,
+    register_serialization_family,
+)
 
 
 def connection(client: distributed.Client) -> Any:
@@ -100,6 +114,114 @@ def remove_operations(scheduler: distributed.Scheduler, *names: str) -> None:
         scheduler.stream_handlers.pop(name, None)
 
 
+class AnswerTo(NamedTuple):
+    """Who asks a worker for results.
+
+    Attributes
+    ----------
+    families
+        The families of serialisation that can be read there.
+    protocol
+        The protocol of pickle that both ends use. The scheduler's connections have 4.
+    """
+
+    families: list[str]
+    protocol: int
+
+
+class Answerer(Protocol):
+    """Chooses the form in which a worker sends what it is asked for."""
+
+    async def data(
+        self, reader: AnswerTo, values: dict[Any, Any]
+    ) -> tuple[dict[Any, Any], Any]:
+        """What to send of results, by key, and what has to live until it was read.
+
+        Parameters
+        ----------
+        reader
+            Who asks.
+        values
+            The results, by key. What is not in the answer is sent as in plain Dask.
+        """
+
+    async def result(self, reader: AnswerTo, value: Any) -> Any:
+        """What to send of a value that is nobody's result; None: as in plain Dask."""
+
+
+def answer_with(worker: distributed.Worker, answerer: Answerer | None) -> None:
+    """Have a worker ask how to send what it is asked for; None: no more."""
+    for name in ("get_data", "actor_execute", "actor_attribute"):
+        plain = getattr(worker, name)
+        if answerer is None:
+            worker.handlers[name] = plain
+        elif name == "get_data":
+            worker.handlers[name] = _sending_data(plain, answerer)
+        else:
+            worker.handlers[name] = _sending_result(plain, answerer)
+
+
+def _sending_data(plain: Callable[..., Any], answerer: Answerer) -> Any:
+    async def get_data(
+        comm: Any, keys: Any, who: Any = None, serializers: Any = None
+    ) -> Any:
+        if serializers and not _within_process(comm):
+            comm = _SendingComm(comm, _reader(comm, serializers), answerer)
+        return await plain(comm, keys=keys, who=who, serializers=serializers)
+
+    return get_data
+
+
+def _sending_result(plain: Callable[..., Any], answerer: Answerer) -> Any:
+    # Dask gives the connection to whose first argument has this name.
+    async def operation(comm: Any, serializers: Any = None, **kwargs: Any) -> Any:
+        message = plain(**kwargs)
+        if inspect.isawaitable(message):
+            message = await message
+        if serializers and message["status"] == "OK" and not _within_process(comm):
+            reader = _reader(comm, serializers)
+            other = await answerer.result(reader, message["result"].data)
+            if other is not None:
+                message["result"] = Serialize(other)
+        return message
+
+    return operation
+
+
+def _reader(comm: Any, families: list[str]) -> AnswerTo:
+    protocol = comm.handshake_options.get("pickle-protocol", pickle.HIGHEST_PROTOCOL)
+    return AnswerTo(families, protocol)
+
+
+def _within_process(comm: Any) -> bool:
+    """Whether values are passed as they are, and not serialised."""
+    return str(comm.peer_address).startswith("inproc://")
+
+
+class _SendingComm:
+    """A connection to a reader of results.
+
+    Dask keeps it until the reader has said that he has read them.
+    """
+
+    def __init__(self, comm: Any, reader: AnswerTo, answerer: Answerer):
+        self._comm = comm
+        self._reader = reader
+        self._answerer = answerer
+        self._held: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._comm, name)
+
+    async def write(self, message: Any, **options: Any) -> Any:
+        values = {key: value.data for key, value in message["data"].items()}
+        answers, self._held = await self._answerer.data(self._reader, values)
+        if answers:
+            data = {key: Serialize(answer) for key, answer in answers.items()}
+            message = {**message, "data": {**message["data"], **data}}
+        return await self._comm.write(message, **options)
+
+
 def is_family(name: str) -> bool:
     """Whether this process knows a family of serialisation."""
     return name in families
@@ -125,16 +247,41 @@ def register_family(
 
 
 def gather_with(client: distributed.Client, deserializers: list[str] | None) -> None:
-    """Have results that come by way of the scheduler answered with these families.
-
-    And nothing else: what ``Client.run`` or a method of an actor returns is kept nowhere,
-    and so cannot be referred to.
-    """
+    """Have results that come by way of the scheduler answered with these families."""
     scheduler = client.scheduler
     scheduler.__dict__.pop("gather", None)
     if deserializers is not None:
         gather = functools.partial(scheduler.gather, deserializers=deserializers)
         scheduler.gather = gather
+
+
+def call_actors_with(
+    client: distributed.Client,
+    deserializers: list[str] | None,
+    ask_again: Callable[[Any], dict[str, Any] | None] = lambda result: None,
+) -> None:
+    """Have actors answer with these families, by way of the scheduler.
+
+    Parameters
+    ----------
+    deserializers
+        The families; None: as in plain Dask.
+    ask_again
+        Given a result, gives the message that asks the worker for it in another form, or
+        None if it is as it should be.
+    """
+    scheduler = client.scheduler
+    scheduler.__dict__.pop("proxy", None)
+    if deserializers is None:
+        return
+    plain = scheduler.proxy
+
+    async def proxy(worker: str, msg: dict[str, Any]) -> Any:
+        reply = await plain(worker=worker, msg=msg, deserializers=deserializers)
+        again = ask_again(reply["result"]) if reply.get("status") == "OK" else None
+        return reply if again is None else await plain(worker=worker, msg=again)
+
+    scheduler.proxy = proxy
 
 
 def families_allowed(

@@ -19,7 +19,7 @@ from daskps.references.nodes import StoredBytes, StoredValue
 from daskps.references.proxies import is_proxy, stored_by
 from daskps.safety_net import fell_back
 from daskps.serialize.frames import Frame, contiguous_parts, frame_nbytes
-from daskps.serialize.values import serialize
+from daskps.serialize.values import Serialized, serialize
 
 # Parts of one object begin at multiples of this: a cache line, and enough for any dtype.
 ALIGNMENT_NBYTES = 64
@@ -194,6 +194,16 @@ class Encoder:
             with self._lock:
                 self.kept_nbytes += serialized.nbytes
             return None
+        return self.place(serialized)
+
+    def place(self, serialized: Serialized) -> StoredValue:
+        """Store a value that is serialised already; complete after :meth:`finish`.
+
+        Raises
+        ------
+        daskps.exceptions.StoreError
+            As for :meth:`encode`.
+        """
         result = StoredValue(serialized.stream, [], serialized.writable)
         rest = [_Part(result, None, serialized.stream)]
         for i, buffer in enumerate(serialized.buffers):

@@ -1,7 +1,6 @@
 """References to results, as whoever fetches them reads them. Runs on clients and workers.
 
-Dask asks the reader of a result which families of serialisation it can read, and the worker
-takes the first that accepts the object (``distributed.protocol.serialize``). Each store is
+Dask asks the reader of a result which families of serialisation it can read. Each store is
 such a family. Workers write them (:mod:`daskps.worker.results`), schedulers relay them
 unopened.
 """
@@ -9,6 +8,7 @@ unopened.
 from __future__ import annotations
 
 import pickle
+from functools import partial
 from typing import Any
 
 from daskps.dask_private.connections import is_family, register_family
@@ -16,7 +16,35 @@ from daskps.exceptions import ObjectMissingError
 from daskps.messages import dependency_family, family
 from daskps.references.nodes import StoredValue
 from daskps.safety_net import fell_back
+from daskps.serialize.sent import from_sent
 from daskps.stores import opened
+
+
+class Answer:
+    """What a worker sends in a family of a store: a reference, or a small value.
+
+    Parameters
+    ----------
+    family
+        The family.
+    header, frames
+        As :func:`load_reference` reads them.
+    """
+
+    family: str
+    header: dict[str, Any]
+    frames: list[Any]
+
+    __slots__ = ("family", "frames", "header")
+
+    def __init__(self, family: str, header: dict[str, Any], frames: list[Any]):
+        self.family = family
+        self.header = header
+        self.frames = frames
+
+    def __sizeof__(self) -> int:
+        # Dask asks, to serialise what is large in another thread. This is done.
+        return 512
 
 
 def register_reader(store_name: str) -> None:
@@ -27,31 +55,68 @@ def register_reader(store_name: str) -> None:
         (family(store_name), load_reference),
         (dependency_family(store_name), decline),
     ):
-        # A process that is a worker as well can write already.
+        # A process that is a worker as well may read dependencies already.
         if not is_family(name):
-            register_family(name, decline, load)
+            register_family(name, partial(_dump, name), load)
 
 
-def decline(value: Any) -> Any:
-    """Serialise nothing in this family: Dask tries the next one."""
+def _dump(name: str, value: Any) -> tuple[dict[str, Any], list[Any]]:
+    """Send what a worker has made for this family; Dask tries the next one for others."""
+    if type(value) is Answer and value.family == name:
+        return value.header, value.frames
+    raise NotImplementedError
+
+
+def decline(header: dict[str, Any], frames: list[Any]) -> Any:
+    """Read nothing in this family, which is asked for by others only."""
     raise NotImplementedError
 
 
 def load_reference(header: dict[str, Any], frames: list[Any]) -> Any:
-    """Read a result that was answered with a reference.
+    """Read what a worker answered in a family of a store.
 
     Raises
     ------
     ObjectMissingError
         If it cannot be read: whoever asked asks again without references.
     """
+    if "sent" in header:
+        return from_sent(header["sent"], frames)
     try:
-        stored: StoredValue = pickle.loads(frames[0])
+        value = _read(frames[0], only_reader="lent" in header)
+    except ObjectMissingError as e:
+        if "lent" in header:
+            return Unread(bytes(frames[0]), e)
+        raise
+    return value
+
+
+class Unread:
+    """Stands for a value that could not be read, and was sent for this reader alone.
+
+    The worker can read it for him, or else nobody has it any more.
+    """
+
+    reference: bytes
+    error: ObjectMissingError
+
+    __slots__ = ("error", "reference")
+
+    def __init__(self, reference: bytes, error: ObjectMissingError):
+        self.reference = reference
+        self.error = error
+
+
+def _read(reference: Any, only_reader: bool) -> Any:
+    try:
+        stored: StoredValue = pickle.loads(reference)
         value = stored.resolve()
         # What was read stays mapped. The worker deletes its result without telling this
-        # host.
+        # host; what was sent for this reader alone is his to delete.
         for id in stored.objects():
             opened.evict_copy(id.store, id.key)
+            if only_reader:
+                opened.try_to_evict(id.store, id.key)
     except ObjectMissingError:
         raise
     except Exception as e:

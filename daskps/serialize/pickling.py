@@ -41,7 +41,12 @@ _strided: weakref.WeakKeyDictionary[PickleBuffer, np.ndarray]
 _strided = weakref.WeakKeyDictionary()
 
 
-def dump(value: Any, buffers: list[Any], last_resort: bool = True) -> bytes:
+def dump(
+    value: Any,
+    buffers: list[Any],
+    last_resort: bool = True,
+    protocol: int = pickle.HIGHEST_PROTOCOL,
+) -> bytes:
     """Pickle a value, large memory out of band.
 
     Parameters
@@ -53,6 +58,9 @@ def dump(value: Any, buffers: list[Any], last_resort: bool = True) -> bytes:
         that are not contiguous, whose bytes are meant in C order.
     last_resort
         Whether to try what only distributed's serialisers know, which log failures.
+    protocol
+        What Dask would use. Before 5, pickle copies arrays, and what is read from a copy
+        may be written to, is in this machine's byte order, and in C or Fortran order.
 
     Returns
     -------
@@ -73,14 +81,14 @@ def dump(value: Any, buffers: list[Any], last_resort: bool = True) -> bytes:
     start = len(buffers)
     value = _wrap_bytes(value)
     try:
-        stream = _dump_with(_Pickler, value, buffers)
+        stream = _dump_with(_PICKLERS[protocol >= 5], value, buffers)
         if b"__main__" not in stream and not _module_by_value(value):
             return stream
     except Exception:
         pass  # cloudpickle can do more, and says why not
     del buffers[start:]
     try:
-        return _dump_with(_ByValuePickler, value, buffers)
+        return _dump_with(_BY_VALUE_PICKLERS[protocol >= 5], value, buffers)
     except Exception:
         if not last_resort:
             raise
@@ -99,6 +107,22 @@ class _Pickler(pickle.Pickler):
 
 class _ByValuePickler(cloudpickle.Pickler):
     dispatch_table = ChainMap(_reducers, *cloudpickle.Pickler.dispatch_table.maps)
+
+
+# By whether arrays come as they are, or as copies.
+_copying: dict[type, Callable[[Any], Any]] = {}
+
+
+class _CopyingPickler(pickle.Pickler):
+    dispatch_table = ChainMap(_copying, *_Pickler.dispatch_table.maps)
+
+
+class _CopyingByValuePickler(cloudpickle.Pickler):
+    dispatch_table = ChainMap(_copying, *_ByValuePickler.dispatch_table.maps)
+
+
+_PICKLERS = _CopyingPickler, _Pickler
+_BY_VALUE_PICKLERS = _CopyingByValuePickler, _ByValuePickler
 
 
 def _dump_with(pickler: type[Any], value: Any, buffers: list[Any]) -> bytes:
@@ -156,11 +180,33 @@ def _reduce_array(array: np.ndarray) -> Any:
     # Pickle writes a broadcast array out in full, and another byte order as this machine's.
     if small or is_dense(array) or is_broadcast(array) or not array.dtype.isnative:
         return array.__reduce_ex__(5)
+    return _reduce_as_copy(array)
+
+
+def _reduce_as_copy(array: np.ndarray) -> Any:
+    """Have the array come as a copy in C order, which is not made here."""
     # Pickle refuses a strided buffer, so it gets an empty one. What plain pickle makes of
     # it is a copy, which may be written to even if the array may not.
     stand_in = PickleBuffer(bytearray())
     _strided[stand_in] = array
     return _array_from_bytes, (stand_in, array.dtype, array.shape)
+
+
+def _copy_array(array: np.ndarray) -> Any:
+    """Do as pickle did before protocol 5."""
+    small = array.nbytes < STRIDED_OUT_OF_BAND_NBYTES or array.dtype.hasobject
+    # NumPy decides what becomes of fields in another order.
+    if small or (array.dtype.kind == "V" and not array.dtype.isnative):
+        return array.__reduce__()
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if array.flags.fnc:  # Fortran and not C
+        return _transpose, (array.T,)
+    return _reduce_as_copy(array)
+
+
+def _transpose(array: np.ndarray) -> np.ndarray:
+    return array.T
 
 
 def is_dense(array: np.ndarray) -> bool:
@@ -184,6 +230,7 @@ def _array_from_bytes(
 
 
 _reducers[np.ndarray] = _reduce_array
+_copying[np.ndarray] = _copy_array
 
 
 # Arrow

@@ -46,7 +46,9 @@ class Serialized(NamedTuple):
         )
 
 
-def serialize(value: Any, *, last_resort: bool = True) -> Serialized:
+def serialize(
+    value: Any, *, last_resort: bool = True, protocol: int = pickle.HIGHEST_PROTOCOL
+) -> Serialized:
     """Serialise a value without copying its large parts.
 
     The buffers refer to the value's own memory: use them before it changes.
@@ -57,6 +59,8 @@ def serialize(value: Any, *, last_resort: bool = True) -> Serialized:
         Anything.
     last_resort
         Whether to try what only distributed's serialisers know, which log failures.
+    protocol
+        As for :func:`daskps.serialize.pickling.dump`.
 
     Raises
     ------
@@ -65,7 +69,7 @@ def serialize(value: Any, *, last_resort: bool = True) -> Serialized:
     """
     buffers: list[Any] = []
     writable = []
-    stream = dump(value, buffers, last_resort)
+    stream = dump(value, buffers, last_resort, protocol)
     for buffer in buffers:
         # An array is here what pickle would copy.
         writable.append(isinstance(buffer, np.ndarray) or not buffer.readonly)

@@ -119,6 +119,8 @@ class WorkerStorePlugin(WorkerPlugin):
     def transition(
         self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any
     ) -> None:
+        if start == "memory" and self._writer is not None:
+            self._writer.dropped(key)
         # Not as soon as it is cancelled: its function may still run, and submit more.
         if finish in ("memory", "error", "released", "forgotten"):
             session = self.sessions.pop(key, None)

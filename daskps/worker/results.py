@@ -1,50 +1,62 @@
 """Large results by reference. Written on the worker, read on clients and other workers.
 
-Dask asks the reader of a result which families of serialisation it can read, and the worker
-takes the first that accepts the object (``distributed.protocol.serialize``). Each store is
+Dask asks the reader of a result which families of serialisation it can read. Each store is
 such a family. A client for which a store is open asks for it first: the worker then puts a
 large result into the store and sends a reference, which the scheduler relays unopened.
 Others do not ask, and get results as Dask sends them. A second family is for workers on the
 same host, which ask each other for what their tasks depend on.
 
-The result stays in the worker's memory as it was. What was stored of it is evicted with it,
-so a result can be read any number of times, and costs one copy however often it is read.
-What a worker stored that dies is evicted by the scheduler.
+The result stays in the worker's memory as it was. What was stored of it belongs to its key,
+and is evicted when the worker drops the key, so a result can be read any number of times,
+and costs one copy however often it is read. What a worker stored that dies is evicted by
+the scheduler.
+
+What an actor's method returns has no key, and only one reader. It is lent to him: he evicts
+it when he has read it.
 """
 
 from __future__ import annotations
 
 import logging
 import pickle
+import sys
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from distributed.protocol.serialize import (
-    ToPickle,
-    dask_serialize,
-)
+from distributed.comm.utils import OFFLOAD_THRESHOLD
+from distributed.protocol.serialize import Serialize, ToPickle
 from distributed.sizeof import safe_sizeof
+from distributed.utils import offload
 
 from daskps.dask_private.connections import (
+    AnswerTo,
+    add_operations,
+    answer_with,
     gather_from_workers_with,
     register_family,
     send_from_worker,
 )
 from daskps.exceptions import ObjectMissingError, StoreError
-from daskps.messages import DASK_FAMILIES, FAULTS, RESULTS, dependency_family, family
+from daskps.messages import (
+    AGAIN,
+    DASK_FAMILIES,
+    FAULTS,
+    RESULTS,
+    dependency_family,
+    family,
+)
 from daskps.objects import finalizers
 from daskps.objects.cache import Cache
-from daskps.objects.catalog import Catalog
+from daskps.objects.catalog import Catalog, StoredObject
 from daskps.objects.encoder import Encoder
-from daskps.objects.frame_sizes import is_frame
-from daskps.objects.sizes import nbytes_of
-from daskps.references.nodes import ObjectId
+from daskps.objects.sizes import FREE
+from daskps.references.nodes import ObjectId, StoredValue
 from daskps.references.proxies import is_proxy
-from daskps.references.results import decline, load_reference
+from daskps.references.results import Answer, load_reference
 from daskps.safety_net import PROCESS, count, fell_back, listen, stop_listening
-from daskps.serialize.pickling import is_broadcast, is_dense
+from daskps.serialize.sent import Sent, to_sent, to_serialized
 from daskps.stores import opened
 from daskps.stores.keys import creator_name
 
@@ -53,9 +65,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# For how long (seconds) the worker holds what was lent, unless it is read before. A reader
+# reads at once, so this is for those that died: they leave no word. It is long, since one
+# that was only stopped meanwhile cannot ask for it again.
+LENT_SECONDS = 600.0
+
+#: Those of each worker in this process, by the families in which they answer.
+_writers: weakref.WeakKeyDictionary[Worker, dict[str, Writer]]
+_writers = weakref.WeakKeyDictionary()
+
 
 def register_writer(store_name: str, threshold: int, worker: Worker) -> Writer:
-    """Let this process answer with references into a store.
+    """Let a worker answer with references into a store.
 
     Parameters
     ----------
@@ -69,8 +90,10 @@ def register_writer(store_name: str, threshold: int, worker: Worker) -> Writer:
     """
     finalizers.start()
     writer = Writer(store_name, threshold, worker)
-    register_family(family(store_name), writer.dump, load_reference)
-    register_family(dependency_family(store_name), writer.dump, decline)
+    writers = _writers.setdefault(worker, {})
+    writers[family(store_name)] = writers[dependency_family(store_name)] = writer
+    answer_with(worker, _Answers(writers))
+    add_operations(worker, {AGAIN: _again})
     return writer
 
 
@@ -95,96 +118,182 @@ def read_dependencies(worker: Worker, store_name: str) -> None:
     gather_from_workers_with(worker, [name, *DASK_FAMILIES])
 
 
-def _as_dask_sends(value: Any) -> Any:
-    """An array in the form that Dask's serialisation gives it, which is not pickle's."""
-    if not isinstance(value, np.ndarray) or value.dtype.hasobject:
-        return value
-    # Of most types derived from it, an array is left. (Not of matrices and masked arrays.)
-    if dask_serialize.dispatch(type(value)) is not dask_serialize.dispatch(np.ndarray):
-        return value
-    value = np.asarray(value)
-    if value.flags.forc:  # C or Fortran
-        return value
-    # Pickle keeps the order of axes, and does not keep that of bytes.
-    changed = is_dense(value) or not value.dtype.isnative
-    return np.ascontiguousarray(value) if changed else value
+async def _again(reference: bytes) -> dict[str, Any]:
+    """Read what was lent to somebody who cannot, and send it as in plain Dask."""
+    stored: StoredValue = pickle.loads(reference)
+    value = await offload(stored.resolve)
+    for id in stored.objects():
+        finalizers.evict_later(id.store, id.key)
+    return {"status": "OK", "result": Serialize(value)}
 
 
-def _nbytes(value: Any) -> int:
-    # Of a frame Dask makes a series of each column, to weigh it.
-    return nbytes_of(value) if is_frame(type(value)) else int(safe_sizeof(value))
+class _Answers:
+    """Answers those who can read a store of this worker with references."""
+
+    def __init__(self, writers: dict[str, Writer]):
+        self._writers = writers
+
+    async def data(
+        self, reader: AnswerTo, values: dict[Any, Any]
+    ) -> tuple[dict[Any, Any], Any]:
+        answers: dict[Any, Answer] = {}
+        held = []
+        for name in reader.families:
+            writer = self._writers.get(name)
+            if writer is None:
+                continue
+            for key in values.keys() - answers.keys():
+                answer, stored = await writer.answer(
+                    name, key, values[key], reader.protocol
+                )
+                held.append(stored)
+                if answer is not None:
+                    answers[key] = answer
+        return answers, held
+
+    async def result(self, reader: AnswerTo, value: Any) -> Any:
+        for name in reader.families:
+            writer = self._writers.get(name)
+            # What workers tell each other does not go through the scheduler.
+            if writer is not None and name == family(writer.store_name):
+                answer = await writer.lend(name, value, reader.protocol)
+                if answer is not None:
+                    return answer
+        return None
 
 
-def _has_weak_references(value: Any) -> bool:
-    try:
-        weakref.ref(value)
-    except TypeError:
-        return False
-    return True
+def _is_small(value: Any, threshold: int) -> bool:
+    """Whether a value is certainly small, which most are. Costs next to nothing."""
+    type_ = type(value)
+    if type_ in FREE:
+        return True
+    if type_ in (bytes, bytearray, str):
+        return sys.getsizeof(value) < threshold
+    # One that is derived may have more than its elements.
+    if type_ is np.ndarray:
+        return value.nbytes < threshold and not value.dtype.hasobject
+    return False
 
 
 class Writer:
-    """Stores the results of one worker process.
+    """Stores the results of one worker.
 
-    Thread-safe: Dask serialises large messages in a thread of its own.
+    Results are weighed by what Dask would send. That is made once, and sent if it turns
+    out to be small: some objects can be pickled only once, and for many it takes long.
+
+    What is not said to run elsewhere runs on the worker's event loop, as all transitions
+    of keys do: whether a key is in memory does not change while that is looked at.
     """
 
+    store_name: str
+    #: What was stored of each key that was read, until the worker drops it.
+    _by_key: dict[Any, list[StoredObject]]
+
     def __init__(self, store_name: str, threshold: int, worker: Worker):
-        self._store_name = store_name
+        self.store_name = store_name
         self._threshold = threshold
         self._creator = creator_name(worker.id)
+        self._worker = weakref.ref(worker)
         self._keeper = _ResultKeeper(worker)
+        self._by_key = {}
+        # A store is called in a thread of Dask's, and closed in another one.
         self._lock = threading.Lock()
         self._catalog: Catalog | None = None
         self._closed = False
         self._warned = False
         listen(self._tell_faults)
 
-    def dump(self, value: Any) -> tuple[dict[str, Any], list[bytes]]:
-        """Serialise as a reference.
+    async def answer(
+        self, name: str, key: Any, value: Any, protocol: int
+    ) -> tuple[Answer | None, list[StoredObject]]:
+        """What to send of a result; None: as in plain Dask.
 
-        Raises
-        ------
-        NotImplementedError
-            If the value is not large, or cannot be stored: Dask tries the next family.
+        Parameters
+        ----------
+        name
+            The family to answer in.
+        key, value
+            The result.
+        protocol
+            Of pickle, as Dask would use it.
+
+        Returns
+        -------
+        Answer or None
+        list of StoredObject
+            What has to be held until it has arrived, whatever becomes of the key.
         """
+        answer, stored = await self._answer(name, value, protocol, lent=False)
+        worker = self._worker()
+        # It may have been dropped meanwhile, and nobody would say so again. What is spilled
+        # to disk is still there.
+        if stored and worker is not None and key in worker.data:
+            self._by_key[key] = stored
+        return answer, stored
+
+    def dropped(self, key: Any) -> None:
+        """The worker has this key in its memory no more: evict what was stored of it."""
+        self._by_key.pop(key, None)
+
+    async def lend(self, name: str, value: Any, protocol: int) -> Answer | None:
+        """What to send of a value that is nobody's result; None: as in plain Dask."""
+        answer, stored = await self._answer(name, value, protocol, lent=True)
+        worker = self._worker()
+        if stored and worker is not None:
+            worker.loop.call_later(LENT_SECONDS, stored.clear)
+        return answer
+
+    async def _answer(
+        self, name: str, value: Any, protocol: int, lent: bool
+    ) -> tuple[Answer | None, list[StoredObject]]:
+        # A proxy has the answers of its object, which it would read for them.
+        if is_proxy(value) or _is_small(value, self._threshold):
+            return None, []
         try:
-            return self._dump(value)
-        except NotImplementedError:
-            raise
+            sent = await self._to_sent(value, protocol)
+            if sent is None:
+                return None, []
+            if sent.nbytes < self._threshold:
+                return Answer(name, {"sent": sent.header}, sent.flat()), []
+            placed = await offload(self._store, sent, lent)
+            if placed is None:
+                return None, []
         except Exception as e:
             fell_back(e, "store a result of type", value)
-            raise NotImplementedError from e
+            return None, []
+        reference, stored = placed
+        return Answer(name, {"lent": True} if lent else {}, [reference]), stored
 
-    def _dump(self, value: Any) -> tuple[dict[str, Any], list[bytes]]:
-        # It has the answers of its object, which it would read for them.
-        if is_proxy(value):
-            raise NotImplementedError
-        # Dask sends a broadcast array as the memory that there is.
-        if is_broadcast(value):
-            raise NotImplementedError
-        # Pickle makes a mask of none.
-        if isinstance(value, np.ma.MaskedArray) and value.mask is np.ma.nomask:
-            raise NotImplementedError
-        # What cannot be told to be collected could not be evicted in time.
-        if _nbytes(value) < self._threshold or not _has_weak_references(value):
-            raise NotImplementedError
+    async def _to_sent(self, value: Any, protocol: int) -> Sent | None:
+        """The value in Dask's form; None if Dask is to say why that is not possible."""
+        try:
+            # In a thread where Dask does so.
+            nbytes = safe_sizeof(value, default_size=-1)
+            if OFFLOAD_THRESHOLD and not 0 <= nbytes <= OFFLOAD_THRESHOLD:
+                sent: Sent = await offload(to_sent, value, protocol)
+                return sent
+            return to_sent(value, protocol)
+        except TypeError as e:
+            logger.debug("A result cannot be serialised: %r", e)
+            return None
+
+    def _store(self, sent: Sent, lent: bool) -> tuple[bytes, list[StoredObject]] | None:
+        """Store a value, in any thread; None if the store fails."""
         with self._lock:
-            if self._closed:
-                raise NotImplementedError
-            catalog = self._catalog or self._open()
-            # No cache: the value itself keeps what is stored of it.
-            encoder = Encoder(catalog, Cache(0), self._threshold, None, False)
+            catalog = None if self._closed else self._catalog or self._open()
+            if catalog is None:
+                return None
+            # What is lent is one object, and equal to no other: its reader deletes it.
+            serialized = to_serialized(sent, unique=lent)
+            at_least = serialized.nbytes if lent else self._threshold
+            # No cache: the key keeps what is stored of it.
+            encoder = Encoder(catalog, Cache(0), at_least, None, False)
             try:
-                stored = encoder.encode(_as_dask_sends(value))
-                if stored is None or not encoder.stored:
-                    raise NotImplementedError
-                # What was stored is held until the value is collected.
-                weakref.finalize(value, list, encoder.stored).atexit = False
+                stored = encoder.place(serialized)
             except StoreError as e:
                 self._warn_once(e)
-                raise NotImplementedError from e
-        return {}, [pickle.dumps(stored)]
+                return None
+        return pickle.dumps(stored), encoder.stored
 
     def _warn_once(self, error: StoreError) -> None:
         if not self._warned:
@@ -199,18 +308,30 @@ class Writer:
     def close(self) -> None:
         """Evict all that was stored, and store nothing any more: the worker ends."""
         stop_listening(self._tell_faults)
+        self._unregister()
         with self._lock:
             self._closed = True
             if self._catalog is not None:
                 # What is left if the store does not answer is the scheduler's to delete.
                 opened.evict_until_refused(self._catalog.held())
+        self._by_key.clear()
         finalizers.stop()
 
-    def _open(self) -> Catalog:
-        store = opened.get(self._store_name)
-        if store is None:
-            raise NotImplementedError
-        self._catalog = Catalog(store, self._keeper, self._creator)
+    def _unregister(self) -> None:
+        worker = self._worker()
+        if worker is None:
+            return
+        writers = _writers[worker]
+        for name in family(self.store_name), dependency_family(self.store_name):
+            if writers.get(name) is self:
+                del writers[name]
+        if not writers:
+            answer_with(worker, None)
+
+    def _open(self) -> Catalog | None:
+        store = opened.get(self.store_name)
+        if store is not None:
+            self._catalog = Catalog(store, self._keeper, self._creator)
         return self._catalog
 
 

@@ -369,7 +369,7 @@ NET = (
     "daskps.client.submission._gather_failed",
     "daskps.client.submission._submission_failed",
     "daskps.references.results.load_reference",
-    "daskps.worker.results.Writer.dump",
+    "daskps.worker.results.Writer._answer",
 )
 
 
@@ -413,6 +413,7 @@ RESULTS = [
     "daskps.objects.catalog",
     "daskps.objects.content",
     "daskps.objects.finalizers",
+    "daskps.serialize.sent",
     "daskps.stores.files.connector",
     "daskps.stores.files.mapped",
     "daskps.stores.files.warm",
@@ -549,7 +550,7 @@ def test_a_fault_is_logged_once_and_counted(client, caplog):
 def test_faults_of_workers_are_counted(client):
     with (
         daskps.proxy_graph(),
-        failing_elsewhere(client.run, "daskps.worker.results._as_dask_sends"),
+        failing_elsewhere(client.run, "daskps.serialize.sent.to_serialized"),
     ):
         before = daskps.usage(client).faults
         assert (client.submit(array, 2 * MIB).result(60) == array()).all()

@@ -14,6 +14,7 @@ import daskps
 from daskps.messages import dependency_family, family
 from daskps.references.results import register_reader
 from daskps.stores import opened
+from daskps.worker.plugin import WorkerStorePlugin
 
 N = 1 << 17  # a MiB of numbers
 
@@ -156,11 +157,13 @@ def test_results_that_are_not_to_be_stored_go_over_the_network():
 
 def refuse(dask_worker):
     """What is left of a worker that could not open the store when it joined."""
-    for store in list(opened._stores):
-        name = dependency_family(store)
-        if name in families:
-            del families[name], families[family(store)]
-            register_reader(store)
+    for plugin in dask_worker.plugins.values():
+        if isinstance(plugin, WorkerStorePlugin):
+            plugin._writer.close()
+            plugin._writer = None
+            for name in family(plugin.store), dependency_family(plugin.store):
+                del families[name]
+            register_reader(plugin.store)
 
 
 def test_results_of_a_worker_that_cannot_open_the_store(own_cluster):
