@@ -142,7 +142,7 @@ def _is_large(weight: Weight, threshold: int) -> bool:
 
 def store_found(search: Search, replacement: Replacement, encoder: Encoder) -> Any:
     """Store what a search has found; gives what takes the graph's place."""
-    encoder.encode_all(search.values(max(encoder.threshold, WORTH_A_THREAD_NBYTES)))
+    encoder.encode_all(search.to_store(max(encoder.threshold, WORTH_A_THREAD_NBYTES)))
     new = replacement(encoder.encode)
     encoder.finish()
     return new

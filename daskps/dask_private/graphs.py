@@ -15,6 +15,8 @@ Checked with dask and distributed 2025.4.0 and 2026.8.0. What is used:
     Finds them. Not called: daskps finds the same.
 ``HLGExpr``, ``_HLGExprSequence``, ``LLGExpr``, ``distributed.client._MapExpr``
     What arrays, bags, delayed values and futures are when they are submitted.
+``_MapExpr.keys``, ``func``, ``iterables``, ``kwargs``
+    Of which the scheduler makes a task for each key, as ``map_tasks`` does here.
 ``HLGExpr.operand("output_keys")``, ``HighLevelGraph._toposort_layers``
     What is wanted of a graph, and its layers in order, each before those that use it.
 ``Layer.cull(keys, all_hlg_keys)``, ``Layer.has_legacy_tasks``
@@ -122,6 +124,24 @@ class LoweredExpr(LLGExpr):
 def lower(expr: Expr) -> LoweredExpr:
     """What the scheduler makes of an expression, made here."""
     graph = convert_legacy_graph(expr.__dask_graph__())
+    return LoweredExpr(
+        graph, expr.__dask_annotations__(), _determ_token=expr._determ_token
+    )
+
+
+def map_tasks(expr: Expr) -> LoweredExpr:
+    """The tasks that the scheduler makes of ``Client.map``, made here.
+
+    But for large keyword arguments, of which Dask makes tasks with the bare keyword as a
+    key: every task has all of its arguments.
+    """
+    func, kwargs = expr.operand("func"), expr.operand("kwargs")
+    named = {name: parse_input(value) for name, value in kwargs.items()}
+    calls = zip(*expr.operand("iterables"), strict=False)
+    graph = {
+        key: Task(key, func, *map(parse_input, args), **named)
+        for key, args in zip(expr.keys, calls, strict=False)
+    }
     return LoweredExpr(
         graph, expr.__dask_annotations__(), _determ_token=expr._determ_token
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from daskps.objects.sizes import FREE, nbytes_of
 from daskps.references.proxies import is_proxy
@@ -32,6 +32,21 @@ class Found:
     count: int = 0
 
 
+class Together(NamedTuple):
+    """Values of one task that share objects.
+
+    Attributes
+    ----------
+    values
+        One for each place in the task.
+    whole
+        What is to be stored: a tuple of them, or the value, if all are the same one.
+    """
+
+    values: list[Any]
+    whole: Any
+
+
 class Findings:
     """What one search has found, each value once.
 
@@ -53,6 +68,8 @@ class Findings:
     _found: dict[int, Found]
     #: With the value, so that its id stays its own.
     _sizes: dict[int, tuple[Any, int]]
+    #: By ids of the values: tasks may have the same ones.
+    _together: dict[tuple[int, ...], Together]
 
     def __init__(self, at_least: int, weigh: Callable[[Any], int] = nbytes_of):
         self.at_least = at_least
@@ -60,6 +77,7 @@ class Findings:
         self.where = ""
         self._found = {}
         self._sizes = {}
+        self._together = {}
 
     def __iter__(self) -> Iterator[Found]:
         return iter(self._found.values())
@@ -82,3 +100,18 @@ class Findings:
             nbytes = nbytes_of(value) if is_proxy(value) else self.nbytes(value)
             self._found[id(value)] = Found(value, nbytes, self.where)
         self._found[id(value)].count += 1
+
+    def together(self, values: list[Any]) -> Together:
+        """Note that these values of one task are to be stored as one."""
+        ids = tuple(map(id, values))
+        if ids not in self._together:
+            whole = values[0] if len(set(ids)) == 1 else tuple(values)
+            self._together[ids] = Together(values, whole)
+        return self._together[ids]
+
+    def to_store(self, at_least: int) -> list[Any]:
+        """What is to be stored, from a size (bytes) on, each once."""
+        wholes = [t for t in self._together.values() if t.whole is not t.values[0]]
+        parts = {id(value) for together in wholes for value in together.values}
+        found = (f for f in self if f.nbytes >= at_least and id(f.value) not in parts)
+        return [*(f.value for f in found), *(t.whole for t in wholes)]

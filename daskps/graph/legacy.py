@@ -26,7 +26,6 @@ from daskps.graph.tasks import (
     are_same,
     changed,
     each,
-    shared,
 )
 
 # Characters. A longer string is data, although it could be a key.
@@ -84,9 +83,7 @@ class LegacySearch:
             return None
 
         def call(encode: Encode) -> tuple[Any, ...]:
-            given, *rest = replace(encode)
-            function, arguments, _ = shared(given, rest, {})
-            new = (function, *arguments)
+            new = tuple(replace(encode))
             return task if are_same(new, task) else new
 
         return call

@@ -10,8 +10,9 @@ layer stays symbolic.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from daskps.dask_private.graphs import (
@@ -31,6 +32,7 @@ from daskps.dask_private.graphs import (
     clone_graph,
     clone_materialized,
     clone_sequence,
+    map_tasks,
 )
 from daskps.graph.blocks import as_symbolic
 from daskps.graph.contents import items
@@ -87,9 +89,9 @@ class Search:
         """What was found so far, each value once."""
         return list(self._findings)
 
-    def values(self, at_least: int = 0) -> list[Any]:
-        """The values that were found, from a size (bytes) on."""
-        return [found.value for found in self._findings if found.nbytes >= at_least]
+    def to_store(self, at_least: int) -> list[Any]:
+        """What is to be stored, from a size (bytes) on."""
+        return self._findings.to_store(at_least)
 
     def expression(self, expr: Expr) -> Replacement:
         """Search an expression that was prepared (:mod:`daskps.graph.expressions`)."""
@@ -121,25 +123,48 @@ class Search:
 
     def _map(self, expr: _MapExpr) -> Replacement | None:
         names = "func", "iterables", "kwargs"
-        old = list(map(expr.operand, names))
-        func, iterables, kwargs = old
-        replace = each(
-            [
-                self._tasks.function(func),
-                each(map(self._iterable, iterables), iterables),
-                changed(kwargs, lambda key, value: self._tasks.input(value)),
-            ],
-            old,
+        func, iterables, kwargs = map(expr.operand, names)
+        tasks = self._tasks
+        new_func, found = tasks.noting(partial(tasks.function, func))
+        new_kwargs, found_in_kwargs = tasks.noting(
+            partial(changed, kwargs, lambda key, value: tasks.input(value))
         )
+        columns = [list(map(self._item, iterable)) for iterable in iterables]
+        if self._share([*found, *found_in_kwargs], columns):
+            # What calls have in common would be read apart from what is their own.
+            return self._expression(map_tasks(expr))
+        items = [
+            each((replace for replace, _ in column), list(iterable))
+            for column, iterable in zip(columns, iterables, strict=True)
+        ]
+        old = [func, iterables, kwargs]
+        replace = each([new_func, each(items, iterables), new_kwargs], old)
         if replace is None:
             return None
         return lambda encode: clone_expr(
             expr, **dict(zip(names, replace(encode), strict=True))
         )
 
-    def _iterable(self, iterable: Iterable[Any]) -> Replacement | None:
-        values = list(iterable)
-        return each(map(self._tasks.input, values), values)
+    def _item(self, value: Any) -> tuple[Replacement | None, list[Any]]:
+        return self._tasks.noting(partial(self._tasks.input, value))
+
+    def _share(
+        self, common: list[Any], columns: list[list[tuple[Any, list[Any]]]]
+    ) -> bool:
+        """Whether what one call of a map gets shares objects.
+
+        Parameters
+        ----------
+        common
+            What was found in the function and the keyword arguments.
+        columns
+            For each iterable, what was found in its items.
+        """
+        if self._tasks.share(common):
+            return True
+        calls = zip(*columns, strict=False)  # as Dask does
+        own = (list(chain.from_iterable(f for _, f in call)) for call in calls)
+        return any(mine and self._tasks.share(common + mine) for mine in own)
 
     def _of_graph(
         self, graph: HighLevelGraph | Mapping[Any, Any]
@@ -207,27 +232,30 @@ class Search:
             return None
         literals = [value for value, _ in layer.indices]
         deps = list(layer.io_deps.values())
-        old = [layer.task, *literals, *deps]
+        old = [[layer.task, *literals], deps]
+
+        def in_task() -> Replacement | None:
+            return each(
+                [
+                    self._tasks.node(layer.task),
+                    *(
+                        self._tasks.argument(value) if index is None else None
+                        for value, index in layer.indices
+                    ),
+                ],
+                old[0],
+            )
+
         replace = each(
-            [
-                self._tasks.node(layer.task),
-                *(
-                    self._tasks.argument(value) if index is None else None
-                    for value, index in layer.indices
-                ),
-                *map(self._io_dep, deps),
-            ],
-            old,
+            [self._tasks.task(in_task), each(map(self._io_dep, deps), deps)], old
         )
         if replace is None:
             return None
 
         def replace_layer(encode: Encode) -> Blockwise:
-            new = replace(encode)
-            if are_same(new, old):
+            (task, *values), new_deps = replace(encode)
+            if are_same([task, *values, *new_deps], [*old[0], *deps]):
                 return layer
-            task, *rest = new
-            values, new_deps = rest[: len(literals)], rest[len(literals) :]
             indices = tuple(
                 (value, index)
                 for value, (_, index) in zip(values, layer.indices, strict=True)
@@ -262,7 +290,8 @@ class Search:
 
     def _task(self, key: Any, task: Any) -> Replacement | None:
         if self._needed is None or key in self._needed:
-            search = partial(self._needed_task, key, task)
+            inside = partial(self._needed_task, key, task)
+            search = partial(self._tasks.task, inside)
             return guarded(search, task, "replace what is large in a task of type")
         # The key stays, so that the layer is what it was to Dask, which will leave it out.
         if self._findings.nbytes(task) < self._findings.at_least:

@@ -8,7 +8,8 @@ dependencies stay as they are. Nothing is stored here: a search gives a
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 from dask.utils import funcname
@@ -24,19 +25,19 @@ from daskps.dask_private.graphs import (
     writes_to_argument,
 )
 from daskps.graph.contents import items
-from daskps.graph.findings import Findings
+from daskps.graph.findings import Findings, Together
+from daskps.graph.sharing import Sharing
 from daskps.references.nodes import (
     ProxyFunction,
     ProxyNode,
-    SharingFunction,
-    StoredValue,
     children,
 )
 from daskps.references.proxies import is_proxy
+from daskps.references.together import Readable, StoredPart, StoredTogether
 from daskps.safety_net import fell_back
 
 #: What stands for a value, or None if it is to stay in the graph.
-Encode: TypeAlias = Callable[[Any], StoredValue | None]
+Encode: TypeAlias = Callable[[Any], Readable | None]
 #: Makes what takes the place of a part of a graph; the same part if nothing was stored.
 Replacement: TypeAlias = Callable[[Encode], Any]
 
@@ -56,11 +57,57 @@ class TaskSearch:
     """
 
     _functions: dict[int, tuple[Any, Replacement | None]]
+    #: What was found in the task that is searched, once for each place; None: in none.
+    _here: list[Any] | None
 
     def __init__(self, findings: Findings, in_process: bool = False):
         self._findings = findings
         self._in_process = in_process
         self._functions = {}
+        self._sharing = Sharing()
+        self._here = None
+
+    def task(self, search: Callable[[], Replacement | None]) -> Replacement | None:
+        """A whole task, given the search of it: what is one object in it stays one."""
+        if self._here is not None:
+            return search()
+        replace, found = self.noting(search)
+        if replace is None:
+            return None
+        together = self.together(found)
+        if not together:
+            return replace
+        return functools.partial(_replace_together, replace, together)
+
+    def noting(
+        self, search: Callable[[], Replacement | None]
+    ) -> tuple[Replacement | None, list[Any]]:
+        """What a search gives, and what it has found, once for each place."""
+        found: list[Any] = []
+        self._here = found
+        try:
+            return search(), found
+        finally:
+            self._here = None
+
+    def together(self, found: list[Any]) -> list[Together]:
+        """What of that which was found in a task is to be stored as one."""
+        return [
+            self._findings.together([found[place] for place in group])
+            for group in self._groups(found)
+        ]
+
+    def share(self, found: list[Any]) -> bool:
+        """Whether of that which was found in a task some is to be stored as one."""
+        return bool(self._groups(found))
+
+    def _groups(self, found: list[Any]) -> list[list[int]]:
+        return self._sharing.groups(found) if len(found) > 1 else []
+
+    def _found(self, value: Any) -> None:
+        self._findings.add(value)
+        if self._here is not None:
+            self._here.append(value)
 
     def literal(self, key: Any, value: Any, otherwise: Any) -> Replacement | None:
         """A value.
@@ -76,7 +123,7 @@ class TaskSearch:
         """
         if not self._findings.is_large(value):
             return None
-        self._findings.add(value)
+        self._found(value)
 
         def replace(encode: Encode) -> Any:
             stored = encode(value)
@@ -121,7 +168,7 @@ class TaskSearch:
             self._functions[id(function)] = function, replace
         _, replace = self._functions[id(function)]
         if replace is not None:
-            self._findings.add(function)
+            self._found(function)
         return replace
 
     def _function(self, function: Any) -> Replacement | None:
@@ -130,8 +177,6 @@ class TaskSearch:
         if self._findings.nbytes(function) < self._findings.at_least:
             return None
 
-        # One for all tasks, so that it is pickled once.
-        @functools.lru_cache(maxsize=1)
         def replace(encode: Encode) -> Any:
             stored = encode(function)
             if stored is None:
@@ -162,7 +207,7 @@ class TaskSearch:
             ):
                 return node
             named = dict(zip(node.kwargs, new_values, strict=True))
-            return clone_task(node, *shared(new_func, new_args, named))
+            return clone_task(node, new_func, new_args, named)
 
         return replace
 
@@ -266,22 +311,20 @@ def guarded(
     return replace
 
 
-def shared(
-    func: Any, args: Sequence[Any], kwargs: dict[str, Any]
-) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-    """Function and arguments such that what was one object is one for the function."""
-    places: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
-    first: dict[int, int | str] = {}
-    same: dict[int | str, int | str] = {}
-    for place, argument in places:
-        if isinstance(argument, ProxyNode):
-            at = first.setdefault(id(argument.value), place)
-            if at != place:
-                same[place] = at
-    if not same or iscoroutinefunction(func):
-        return func, tuple(args), kwargs
-    return (
-        SharingFunction(func, same),
-        tuple(None if i in same else arg for i, arg in enumerate(args)),
-        {name: None if name in same else arg for name, arg in kwargs.items()},
-    )
+def _replace_together(
+    replace: Replacement, together: list[Together], encode: Encode
+) -> Any:
+    """Replace a task, given which of its values are stored as one."""
+    parts: dict[int, deque[StoredPart]] = {}
+    for values, whole in together:
+        stored = encode(whole)
+        if stored is not None:
+            taken = StoredTogether(stored, len(values), whole is values[0])
+            for i, value in enumerate(values):
+                parts.setdefault(id(value), deque()).append(StoredPart(taken, i))
+
+    def encode_part(value: Any) -> Readable | None:
+        mine = parts.get(id(value))
+        return mine.popleft() if mine else encode(value)
+
+    return replace(encode_part)

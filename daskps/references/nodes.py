@@ -12,11 +12,10 @@ import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from dask.utils import funcname
-
 from daskps.dask_private.graphs import GraphNode
 from daskps.exceptions import ObjectMissingError
 from daskps.references.giving_back import give_back
+from daskps.references.together import Readable
 from daskps.serialize.values import deserialize
 from daskps.stores import opened
 
@@ -106,6 +105,9 @@ class StoredValue:
         held = {part.id for part in parts if isinstance(part, StoredBytes)}
         return held.union(self.refers_to)
 
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return self.stream, self.buffers, self.writable
+
     def resolve(self) -> Any:
         """Read the value: a new object at each call.
 
@@ -124,7 +126,7 @@ class StoredValue:
         )
 
 
-def resolve_in_task(value: StoredValue) -> Any:
+def resolve_in_task(value: Readable) -> Any:
     """Read a value for the task that runs here.
 
     Raises
@@ -189,11 +191,11 @@ class ProxyNode(GraphNode):
         Where the value is.
     """
 
-    value: StoredValue
+    value: Readable
 
     __slots__ = ("value",)
 
-    def __init__(self, key: Any, value: StoredValue):
+    def __init__(self, key: Any, value: Readable):
         self.value = value
         # Slots of GraphNode, which mypy does not see.
         self.key = ("proxy", next(_anonymous)) if key is None else key  # type: ignore[misc]
@@ -219,8 +221,7 @@ class ProxyNode(GraphNode):
         return ProxyNode, (self.key, self.value)
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        value = self.value
-        return type(self).__name__, value.stream, value.buffers, value.writable
+        return type(self).__name__, *self.value.__dask_tokenize__()
 
     def __hash__(self) -> int:
         return hash((type(self), self.key))
@@ -232,6 +233,16 @@ class ProxyNode(GraphNode):
     def __repr__(self) -> str:
         ids = ", ".join(sorted(str(i.key) for i in self.value.objects()))
         return f"<ProxyNode {self.key!r} {ids or 'inline'}>"
+
+
+class _ReadBeforeCall:
+    """What is called instead of a :class:`ProxyFunction`: the function itself.
+
+    Not a method, which would call the function, and be a frame in its tracebacks.
+    """
+
+    def __get__(self, proxy: ProxyFunction | None, owner: type) -> Any:
+        return self if proxy is None else resolve_in_task(proxy.value)
 
 
 class ProxyFunction:
@@ -248,69 +259,25 @@ class ProxyFunction:
         What Dask calls it, in messages.
     """
 
-    value: StoredValue
+    value: Readable
     __name__: str
 
     __slots__ = ("__name__", "value")
 
-    def __init__(self, value: StoredValue, name: str):
+    __call__ = _ReadBeforeCall()
+
+    def __init__(self, value: Readable, name: str):
         self.value = value
         self.__name__ = name
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return resolve_in_task(self.value)(*args, **kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ProxyFunction, (self.value, self.__name__)
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        value = self.value
-        return type(self).__name__, value.stream, value.buffers, value.writable
+        return type(self).__name__, *self.value.__dask_tokenize__()
 
     def __repr__(self) -> str:
         return f"<ProxyFunction {self.__name__}>"
-
-
-class SharingFunction:
-    """Stands in a task for a function that gets one stored value as several arguments.
-
-    Nodes give a new object each. A function that is given one array twice may look
-    whether it is the same, or write to one and read from the other.
-
-    Parameters
-    ----------
-    function
-        What to call.
-    same
-        For each argument that is missing, by position or by name, where the same object
-        is.
-    """
-
-    function: Any
-    same: dict[int | str, int | str]
-    __name__: str
-
-    __slots__ = ("__name__", "function", "same")
-
-    def __init__(self, function: Any, same: dict[int | str, int | str]):
-        self.function = function
-        self.same = same
-        self.__name__ = funcname(function)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        given: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
-        given.update({place: given[at] for place, at in self.same.items()})
-        positional = [given.pop(i) for i in range(len(args))]
-        return self.function(*positional, **given)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return SharingFunction, (self.function, self.same)
-
-    def __dask_tokenize__(self) -> tuple[Any, ...]:
-        return type(self).__name__, self.function, self.same
-
-    def __repr__(self) -> str:
-        return f"<SharingFunction {self.__name__}>"
 
 
 def stored_objects(spec: Any) -> set[ObjectId]:
@@ -337,9 +304,7 @@ def stored_objects(spec: Any) -> set[ObjectId]:
 
 def children(node: Any) -> Iterator[Any]:
     """The function, the arguments and the nodes that a node is made of."""
-    if isinstance(node, SharingFunction):
-        yield node.function
-    elif isinstance(node, GraphNode):
+    if isinstance(node, GraphNode):
         yield getattr(node, "func", None)
         yield from getattr(node, "args", ())
         yield from getattr(node, "kwargs", {}).values()

@@ -77,26 +77,46 @@ def dump(
     Thread-safe. The order of attempts is that of ``distributed.protocol.pickle.dumps``:
     pickle, then cloudpickle if that fails or something of ``__main__`` is in it.
     """
-    _know_arrow()
     start = len(buffers)
-    value = _wrap_bytes(value)
     try:
-        stream = _dump_with(_PICKLERS[protocol >= 5], value, buffers)
-        if b"__main__" not in stream and not _module_by_value(value):
-            return stream
-    except Exception:
-        pass  # cloudpickle can do more, and says why not
-    del buffers[start:]
-    try:
-        return _dump_with(_BY_VALUE_PICKLERS[protocol >= 5], value, buffers)
+        return _pickled(value, buffers, protocol)[0]
     except Exception:
         if not last_resort:
             raise
         # Types that only distributed's serialisers know.
         del buffers[start:]
         take = _taker(buffers)
+        value = _wrap_bytes(value)
         by_dask: bytes = dask_pickle.dumps(value, buffer_callback=take, protocol=5)
         return by_dask
+
+
+def objects_in(value: Any) -> list[Any]:
+    """The objects that the pickle of a value has once, however often they occur in it.
+
+    Raises
+    ------
+    Exception
+        Whatever pickling raises.
+    """
+    _, pickler = _pickled(value, [])
+    return [thing for _, thing in pickler.memo.copy().values()]
+
+
+def _pickled(
+    value: Any, buffers: list[Any], protocol: int = pickle.HIGHEST_PROTOCOL
+) -> tuple[bytes, Any]:
+    _know_arrow()
+    start = len(buffers)
+    value = _wrap_bytes(value)
+    try:
+        stream, pickler = _dump_with(_PICKLERS[protocol >= 5], value, buffers)
+        if b"__main__" not in stream and not _module_by_value(value):
+            return stream, pickler
+    except Exception:
+        pass  # cloudpickle can do more, and says why not
+    del buffers[start:]
+    return _dump_with(_BY_VALUE_PICKLERS[protocol >= 5], value, buffers)
 
 
 class _Pickler(pickle.Pickler):
@@ -125,10 +145,12 @@ _PICKLERS = _CopyingPickler, _Pickler
 _BY_VALUE_PICKLERS = _CopyingByValuePickler, _ByValuePickler
 
 
-def _dump_with(pickler: type[Any], value: Any, buffers: list[Any]) -> bytes:
+def _dump_with(type_: type[Any], value: Any, buffers: list[Any]) -> tuple[bytes, Any]:
+    """The pickle, and the pickler, which has met the objects in it."""
     with io.BytesIO() as file:
-        pickler(file, protocol=5, buffer_callback=_taker(buffers)).dump(value)
-        return file.getvalue()
+        pickler = type_(file, protocol=5, buffer_callback=_taker(buffers))
+        pickler.dump(value)
+        return file.getvalue(), pickler
 
 
 def _taker(buffers: list[Any]) -> Callable[[PickleBuffer], None]:

@@ -695,6 +695,103 @@ def test_an_object_that_is_several_arguments_is_one(client, way, function):
 NAMES = {is_same: "b", doubled_into: "out"}
 
 
+def is_within(a, b):
+    return a is b[0]
+
+
+def written_within(x, out):
+    np.multiply(x, 2, out=out[0])
+    return float(x.sum())
+
+
+def is_weights(instance, weights):
+    return instance.data is weights
+
+
+def is_carried(carried, given):
+    return carried is given
+
+
+async def is_same_later(a, b):
+    return a is b
+
+
+def same_key(item, data, more):
+    return item is data, more is data, item is more
+
+
+SHARING = {
+    "map": lambda c, x: c.gather(c.map(is_same, [x, x.copy()], [x, x], pure=False)),
+    "map keyword": lambda c, x: c.gather(
+        c.map(same_key, [x, x.copy(), 1], data=x, more=x, pure=False)
+    ),
+    "coroutine": lambda c, x: c.submit(is_same_later, x, x, pure=False).result(),
+    "coroutines of a map": lambda c, x: c.gather(
+        c.map(is_same_later, [x, x.copy()], b=x, pure=False)
+    ),
+    "in a list": lambda c, x: c.submit(is_within, x, [x], pure=False).result(),
+    "in a list of a map": lambda c, x: c.gather(
+        c.map(is_within, [x, x.copy()], [[x], [x]], pure=False)
+    ),
+    "in a list with a future": lambda c, x: c.submit(
+        is_within, x, [x, c.submit(int, 1)], pure=False
+    ).result(),
+    "a list in a list": lambda c, x: c.submit(
+        is_within, (s := list(range(400_000))), [s], pure=False
+    ).result(),
+    "written": lambda c, x: c.submit(written_within, x, [x], pure=False).result(),
+    "in an instance": lambda c, x: c.submit(
+        is_weights, Instance(x), x, pure=False
+    ).result(),
+    "in an instance of a map": lambda c, x: c.gather(
+        c.map(is_weights, [Instance(x), Instance(x)], weights=x, pure=False)
+    ),
+    "carried": lambda c, x: c.submit(
+        functools.partial(is_carried, x), x, pure=False
+    ).result(),
+    "carried by a function of a map": lambda c, x: c.gather(
+        c.map(functools.partial(is_carried, x), [x, x.copy()], pure=False)
+    ),
+    "delayed": lambda c, x: dask.delayed(is_within)(x, [x]).compute(),
+    "legacy graph": lambda c, x: c.get({"key": (is_within, x, [x])}, "key"),
+    "fused": lambda c, x: dask.delayed(int)(dask.delayed(is_within)(x, [x])).compute(),
+    "symbolic layer": lambda c, x: (
+        da.ones((4, 1), chunks=1)
+        .map_blocks(lambda block, a, b: block * (a is b[0]), x, [x], dtype=float)
+        .compute()
+        .tolist()
+    ),
+}
+
+
+EXPECTED = {
+    "map keyword": [(True, True, True), (False, True, False), (False, True, False)],
+    "coroutines of a map": [True, False],
+    "in an instance of a map": [True, True],
+}
+
+
+@pytest.mark.parametrize("way", SHARING)
+def test_an_object_that_occurs_several_times_in_a_task_is_one(client, way):
+    data = np.arange(MIB // 8)
+    # Dask alone fails with large keyword arguments of maps.
+    plain = EXPECTED[way] if way in EXPECTED else SHARING[way](client, data)
+    with daskps.proxy_graph(), messages_sent(client) as messages:
+        assert SHARING[way](client, data) == plain
+    assert graph_nbytes(messages) < MIB // 4
+
+
+def test_values_that_share_nothing_are_stored_apart(client):
+    many = [{f"{i}": [i, n] for i in range(50_000)} for n in range(3)]
+    with daskps.proxy_graph():
+        futures = [
+            client.submit(is_same, a, b, pure=False)
+            for a, b in itertools.permutations(many, 2)
+        ]
+        assert not any(client.gather(futures))
+        assert daskps.usage(client).objects == len(many)
+
+
 class Pair(collections.namedtuple("Pair", ["data", "number"])):
     """Makes something of what it is given."""
 
