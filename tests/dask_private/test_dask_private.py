@@ -282,10 +282,13 @@ class Answers:
 
     async def data(self, reader, values):
         assert not any(isinstance(value, Serialize) for value in values.values())
-        return {key: [value, *reader] for key, value in values.items()}, None
+        return {
+            key: [value, tuple(reader.readable), reader.protocol]
+            for key, value in values.items()
+        }, None
 
     async def result(self, reader, value):
-        return [value, *reader]
+        return [value, tuple(reader.readable), reader.protocol]
 
 
 def answer_otherwise(whether, dask_worker):
@@ -300,7 +303,7 @@ class Actor:
 
 
 def test_workers_may_answer_with_something_else(client):
-    families = ["dask", "pickle", "msgpack", "error"]
+    families = ("dask", "pickle", "msgpack", "error")
     future = client.submit(int, 2, pure=False)
     actor = client.submit(Actor, actor=True, pure=False).result()
     client.run(answer_otherwise, whether=True)
