@@ -18,11 +18,11 @@ Checked with dask and distributed 2025.4.0 and 2026.8.0. What is used:
 ``distributed.core.Server.handlers``, ``stream_handlers``
     What a scheduler or worker does at each operation, and at each message of a stream.
 ``distributed.Worker.get_data(comm, keys, who=, serializers=)``
-    Writes ``{"status": "OK", "data": {key: Serialize(value)}}`` to the connection, and
+    Writes a message to the connection whose "data" has a ``Serialize`` for each key, and
     waits for the reader, who says that he has read it.
 ``distributed.Worker.actor_execute(...)``, ``actor_attribute(...)``
-    Operations of a worker that answer ``{"status": "OK", "result": Serialize(value)}``.
-    Clients call them by ``Client.scheduler.proxy(worker=, msg=)``.
+    Operations of a worker whose answer has a ``Serialize`` as "result", if its "status" is
+    "OK". Clients call them by ``Client.scheduler.proxy(worker=, msg=)``.
 ``distributed.comm.Comm.handshake_options``
     What both ends of a connection have agreed upon.
 ``distributed.Worker.batched_send(message)``, ``loop``
@@ -119,13 +119,13 @@ class AnswerTo(NamedTuple):
 
     Attributes
     ----------
-    families
+    readable
         The families of serialisation that can be read there.
     protocol
         The protocol of pickle that both ends use. The scheduler's connections have 4.
     """
 
-    families: list[str]
+    readable: list[str]
     protocol: int
 
 

@@ -138,7 +138,7 @@ class _Answers:
     ) -> tuple[dict[Any, Any], Any]:
         answers: dict[Any, Answer] = {}
         held = []
-        for name in reader.families:
+        for name in reader.readable:
             writer = self._writers.get(name)
             if writer is None:
                 continue
@@ -152,7 +152,7 @@ class _Answers:
         return answers, held
 
     async def result(self, reader: AnswerTo, value: Any) -> Any:
-        for name in reader.families:
+        for name in reader.readable:
             writer = self._writers.get(name)
             # What workers tell each other does not go through the scheduler.
             if writer is not None and name == family(writer.store_name):

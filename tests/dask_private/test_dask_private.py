@@ -28,6 +28,7 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from distributed import wait
 from distributed.client import _MapExpr
 from distributed.diagnostics.plugin import SchedulerPlugin
+from distributed.protocol.serialize import Serialize
 from distributed.scheduler import _materialize_graph
 from processes import eventually, messages_sent
 
@@ -268,6 +269,83 @@ def test_workers_ask_each_other_with_the_families_of_their_connections():
     assert "deserializers = rpc.deserializers" in source
     assert "serializers" in parameters(distributed.Worker.get_data)
     assert "rpc=self.rpc" in inspect.getsource(distributed.Worker.gather_dep)
+
+
+def test_what_workers_write_when_they_are_asked_for_results():
+    worker = distributed.Worker
+    assert parameters(worker.get_data) == ["self", "comm", "keys", "who", "serializers"]
+    source = inspect.getsource(worker.get_data)
+    assert '"data": {k: to_serialize(v) for k, v in data.items()}' in source
+    assert "await comm.write(msg, serializers=serializers)" in source
+    assert source.index("comm.write(") < source.index("await comm.read(")
+    for method in worker.actor_execute, worker.actor_attribute:
+        answer = 'return {"status": "OK", "result": to_serialize('
+        assert answer in inspect.getsource(method)
+        assert "comm" not in parameters(method)
+
+
+def test_operations_are_given_the_connection_and_the_families_of_the_reader():
+    source = inspect.getsource(distributed.core.Server._handle_comm)
+    assert 'has_keyword(handler, "serializers")' in source
+    assert "if _expects_comm(handler):" in source
+    from distributed.actor import ProxyRPC
+
+    assert "**self.handshake_options" in inspect.getsource(distributed.comm.tcp.TCP)
+    assert "self.rpc.proxy(worker=self._address, msg=msg)" in inspect.getsource(
+        ProxyRPC
+    )
+
+
+class Answers:
+    """Answers all with what the reader can read, and the protocol."""
+
+    async def data(self, reader, values):
+        assert not any(isinstance(value, Serialize) for value in values.values())
+        return {
+            key: [value, tuple(reader.readable), reader.protocol]
+            for key, value in values.items()
+        }, None
+
+    async def result(self, reader, value):
+        return [value, tuple(reader.readable), reader.protocol]
+
+
+def answer_otherwise(whether, dask_worker):
+    connections.answer_with(dask_worker, Answers() if whether else None)
+
+
+class Actor:
+    value = 3
+
+    def method(self):
+        return 4
+
+
+def test_workers_may_answer_with_something_else(client):
+    families = ("dask", "pickle", "msgpack", "error")
+    future = client.submit(int, 2, pure=False)
+    actor = client.submit(Actor, actor=True, pure=False).result()
+    client.run(answer_otherwise, whether=True)
+    connections.gather_with(client, families)
+    connections.call_actors_with(client, families)
+    try:
+        assert future.result() == [2, families, 4]
+        assert actor.method().result() == [4, families, 4]
+        assert actor.value == [3, families, 4]
+        connections.call_actors_with(
+            client, families, lambda result: {"op": "identity"} if result else None
+        )
+        assert "id" in client.sync(
+            client.scheduler.proxy,
+            worker=actor._address,
+            msg={"op": "actor_execute", "actor": actor.key, "function": "method"},
+        )
+    finally:
+        connections.gather_with(client, None)
+        connections.call_actors_with(client, None)
+        client.run(answer_otherwise, whether=False)
+    assert future.result() == 2
+    assert actor.method().result() == 4
 
 
 # Local schedulers

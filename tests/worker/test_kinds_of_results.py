@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
 from distributed import wait
 from processes import released
+from relayed import Received
 
 import daskps
 
@@ -267,12 +267,6 @@ def made(kind):
     return KINDS[kind]()
 
 
-def relayed(dask_scheduler):
-    """Bytes that the scheduler has received and sent so far."""
-    counters = psutil.Process().io_counters()
-    return counters.read_chars + counters.write_chars
-
-
 @pytest.fixture(scope="module")
 def plain(cluster):
     """Results as plain Dask gives them."""
@@ -293,10 +287,9 @@ def test_a_result_of_any_kind_comes_by_reference(client, plain, kind):
     with daskps.proxy_graph():
         future = client.submit(made, kind, pure=False)
         wait(future)
-        before = client.run_on_scheduler(relayed)
-        result = future.result()
-        nbytes = client.run_on_scheduler(relayed) - before
+        with Received(client) as received:
+            result = future.result()
         assert_alike(result, expected)
-        assert nbytes < 0.05 * NBYTES + 10_000
+        assert received.nbytes < 0.05 * NBYTES
         del future
     assert released(client)

@@ -12,10 +12,10 @@ from concurrent.futures import CancelledError
 import dask
 import dask.bag as db
 import numpy as np
-import psutil
 import pytest
 from distributed import wait, worker_client
 from processes import PATIENCE, ProcessCluster, eventually, released
+from relayed import Received
 
 import daskps
 from benchmarks.cluster import objects_in
@@ -41,25 +41,6 @@ def text(i=0):
 
 def box(i=0):
     return TaskResult(data(i), {"i": i})
-
-
-def relayed():
-    counters = psutil.Process().io_counters()
-    return counters.read_chars + counters.write_chars
-
-
-class Relayed:
-    """Counts what the scheduler relays in a block."""
-
-    def __init__(self, client):
-        self._client = client
-
-    def __enter__(self):
-        self._before = self._client.run_on_scheduler(relayed)
-        return self
-
-    def __exit__(self, *error):
-        self.nbytes = self._client.run_on_scheduler(relayed) - self._before
 
 
 def entries(dask_worker):
@@ -213,7 +194,7 @@ def test_a_key_that_goes_while_it_is_stored(tmp_path):
 
 def test_task_results_fetched_at_once(own):
     """As task servers do, whose every result is an instance."""
-    with Relayed(own) as by_reference:
+    with Received(own) as by_reference:
         for i in range(8):
             assert own.submit(box, i, pure=False).result().value[0] == 48 + i
     assert by_reference.nbytes < 0.01 * 8 * NBYTES
@@ -222,7 +203,7 @@ def test_task_results_fetched_at_once(own):
 def test_collections(own):
     bag = db.from_sequence(range(4), npartitions=4).map(text)
     a, b = dask.delayed(text)(1), dask.delayed(box)(2)
-    with Relayed(own) as by_reference:
+    with Received(own) as by_reference:
         assert bag.compute() == list(map(text, range(4)))
         first, second = dask.compute(a, b)
     assert first == text(1)
@@ -237,7 +218,7 @@ def gathers():
 
 
 def test_what_a_task_gathers(own):
-    with Relayed(own) as by_reference:
+    with Received(own) as by_reference:
         assert own.submit(gathers, pure=False).result(PATIENCE) == [NBYTES] * 2
     assert by_reference.nbytes < 0.05 * 2 * NBYTES
 
@@ -267,7 +248,7 @@ class Maker:
 
 def test_results_of_actors(own, own_cluster):
     actor = own.submit(Maker, actor=True).result()
-    with Relayed(own) as by_reference:
+    with Received(own) as by_reference:
         for i in (1, 1, 2):
             first, second = actor.make(i).result()
             assert first.value[0] == 48 + i
