@@ -713,6 +713,10 @@ def is_carried(carried, given):
     return carried is given
 
 
+def times_within(block, a, b):
+    return block * (a.data is b[0])
+
+
 async def is_same_later(a, b):
     return a is b
 
@@ -758,7 +762,7 @@ SHARING = {
     "fused": lambda c, x: dask.delayed(int)(dask.delayed(is_within)(x, [x])).compute(),
     "symbolic layer": lambda c, x: (
         da.ones((4, 1), chunks=1)
-        .map_blocks(lambda block, a, b: block * (a is b[0]), x, [x], dtype=float)
+        .map_blocks(times_within, a=Instance(x), b=[x], dtype=float)
         .compute()
         .tolist()
     ),
