@@ -11,6 +11,7 @@ import itertools
 import os
 import subprocess
 import sys
+import traceback
 
 import dask
 import dask.array as da
@@ -712,6 +713,10 @@ def is_carried(carried, given):
     return carried is given
 
 
+def times_within(block, a, b):
+    return block * (a.data is b[0])
+
+
 async def is_same_later(a, b):
     return a is b
 
@@ -757,7 +762,7 @@ SHARING = {
     "fused": lambda c, x: dask.delayed(int)(dask.delayed(is_within)(x, [x])).compute(),
     "symbolic layer": lambda c, x: (
         da.ones((4, 1), chunks=1)
-        .map_blocks(lambda block, a, b: block * (a is b[0]), x, [x], dtype=float)
+        .map_blocks(times_within, a=Instance(x), b=[x], dtype=float)
         .compute()
         .tolist()
     ),
@@ -790,6 +795,76 @@ def test_values_that_share_nothing_are_stored_apart(client):
         ]
         assert not any(client.gather(futures))
         assert daskps.usage(client).objects == len(many)
+
+
+def fails_with(data, *args):
+    raise LookupError(f"{data.nbytes} bytes")
+
+
+class Failing:
+    def __init__(self, data):
+        self.data = data
+
+    def fail(self, *args):
+        fails_with(self.data)
+
+
+FAILING = {
+    "partial": lambda x: functools.partial(fails_with, x),
+    "method": lambda x: Failing(x).fail,
+    "closure": lambda x: lambda *args: fails_with(x, *args),
+}
+SUBMITTING = {
+    "submit": lambda c, f: c.submit(f, 1, pure=False),
+    "map": lambda c, f: c.map(f, [1], pure=False)[0],
+    "with what it carries": lambda c, f: c.submit(f, f, pure=False),
+    "delayed": lambda c, f: c.compute(dask.delayed(f, pure=False)(1)),
+    "legacy graph": lambda c, f: c.get({"failing": (f, 1)}, "failing", sync=False),
+}
+
+
+def raised_by(future):
+    """The error of a future, and the frames that a user is shown."""
+    try:
+        future.result()
+    except LookupError as e:
+        shown = [
+            (f.filename, f.name, f.line) for f in traceback.extract_tb(e.__traceback__)
+        ]
+        e.__traceback__ = None  # Dask keeps the error, and its frames the future
+        return repr(e), shown[1:]
+
+
+@pytest.mark.parametrize("way", SUBMITTING)
+@pytest.mark.parametrize("kind", FAILING)
+def test_errors_of_stored_functions_have_the_frames_of_plain_dask(client, kind, way):
+    def run():
+        future = SUBMITTING[way](client, FAILING[kind](array()))
+        told = traceback.extract_tb(future.traceback())
+        return [(f.name, f.line) for f in told], raised_by(future)
+
+    plain = run()
+    assert plain[0]
+    with daskps.proxy_graph(), messages_sent(client) as messages:
+        assert run() == plain
+    assert graph_nbytes(messages) < MIB
+
+
+def log_of_failures(dask_worker):
+    return [text for _, text in dask_worker.get_logs() if "Compute Failed" in text]
+
+
+def test_the_log_of_a_stored_function_that_fails(client):
+    def run(key):
+        wait(client.submit(FAILING["partial"](array()), 1, key=key))
+        of_workers = client.run(log_of_failures).values()
+        (log,) = (text for text in itertools.chain(*of_workers) if key in text)
+        return log[log.index("Exception:") :]
+
+    plain = run("fails-in-plain-dask")
+    assert "fails_with" in plain
+    with daskps.proxy_graph():
+        assert run("fails-in-a-session") == plain
 
 
 class Pair(collections.namedtuple("Pair", ["data", "number"])):

@@ -443,6 +443,21 @@ def test_an_expression_of_a_map_keeps_its_keys():
     assert new._name == expr._name
 
 
+@pytest.mark.parametrize("kwargs", [{}, {"base": 2, "more": [3]}])
+def test_the_tasks_of_a_map_are_those_that_the_scheduler_makes(kwargs):
+    with dask.annotate(priority=3):
+        annotations = dask.get_annotations()
+    iterables = [["1", "10", [1]], [4, 5, 6, 7]]
+    expr = _MapExpr(int, iterables, "int", True, annotations, kwargs)
+    keys = list(expr.keys)
+    expected = _materialize_graph(expr=expr, validate=True)
+    made = graphs.map_tasks(expr)
+    graph = _materialize_graph(expr=made, validate=True)
+    assert list(graph[0]) == list(expected[0]) == keys
+    assert dask.base.tokenize(graph[0]) == dask.base.tokenize(expected[0])
+    assert graph[1:] == expected[1:]
+
+
 def test_hlg_expressions_have_the_operands_that_passes_use():
     assert HLGExpr._parameters[:2] == ["dsk", "low_level_optimizer"]
     assert "dsk" in LLGExpr._parameters
