@@ -1,8 +1,9 @@
 """Large values of every kind go by reference, and are what they are in plain Dask.
 
-By default each kind comes to a task on one of the ways, in turn; all ways are tried by::
+By default half of the kinds come to a task, each on one of the ways, in turn; all kinds are
+tried among the slow tests, and all ways by::
 
-    python -m pytest -m "slow or not slow" tests/behaviour/test_kinds_of_values.py
+    python -m pytest -m "full or not full" tests/behaviour/test_kinds_of_values.py
 """
 
 from __future__ import annotations
@@ -28,22 +29,21 @@ SMALL_NBYTES = 100_000
 SHARE = 0.05
 
 
-def cases(every=1):
-    """Each kind with each way; by default one way, and for some of them two more."""
+def cases(every):
+    """Each kind with each way: some by default, one way for each is slow, all are full."""
     to_tasks = [w for w in ways.WAYS if w not in (ways.result, ways.called)]
     for i, kind in enumerate(all_kinds().values()):
         for way in ways.WAYS:
             if way is ways.called and kind.call is None:
                 continue
             n, place = divmod(i, len(to_tasks))
-            usual = way is to_tasks[place] and n % every == 0
-            usual = usual or (way not in to_tasks and i % (4 * every) == 0)
-            yield pytest.param(
-                kind,
-                way,
-                id=f"{way.__name__}: {kind.name}",
-                marks=[] if usual else [pytest.mark.slow],
-            )
+            usual = way is to_tasks[place] or (way not in to_tasks and i % 4 == 0)
+            if not usual:
+                marks = [pytest.mark.full]
+            else:
+                marks = [] if n % every == 0 else [pytest.mark.slow]
+            name = f"{way.__name__}: {kind.name}"
+            yield pytest.param(kind, way, id=name, marks=marks)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def client():
         assert released(client), client.run_on_scheduler(who_needs_what)
 
 
-@pytest.mark.parametrize(("kind", "way"), list(cases()))
+@pytest.mark.parametrize(("kind", "way"), list(cases(every=2)))
 def test_large_values_go_by_reference(client, kind, way):
     # The threshold that users have: that of the tests is lower.
     with daskps.proxy_graph(threshold="1 MB", results=True):
@@ -65,7 +65,7 @@ def test_large_values_go_by_reference(client, kind, way):
     assert share < SHARE
 
 
-@pytest.mark.parametrize(("kind", "way"), list(cases(every=3)))
+@pytest.mark.parametrize(("kind", "way"), list(cases(every=4)))
 def test_values_are_what_they_are_in_plain_dask(client, kind, way):
     def looked(look):
         plain = way(client, kind, SMALL_NBYTES, look)

@@ -33,7 +33,7 @@ import daskps
 
 pytestmark = pytest.mark.timeout(0)  # patience() uses the same alarm
 
-PROGRAMS = int(os.environ.get("DASKPS_FUZZ_PROGRAMS", "300"))
+PROGRAMS = int(os.environ.get("DASKPS_FUZZ_PROGRAMS", "200"))
 SEED = os.environ.get("DASKPS_FUZZ_SEED")
 STEP = os.environ.get("DASKPS_FUZZ_STEP")
 THIS = "tests/behaviour/test_random_programs.py"
@@ -146,7 +146,7 @@ def test_a_few_programs_are_what_they_are_without(sides):
 @pytest.mark.slow
 def test_programs_are_what_they_are_without(sides):
     check(sides, range(PROGRAMS) if SEED is None else [int(SEED)])
-    if PROGRAMS > 300:
+    if PROGRAMS > 200:
         kinds: Counter[str] = Counter()
         for names, n in STEPS_TAKEN.items():
             for name in names.split():
