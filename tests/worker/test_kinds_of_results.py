@@ -259,7 +259,7 @@ def parts_of(value):
     if module.startswith("scipy"):
         return [value.data, value.indices, value.indptr]
     if module.startswith("xarray"):
-        return [value.sizes, *(v.values for v in value.variables.values())]
+        return [dict(value.sizes), *(v.values for v in value.variables.values())]
     return list(value.__defaults__) if callable(value) else None
 
 
