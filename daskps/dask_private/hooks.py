@@ -20,12 +20,11 @@ Checked with dask and distributed 2025.4.0 and 2026.8.0. What is used:
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -99,25 +98,28 @@ def hook_clients(
         if not isinstance(expr, Expr):
             return original(self, expr, keys, *args, **kwargs)
         submission = before(self, expr, keys)
-
-        def submit(expr: Expr, at_most: int | None = None) -> Any:
-            with _expecting(expr, at_most):
-                return original(self, expr, keys, *args, **kwargs)
-
+        _expected.expr = submission.expr
+        _expected.nbytes = submission.expected_nbytes
         try:
-            try:
-                return submit(submission.expr, submission.expected_nbytes)
-            except _LargerError:
-                assert submission.if_larger is not None
-                submission.expr, submission.alive = submission.if_larger()
-                return submit(submission.expr)
+            return original(self, submission.expr, keys, *args, **kwargs)
+        except _LargerError as e:
+            failure: Exception = e
         except Exception as e:
             if submission.expr is submission.otherwise:
                 raise
-            # What plain Dask cannot submit either raises again.
-            futures = submit(submission.otherwise)
-            failed(e, submission.expr)
-            return futures
+            failure = e
+        finally:
+            _expected.expr = _expected.nbytes = None
+        if isinstance(failure, _LargerError) and submission.if_larger is not None:
+            try:
+                submission.expr, submission.alive = submission.if_larger()
+                return original(self, submission.expr, keys, *args, **kwargs)
+            except Exception as e:
+                failure = e
+        # What plain Dask cannot submit either raises again.
+        futures = original(self, submission.otherwise, keys, *args, **kwargs)
+        failed(failure, submission.expr)
+        return futures
 
     distributed.Client._graph_to_futures = _graph_to_futures
     _watch_sizes()
@@ -127,17 +129,8 @@ class _LargerError(Exception):
     """An expression takes more bytes than was expected; nothing is sent."""
 
 
+#: The expression that this thread submits, and what it takes at most.
 _expected = threading.local()
-
-
-@contextlib.contextmanager
-def _expecting(expr: Expr, at_most: int | None) -> Iterator[None]:
-    before = getattr(_expected, "expr", None), getattr(_expected, "nbytes", None)
-    _expected.expr, _expected.nbytes = expr, at_most
-    try:
-        yield
-    finally:
-        _expected.expr, _expected.nbytes = before
 
 
 def _watch_sizes() -> None:

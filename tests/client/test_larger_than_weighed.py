@@ -5,11 +5,11 @@ from __future__ import annotations
 import dask
 import numpy as np
 import pytest
-from distributed import Client
 from processes import graph_nbytes, messages_sent
 
 import daskps
-from daskps.dask_private import hooks
+from daskps import safety_net
+from daskps.client import submission
 from daskps.objects import sizes
 from daskps.objects.pickles import Pickles
 
@@ -104,14 +104,17 @@ def test_a_graph_that_cannot_be_made_smaller_is_sent_as_it_is(client, monkeypatc
     assert graph_nbytes(messages) > x.nbytes
 
 
-def test_only_the_graph_itself_is_measured(client):
-    """A client is also used while a graph is pickled: by what is in it."""
-    original = Client._graph_to_futures
+def test_what_is_to_be_submitted_instead_may_fail(client, weighs_nothing, monkeypatch):
+    def fails(*args, **options):
+        raise RuntimeError("on purpose")
 
-    with hooks._expecting("another", 0):
-        future = client.submit(total, Opaque(data(nbytes=1000)), pure=False)
-    assert future.result()
-    assert Client._graph_to_futures is original
+    monkeypatch.setattr(submission.Plan, "by_pickling", fails)
+    x = data()
+    net = dask.config.set({safety_net.SETTING: True})
+    with net, daskps.proxy_graph(), messages_sent(client) as messages:
+        future = client.submit(total, Opaque(x), pure=False)
+        assert future.result() == pytest.approx(x.sum())
+    assert graph_nbytes(messages) > x.nbytes
 
 
 @pytest.mark.parametrize("way", ["argument", "keyword", "method", "map", "delayed"])
