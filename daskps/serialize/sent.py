@@ -16,6 +16,7 @@ from types import NoneType
 from typing import Any, NamedTuple
 
 import numpy as np
+from distributed.protocol import pickle as dask_pickle
 from distributed.protocol.serialize import deserialize as dask_deserialize
 from distributed.protocol.serialize import serialize as dask_serialize
 from distributed.utils import ensure_memoryview
@@ -24,7 +25,7 @@ from daskps.dask_private.connections import register_family
 from daskps.messages import PICKLE_FAMILY
 from daskps.serialize.frames import Frame, contiguous_parts, frame_nbytes
 from daskps.serialize.pickling import OUT_OF_BAND_NBYTES
-from daskps.serialize.values import Serialized, deserialize, serialize
+from daskps.serialize.values import Serialized, serialize
 
 _FAMILIES = ("dask", PICKLE_FAMILY, "pickle")
 # As good with Dask's own pickle, and there may be many of them in a list.
@@ -144,9 +145,10 @@ def _dump(value: Any, context: Any = None) -> tuple[dict[str, Any], list[Any]]:
 
 def _load(header: dict[str, Any], frames: list[Any]) -> Any:
     views = [memoryview(frame) for frame in frames[1:]]
-    return deserialize(
+    # Dask's own: what it raises here is the user's error.
+    return dask_pickle.loads(
         frames[0],
-        [
+        buffers=[
             bytearray(view) if writable and view.readonly else view
             for view, writable in zip(views, header["writable"], strict=True)
         ],
