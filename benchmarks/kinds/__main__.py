@@ -21,7 +21,7 @@ from benchmarks import counters
 from benchmarks.cluster import Cluster
 from benchmarks.kinds.catalogue import all_kinds
 from benchmarks.kinds.kind import Kind
-from benchmarks.kinds.ways import WAYS, Way, called
+from benchmarks.kinds.ways import WAYS, Way, called, type_name
 from daskps.serialize.values import serialize
 
 #: Per cent of a value, from which on a figure is marked.
@@ -85,11 +85,6 @@ def _share(
     before = counters.traffic(client)
     way(client, kind, nbytes, type_name)
     return 100 * (counters.traffic(client) - before) / exact
-
-
-def type_name(value: object) -> str:
-    """What a task looks at."""
-    return type(value).__name__
 
 
 def _cell(share: float | None) -> str:

@@ -197,3 +197,7 @@ class Registry(UserDict):
 
 class ProblemError(Exception):
     """An exception that says a lot."""
+
+
+#: Those that hold one value, each in its own way.
+HOLDERS = (Box, Slotted, Data, FrozenData, Reduced, WithState)

@@ -96,3 +96,8 @@ def called(client: Client, kind: Kind, nbytes: int, look: Look) -> Any:
 
 
 WAYS: list[Way] = [positional, keyword, container, closure, collection, result, called]
+
+
+def type_name(value: object) -> str:
+    """What a task looks at."""
+    return type(value).__name__

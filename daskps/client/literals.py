@@ -20,6 +20,7 @@ from distributed import Client
 from daskps.dask_private.graphs import DataNode, Task
 from daskps.graph.census import Weight
 from daskps.objects.sizes import nbytes_of
+from daskps.references.nodes import children
 
 #: What a client's literals may take on the scheduler (bytes), about.
 BUDGET_NBYTES = 32 << 20
@@ -126,8 +127,10 @@ class Literals:
     def _has_any(self, values: Iterable[int]) -> bool:
         if not self._by_value:
             return False
+        # To find them may run code of the user's, who may submit meanwhile.
+        wanted = list(values)
         with self._lock:
-            graphs = [self._by_value[v] for v in values if v in self._by_value]
+            graphs = [self._by_value[v] for v in wanted if v in self._by_value]
         return any(map(self._is_held, graphs))
 
     def _is_held(self, graph: _Graph) -> bool:
@@ -161,5 +164,5 @@ def _values(weight: Weight) -> Iterable[int]:
 
 def _parts(thing: Any) -> Iterable[Any]:
     if isinstance(thing, Task):
-        return (thing.func, *thing.args, *thing.kwargs.values())
+        return children(thing)
     return (thing.value,) if isinstance(thing, DataNode) else (thing,)

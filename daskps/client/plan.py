@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any
 
 from daskps.client.session import Session
-from daskps.config import large_graph
 from daskps.dask_private.graphs import Expr
 from daskps.graph import expressions
 from daskps.graph.census import Weight, weigh
@@ -61,12 +60,12 @@ class Plan:
         self._threshold = threshold
         self._weight = weight
         self._pack_from = pack_from
-        self._weigh: Callable[[Any], int] = partial(nbytes_of, pickles=weight.pickles)
+        self._exactly = False
         self.inline_nbytes = weight.nbytes
 
     def by_pickling(self) -> Plan:
         """The same, but each value is pickled to be weighed."""
-        self._weigh = self._weight.pickles.exact_nbytes
+        self._exactly = True
         return self
 
     def for_expression(
@@ -91,8 +90,13 @@ class Plan:
     ) -> tuple[Any, Encoder]:
         """Find what is large, store it, and replace it."""
 
+        # Those of the expression as it is now, for the encoder finds them again.
+        pickles = self._weight.pickles
+        exact, estimated = pickles.exact_nbytes, partial(nbytes_of, pickles=pickles)
+
         def search_from(at_least: int) -> tuple[Search, Replacement]:
-            search = Search(at_least, in_process, needed, self._weigh)
+            weigh = exact if self._exactly else estimated
+            search = Search(at_least, in_process, needed, weigh)
             return search, find(search)
 
         pack_from = self._pack_from
@@ -100,17 +104,14 @@ class Plan:
             search, replacement = search_from(self._threshold)
             large = sum(found.nbytes for found in search.found)
             self.inline_nbytes = max(0, self._weight.nbytes - large)
-            # Many small values that would make Dask warn, or one heavy task.
-            if self.inline_nbytes > large_graph() or (
-                not large and self._weight.has(self._threshold)
-            ):
+            if self._weight.packs(large, self._threshold):
                 pack_from = PACKED_NBYTES_AT_LEAST
         if pack_from is not None:
             pack_from = min(pack_from, self._threshold)
             search, replacement = search_from(pack_from)
             self.inline_nbytes = 0
         encoder = self._session.encoder(self._catalog, self._threshold, pack_from)
-        encoder.pickles = self._weight.pickles
+        encoder.pickles = pickles
         try:
             encoder.stored += owners_of(self._weight.proxies)
             return store_found(search, replacement, encoder), encoder
@@ -128,16 +129,12 @@ def plan_for(
 ) -> Plan | None:
     """How to treat a graph; None if nothing in it is to be stored."""
     at_least = threshold if pack_from is None else min(threshold, pack_from)
-    if not weight.proxies and not _is_large(weight, at_least):
+    if not weight.proxies and not weight.is_large(at_least):
         return None
     opened = catalog()
     if opened is None:
         return None
     return Plan(session, opened, threshold, weight, pack_from)
-
-
-def _is_large(weight: Weight, threshold: int) -> bool:
-    return weight.nbytes > large_graph() or weight.has(threshold)
 
 
 def store_found(search: Search, replacement: Replacement, encoder: Encoder) -> Any:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from daskps.config import large_graph
 from daskps.objects.pickles import Pickles
 from daskps.objects.sizes import nbytes_of_all
 from daskps.safety_net import fell_back
@@ -48,6 +49,25 @@ class Weight:
     def has(self, at_least: int) -> bool:
         """Whether a node or literal has so many bytes, as a whole."""
         return any(True for _ in self.heavy(at_least))
+
+    def is_large(self, threshold: int) -> bool:
+        """Whether something of it is to leave the graph: see :meth:`packs`."""
+        return self.nbytes > large_graph() or self.has(threshold)
+
+    def packs(self, large: int, threshold: int) -> bool:
+        """Whether values below the threshold are to leave the graph, too.
+
+        They are so many that Dask would warn of them, or make one task large.
+
+        Parameters
+        ----------
+        large
+            Bytes of the values from the threshold on.
+        threshold
+            Bytes.
+        """
+        small = self.nbytes - large
+        return small > large_graph() or (not large and self.has(threshold))
 
     def _heavy(
         self, things: list[Any], nbytes: int, at_least: int

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from typing import Any
 
 from dask.base import is_dask_collection
 from dask.utils import format_bytes, typename
 
-from daskps.config import large_graph
 from daskps.dask_private.graphs import expression_of
 from daskps.graph import expressions
 from daskps.graph.census import Weight, weigh
@@ -18,6 +18,7 @@ from daskps.graph.contents import contents
 from daskps.graph.findings import Found
 from daskps.graph.search import Search
 from daskps.objects.encoder import PACK_NBYTES, PACKED_NBYTES_AT_LEAST
+from daskps.objects.sizes import nbytes_of
 from daskps.settings import Settings
 
 
@@ -182,7 +183,7 @@ def explain(*collections: Any, threshold: Any = None) -> Explanation:
         expr = optimized(collections)
         weight = weigh(contents(expr))
         stored = len(weight.proxies)
-        if weight.nbytes > large_graph() or weight.has(limit):
+        if weight.is_large(limit):
             found = _found(expr, limit, weight)
     values = [
         LargeValue(
@@ -195,11 +196,11 @@ def explain(*collections: Any, threshold: Any = None) -> Explanation:
 
 def _found(expr: Any, limit: int, weight: Weight) -> list[Found]:
     prepared = expressions.prepared(expr)
-    search = Search(min(PACKED_NBYTES_AT_LEAST, limit))
+    weigh_one = partial(nbytes_of, pickles=weight.pickles)
+    search = Search(min(PACKED_NBYTES_AT_LEAST, limit), weigh=weigh_one)
     search.expression(prepared)
     large = [found for found in search.found if found.nbytes >= limit]
-    small = weight.nbytes - sum(found.nbytes for found in large)
-    packs = small > large_graph() or (not large and weight.has(limit))
+    packs = weight.packs(sum(found.nbytes for found in large), limit)
     return search.found if packs else large
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -228,9 +227,7 @@ class Encoder:
             Whether the value is large, and so leaves the graph for good.
         """
         nbytes = sum(frame_nbytes(part.frame) for part in rest)
-        if nbytes >= min(
-            self.threshold, REST_NBYTES_AT_LEAST if alone else sys.maxsize
-        ):
+        if alone and nbytes >= min(self.threshold, REST_NBYTES_AT_LEAST):
             self._put_together(rest)
         elif self.pack_from is not None:
             with self._lock:

@@ -64,8 +64,8 @@ FREE: frozenset[type] = frozenset(
     }
 )
 # Bytes that pickle (protocol 5) writes for a number, about; and for what is around the data
-# of a string, an array, a NumPy scalar, the attributes of an
-# instance, the items of a container, the bounds of a slice.
+# of a string, an array, a NumPy scalar, the attributes of an instance, the items of a
+# container, the bounds of a slice.
 INT_NBYTES, FLOAT_NBYTES, COMPLEX_NBYTES = 3, 9, 45
 STRING_HEAD_NBYTES, ARRAY_HEAD_NBYTES, SCALAR_HEAD_NBYTES = 3, 50, 20
 INSTANCE_NBYTES, CONTAINER_NBYTES, SLICE_NBYTES = 14, 4, 8
@@ -557,13 +557,9 @@ _KNOWN: list[tuple[Any, Callable[[Any], int]]] = [
 @_by_type_once
 def _has_size(type_: type[Any]) -> bool:
     """Whether the size of such objects is known without looking at their attributes."""
-    known = tuple(chain.from_iterable(_as_tuple(k) for k, _ in _KNOWN))
+    known = (types for types, _ in _KNOWN)
     plain = (str, bytes, bytearray, int, float, complex, np.ndarray, *known)
     return issubclass(type_, plain) or is_frame(type_) or _is_arrow(type_)
-
-
-def _as_tuple(types: Any) -> tuple[type, ...]:
-    return types if isinstance(types, tuple) else (types,)
 
 
 @_by_type_once

@@ -15,7 +15,6 @@ from same import assert_same, describe, digest
 import daskps
 from benchmarks import counters
 from benchmarks.kinds import ways
-from benchmarks.kinds.__main__ import type_name
 from benchmarks.kinds.catalogue import all_kinds, kinds
 from daskps.serialize.values import serialize
 
@@ -59,7 +58,7 @@ def test_large_values_go_by_reference(client, kind, way):
     # The threshold that users have: that of the tests is lower.
     with daskps.proxy_graph(threshold="1 MB", results=True):
         before = counters.traffic(client)
-        way(client, kind, NBYTES, type_name)
+        way(client, kind, NBYTES, ways.type_name)
         nbytes = counters.traffic(client) - before
     share = nbytes / serialize(kind.make(NBYTES)).nbytes
     assert share < SHARE

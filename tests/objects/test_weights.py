@@ -71,7 +71,7 @@ def structured_array(values):
 
 
 def series_of(values):
-    pd = pytest.importorskip("pandas")
+    pd = pytest.importorskip("pandas", reason="daskps does without it")
     return pd.Series(object_array(values))
 
 
@@ -93,12 +93,7 @@ def nestings(inside):
         *(
             inside.map(of)
             for of in (
-                classes.Box,
-                classes.Slotted,
-                classes.Data,
-                classes.FrozenData,
-                classes.Reduced,
-                classes.WithState,
+                *classes.HOLDERS,
                 classes.WithNewArguments,
                 classes.Registered,
                 closure_over,

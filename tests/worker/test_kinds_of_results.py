@@ -88,18 +88,21 @@ def with_default(value):
     return lambda x=value: x
 
 
+OPTIONAL = "daskps does without it; the extra 'libraries' has it"
+
+
 def dataset(values):
-    xr = pytest.importorskip("xarray")
+    xr = pytest.importorskip("xarray", reason=OPTIONAL)
     return xr.Dataset({"x": ("i", values), "y": ("i", values)})
 
 
 def sparse_matrix():
-    scipy_sparse = pytest.importorskip("scipy.sparse")
+    scipy_sparse = pytest.importorskip("scipy.sparse", reason=OPTIONAL)
     return scipy_sparse.random(1 << 10, 1 << 10, 0.2, "csr", random_state=0)
 
 
 def table():
-    pa = pytest.importorskip("pyarrow")
+    pa = pytest.importorskip("pyarrow", reason=OPTIONAL)
     return pa.table({"x": numbers(), "y": numbers()})
 
 
