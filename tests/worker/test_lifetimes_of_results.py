@@ -280,9 +280,11 @@ def test_results_of_actors_that_the_client_cannot_read(own, monkeypatch):
 def test_results_of_other_clients(own_cluster, own):
     """Plain clients get plain results of actors and tasks."""
     with own_cluster.client(set_as_default=False) as plain:
-        actor = plain.submit(Maker, actor=True).result()
+        # Held: the actor asks for its key by the default client, which may be later.
+        future = plain.submit(Maker, actor=True)
+        actor = future.result()
         assert actor.make(1).result()[1] == text(1)
         assert plain.submit(text, 2).result() == text(2)
         assert not objects_in(own_cluster)
-        del actor
+        del actor, future
     assert released(own)
