@@ -277,14 +277,16 @@ def test_results_of_actors_that_the_client_cannot_read(own, monkeypatch):
     del actor
 
 
-def test_results_of_other_clients(own_cluster, own):
+def test_results_of_other_clients(own_cluster):
     """Plain clients get plain results of actors and tasks."""
-    with own_cluster.client(set_as_default=False) as plain:
-        # Held: the actor asks for its key by the default client, which may be later.
-        future = plain.submit(Maker, actor=True)
-        actor = future.result()
+    with own_cluster.client() as client, daskps.proxy_graph():
+        assert client.submit(text, 1).result() == text(1)
+    assert eventually(lambda: not objects_in(own_cluster))
+    # The default one, since that is by which actors are called.
+    with own_cluster.client() as plain, Received(plain) as by_value:
+        actor = plain.submit(Maker, actor=True).result()
         assert actor.make(1).result()[1] == text(1)
         assert plain.submit(text, 2).result() == text(2)
         assert not objects_in(own_cluster)
-        del actor, future
-    assert released(own)
+        del actor
+    assert by_value.nbytes > 2 * NBYTES
