@@ -14,7 +14,7 @@ import dask.bag as db
 import numpy as np
 import pytest
 from distributed import wait, worker_client
-from processes import PATIENCE, ProcessCluster, eventually, released
+from processes import PATIENCE, ProcessCluster, eventually
 from relayed import Received
 
 import daskps
