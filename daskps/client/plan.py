@@ -96,7 +96,7 @@ class Plan:
 
         def search_from(at_least: int) -> tuple[Search, Replacement]:
             weigh = exact if self._exactly else estimated
-            search = Search(at_least, in_process, needed, weigh)
+            search = Search(at_least, in_process, needed, weigh, pickles)
             return search, find(search)
 
         pack_from = self._pack_from

@@ -26,7 +26,7 @@ from distributed.protocol.serialize import ToPickle
 
 from daskps.client.link import ClusterLink
 from daskps.client.session import Session, activated
-from daskps.dask_private.connections import finish
+from daskps.dask_private.connections import finish, pickle_protocol
 from daskps.dask_private.graphs import Task
 from daskps.messages import SCATTER
 from daskps.objects.catalog import Catalog
@@ -35,6 +35,7 @@ from daskps.objects.sizes import nbytes_of
 from daskps.references.nodes import ProxyNode
 from daskps.references.proxies import is_proxy
 from daskps.serialize.pickling import is_broadcast
+from daskps.serialize.sent import to_sent, to_serialized
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +104,13 @@ async def _by_reference(
     # What was scattered under its name before is one task, as what is submitted twice.
     new = {key: value for key, value in items.items() if not _is_there(client, key)}
     futures = {key: Future(key, client) for key in items}
-    nodes = await _stored(session, catalog, new) if catalog is not None else {}
+    protocol = pickle_protocol(client)
+    nodes = {}
+    if catalog is not None:
+        # As Dask sends it: it does not pickle what it has serialisers of its own for.
+        encoder = session.encoder(catalog)
+        encoder.serialize = lambda value: to_serialized(to_sent(value, protocol))
+        nodes = await _stored(encoder, catalog, new)
     if nodes and await _read_on_workers(client, nodes, options):
         for key in nodes:
             finish(client, key, type(new[key]))
@@ -123,9 +130,8 @@ def _is_there(client: Client, key: Any) -> bool:
 
 
 async def _stored(
-    session: Session, catalog: Catalog, items: dict[Any, Any]
+    encoder: Encoder, catalog: Catalog, items: dict[Any, Any]
 ) -> dict[Any, ProxyNode]:
-    encoder = session.encoder(catalog)
     if catalog.maps_its_own and sum(map(nbytes_of, items.values())) <= AT_ONCE_NBYTES:
         return _store(encoder, items)
     # In a thread: storing may take long, and others need the event loop.

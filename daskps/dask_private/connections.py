@@ -7,7 +7,8 @@ Checked with dask and distributed 2025.4.0 and 2026.8.0. What is used:
     client sends graphs in the same way, so they stay in order.
 ``distributed.Client.scheduler_comm``
     That connection; another object if it was lost and the client has connected again.
-    What is in its ``buffer`` is sent with the next message.
+    What is in its ``buffer`` is sent with the next message. ``comm`` is the connection
+    itself.
 ``distributed.Client.futures``
     States of futures, by key. ``finish(type=)`` is what ``Client.scatter`` does to them.
 ``distributed.Scheduler.update_data(who_has=, nbytes=, client=)``,
@@ -188,9 +189,21 @@ def _sending_result(plain: Callable[..., Any], answerer: Answerer) -> Any:
     return operation
 
 
+def pickle_protocol(client: distributed.Client) -> int:
+    """With which protocol of pickle Dask sends what this client gives to workers."""
+    comm = client.scheduler_comm
+    return pickle.HIGHEST_PROTOCOL if comm is None else _protocol(comm.comm)
+
+
+def _protocol(comm: Any) -> int:
+    protocol: int = comm.handshake_options.get(
+        "pickle-protocol", pickle.HIGHEST_PROTOCOL
+    )
+    return protocol
+
+
 def _reader(comm: Any, families: list[str]) -> AnswerTo:
-    protocol = comm.handshake_options.get("pickle-protocol", pickle.HIGHEST_PROTOCOL)
-    return AnswerTo(families, protocol)
+    return AnswerTo(families, _protocol(comm))
 
 
 def _within_process(comm: Any) -> bool:

@@ -47,6 +47,7 @@ from daskps.graph.tasks import (
     each,
     guarded,
 )
+from daskps.objects.pickles import Pickles
 from daskps.objects.sizes import nbytes_of
 from daskps.references.nodes import ProxyNode, StoredValue
 
@@ -67,6 +68,10 @@ class Search:
     needed
         Keys of the tasks that are needed; None: all. What others hold is not stored, and
         does not travel.
+    weigh
+        Gives the bytes of a value.
+    pickles
+        Keeps what had to be pickled to see what it consists of.
     """
 
     _tasks: TaskSearch
@@ -79,10 +84,11 @@ class Search:
         in_process: bool = False,
         needed: set[Any] | None = None,
         weigh: Callable[[Any], int] = nbytes_of,
+        pickles: Pickles | None = None,
     ):
         self._findings = Findings(at_least, weigh)
         self._needed = needed
-        self._tasks = TaskSearch(self._findings, in_process)
+        self._tasks = TaskSearch(self._findings, in_process, pickles)
 
     @property
     def found(self) -> list[Found]:

@@ -26,7 +26,8 @@ from daskps.dask_private.graphs import (
 )
 from daskps.graph.contents import items
 from daskps.graph.findings import Findings, Together
-from daskps.graph.sharing import Sharing
+from daskps.graph.sharing import Sharing, is_one_object, may_share
+from daskps.objects.pickles import Pickles
 from daskps.references.nodes import (
     ProxyFunction,
     ProxyNode,
@@ -53,31 +54,50 @@ class TaskSearch:
         Where to note it.
     in_process
         Whether tasks run in this process, where an array that the user gives them to
-        write to is to be that very array.
+        write to is to be that very array, and functions are to be those very functions.
+    pickles
+        Keeps what had to be pickled to see what it consists of.
     """
 
     _functions: dict[int, tuple[Any, Replacement | None]]
     #: What was found in the task that is searched, once for each place; None: in none.
     _here: list[Any] | None
+    #: What is small in it, by id; None: nobody wants to know.
+    _beside: dict[int, Any] | None
 
-    def __init__(self, findings: Findings, in_process: bool = False):
+    def __init__(
+        self,
+        findings: Findings,
+        in_process: bool = False,
+        pickles: Pickles | None = None,
+    ):
         self._findings = findings
         self._in_process = in_process
         self._functions = {}
-        self._sharing = Sharing()
+        self._sharing = Sharing((pickles or Pickles()).objects_in)
         self._here = None
+        self._beside = None
 
     def task(self, search: Callable[[], Replacement | None]) -> Replacement | None:
         """A whole task, given the search of it: what is one object in it stays one."""
         if self._here is not None:
             return search()
         replace, found = self.noting(search)
-        if replace is None:
-            return None
-        together = self.together(found)
-        if not together:
+        if replace is None or all(map(is_one_object, found)):
             return replace
-        return functools.partial(_replace_together, replace, together)
+        beside: dict[int, Any] = {}
+        self._beside = beside
+        try:
+            replace_all, all_ = self.noting(search)
+        finally:
+            self._beside = None
+        groups = [
+            g for g in self._groups(all_) if any(id(all_[i]) not in beside for i in g)
+        ]
+        if not groups or replace_all is None:
+            return replace
+        together = [self._findings.together([all_[i] for i in g]) for g in groups]
+        return functools.partial(_replace_together, replace_all, together, beside)
 
     def noting(
         self, search: Callable[[], Replacement | None]
@@ -90,13 +110,6 @@ class TaskSearch:
         finally:
             self._here = None
 
-    def together(self, found: list[Any]) -> list[Together]:
-        """What of that which was found in a task is to be stored as one."""
-        return [
-            self._findings.together([found[place] for place in group])
-            for group in self._groups(found)
-        ]
-
     def share(self, found: list[Any]) -> bool:
         """Whether of that which was found in a task some is to be stored as one."""
         return bool(self._groups(found))
@@ -105,7 +118,8 @@ class TaskSearch:
         return self._sharing.groups(found) if len(found) > 1 else []
 
     def _found(self, value: Any) -> None:
-        self._findings.add(value)
+        if self._beside is None:  # otherwise this task was searched before
+            self._findings.add(value)
         if self._here is not None:
             self._here.append(value)
 
@@ -121,15 +135,23 @@ class TaskSearch:
         otherwise
             What is there now.
         """
-        if not self._findings.is_large(value):
+        if self._findings.is_large(value) and not self._changes_itself(value):
+            self._found(value)
+        elif self._beside is not None and self._here is not None and may_share(value):
+            self._beside[id(value)] = value
+            self._here.append(value)
+        else:
             return None
-        self._found(value)
 
         def replace(encode: Encode) -> Any:
             stored = encode(value)
             return otherwise if stored is None else ProxyNode(key, stored)
 
         return replace
+
+    def _changes_itself(self, value: Any) -> bool:
+        # A function may change what it carries, which is seen in this process.
+        return self._in_process and not is_proxy(value) and callable(value)
 
     def argument(self, value: Any) -> Replacement | None:
         """An argument of a task: a node, a reference to a task, or a literal."""
@@ -172,8 +194,9 @@ class TaskSearch:
         return replace
 
     def _function(self, function: Any) -> Replacement | None:
-        if iscoroutinefunction(function):
-            return None  # Dask looks at it to know how to run it
+        # Dask looks at a coroutine function to know how to run it.
+        if iscoroutinefunction(function) or self._changes_itself(function):
+            return None
         if self._findings.nbytes(function) < self._findings.at_least:
             return None
 
@@ -312,9 +335,18 @@ def guarded(
 
 
 def _replace_together(
-    replace: Replacement, together: list[Together], encode: Encode
+    replace: Replacement,
+    together: list[Together],
+    small: Mapping[int, Any],
+    encode: Encode,
 ) -> Any:
-    """Replace a task, given which of its values are stored as one."""
+    """Replace a task, given which of its values are stored as one.
+
+    Parameters
+    ----------
+    small
+        Values that stay unless they are among those, by id.
+    """
     parts: dict[int, deque[StoredPart]] = {}
     for values, whole in together:
         stored = encode(whole)
@@ -325,6 +357,8 @@ def _replace_together(
 
     def encode_part(value: Any) -> Readable | None:
         mine = parts.get(id(value))
-        return mine.popleft() if mine else encode(value)
+        if mine:
+            return mine.popleft()
+        return None if id(value) in small else encode(value)
 
     return replace(encode_part)

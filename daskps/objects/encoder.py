@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -51,13 +52,14 @@ class Encoder:
         are not.
     inline_on_error
         Whether a value that cannot be stored stays in the graph, with one warning.
-
     Attributes
     ----------
     stored
         Handles of all objects that the graph uses.
+    serialize
+        In which form values are stored: at first that of graphs.
     pickles
-        What is serialised already.
+        What is serialised already, in that form.
     kept_nbytes
         Bytes of values that are smaller than they seemed, and stay in the graph.
     refused
@@ -72,6 +74,7 @@ class Encoder:
     threshold: int
     pack_from: int | None
     stored: list[StoredObject]
+    serialize: Callable[[Any], Serialized]
     pickles: Pickles
     kept_nbytes: int
     refused: bool
@@ -90,6 +93,7 @@ class Encoder:
         pack_from: int | None = None,
         inline_on_error: bool = True,
     ):
+        self.serialize = serialize
         self._inline_on_error = inline_on_error
         self.pickles = Pickles()
         self.kept_nbytes = 0
@@ -185,7 +189,7 @@ class Encoder:
         if is_proxy(value):
             return self._encode_proxy(value)
         try:
-            serialized = self.pickles.get(value) or serialize(value)
+            serialized = self.pickles.get(value) or self.serialize(value)
         except Exception:
             # Dask pickles the graph next, and its error is the one that users know.
             return None

@@ -44,7 +44,6 @@ _strided = weakref.WeakKeyDictionary()
 def dump(
     value: Any,
     buffers: list[Any],
-    last_resort: bool = True,
     protocol: int = pickle.HIGHEST_PROTOCOL,
 ) -> bytes:
     """Pickle a value, large memory out of band.
@@ -56,8 +55,6 @@ def dump(
     buffers
         Buffers are added to this list, in order: flat memoryviews of bytes, and arrays
         that are not contiguous, whose bytes are meant in C order.
-    last_resort
-        Whether to try what only distributed's serialisers know, which log failures.
     protocol
         What Dask would use. Before 5, pickle copies arrays, and what is read from a copy
         may be written to, is in this machine's byte order, and in C or Fortran order.
@@ -81,8 +78,6 @@ def dump(
     try:
         return _pickled(value, buffers, protocol)[0]
     except Exception:
-        if not last_resort:
-            raise
         # Types that only distributed's serialisers know.
         del buffers[start:]
         take = _taker(buffers)
@@ -91,16 +86,32 @@ def dump(
         return by_dask
 
 
-def objects_in(value: Any) -> list[Any]:
-    """The objects that the pickle of a value has once, however often they occur in it.
+def dump_and_meet(
+    value: Any, buffers: list[Any]
+) -> tuple[bytes, Callable[[], list[Any]]]:
+    """The same, and which objects the pickle has once, however often they occur in it.
+
+    Returns
+    -------
+    bytes
+        The pickle without the buffers.
+    callable
+        Gives the objects. They are kept for as long as it exists.
 
     Raises
     ------
     Exception
         Whatever pickling raises.
     """
-    _, pickler = _pickled(value, [])
-    return [thing for _, thing in pickler.memo.copy().values()]
+    stream, pickler = _pickled(value, buffers)
+    # The pickler has not seen these themselves.
+    wrapped = value if type(value) in (list, tuple) else ()
+
+    def met() -> list[Any]:
+        known = [thing for _, thing in pickler.memo.copy().values()]
+        return [*known, *filter(_is_large_bytes, wrapped)]
+
+    return stream, met
 
 
 def _pickled(

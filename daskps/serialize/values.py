@@ -9,7 +9,7 @@ that large memory is neither copied nor joined on its way to a store.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pickle import PickleBuffer
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ import numpy as np
 from distributed.protocol import pickle
 
 from daskps.serialize.frames import Frame, contiguous_parts
-from daskps.serialize.pickling import Reduced, dump
+from daskps.serialize.pickling import Reduced, dump, dump_and_meet
 
 
 class Serialized(NamedTuple):
@@ -46,9 +46,7 @@ class Serialized(NamedTuple):
         )
 
 
-def serialize(
-    value: Any, *, last_resort: bool = True, protocol: int = pickle.HIGHEST_PROTOCOL
-) -> Serialized:
+def serialize(value: Any, *, protocol: int = pickle.HIGHEST_PROTOCOL) -> Serialized:
     """Serialise a value without copying its large parts.
 
     The buffers refer to the value's own memory: use them before it changes.
@@ -57,8 +55,6 @@ def serialize(
     ----------
     value
         Anything.
-    last_resort
-        Whether to try what only distributed's serialisers know, which log failures.
     protocol
         As for :func:`daskps.serialize.pickling.dump`.
 
@@ -68,12 +64,23 @@ def serialize(
         Whatever pickling raises.
     """
     buffers: list[Any] = []
-    writable = []
-    stream = dump(value, buffers, last_resort, protocol)
-    for buffer in buffers:
-        # An array is here what pickle would copy.
-        writable.append(isinstance(buffer, np.ndarray) or not buffer.readonly)
-    return Serialized(stream, buffers, writable)
+    stream = dump(value, buffers, protocol)
+    return Serialized(stream, buffers, _writable(buffers))
+
+
+def serialize_and_meet(value: Any) -> tuple[Serialized, Callable[[], list[Any]]]:
+    """The same, and what gives the objects that were met.
+
+    See :func:`daskps.serialize.pickling.dump_and_meet`.
+    """
+    buffers: list[Any] = []
+    stream, met = dump_and_meet(value, buffers)
+    return Serialized(stream, buffers, _writable(buffers)), met
+
+
+def _writable(buffers: list[Any]) -> list[bool]:
+    # An array is here what pickle would copy.
+    return [isinstance(b, np.ndarray) or not b.readonly for b in buffers]
 
 
 def serialize_method(name: str, owner: Serialized) -> Serialized:

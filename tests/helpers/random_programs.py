@@ -263,9 +263,20 @@ def _first_rows(part: Any, beside: Any) -> Any:
     return part.iloc[:20]
 
 
+def _loses(item: Any) -> bool:
+    """Whether Dask makes an item of a bag anew, and without its attributes.
+
+    It does so with subclasses of built-in containers. daskps keeps the attributes.
+    """
+    if not isinstance(item, (list, tuple, set, frozenset, dict)):
+        return False
+    inside = [*item, *item.values()] if isinstance(item, dict) else item
+    return hasattr(item, "__dict__") or any(map(_loses, inside))
+
+
 def bags(run: Run, draw: Draw) -> Any:
     """Partitions of bags, with something beside them."""
-    items = run.values(draw, 2, 6)
+    items = [None if _loses(item) else item for item in run.values(draw, 2, 6)]
     bag = db.from_sequence(items, npartitions=draw.number(1, 3))
     beside = run.value(draw)
     operations: list[Callable[[], Any]] = [
