@@ -13,9 +13,14 @@ USAGE = "daskps_usage"
 SERVE = "daskps_serve"
 SCATTER = "daskps_scatter"
 
-# Operations of workers (``daskps.worker.scatter``, ``daskps.worker.results``).
+# Operations of workers (``daskps.worker.scatter``, ``results``, ``calls``).
 READ = "daskps_read"
 AGAIN = "daskps_again"
+RUN = "daskps_run"
+CALL = "daskps_call"
+
+#: Status of an answer: the worker cannot read the arguments, and has done nothing.
+UNREAD = "daskps-unread"
 
 # From a client to the scheduler, on the connection on which graphs travel: objects that it
 # has stored, holds, and holds no longer.

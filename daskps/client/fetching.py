@@ -6,6 +6,7 @@ which each store is one (:mod:`daskps.references.results`).
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 import weakref
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from daskps.dask_private.connections import (
+    ask_with,
     call_actors_with,
     families_allowed,
     gather_with,
@@ -48,6 +50,8 @@ class Fetching:
         The client, which is not kept alive.
     stores
         Gives the names of the stores whose references the client can read now.
+    call
+        Sends what calls an actor's method.
     """
 
     _client: weakref.ref[Client]
@@ -57,8 +61,14 @@ class Fetching:
     #: Until when (``time.monotonic``) results are not read from stores.
     _plain_until: float
 
-    def __init__(self, client: Client, stores: Callable[[], Iterable[str]]):
+    def __init__(
+        self,
+        client: Client,
+        stores: Callable[[], Iterable[str]],
+        call: Callable[..., Any],
+    ):
         self._client = weakref.ref(client)
+        self._call = call
         self._stores = stores
         self._readers = weakref.WeakSet()
         # What the client was made with, which is None unless the user gave some.
@@ -107,8 +117,21 @@ class Fetching:
         )
         asked = [*families, *allowed]
         gather_with(client, asked if by_reference else self._allowed)
-        call_actors_with(client, asked if by_reference else None, self._ask_again)
+        call_actors_with(
+            client, asked if by_reference else None, self._ask_again, self._call
+        )
+        read = functools.partial(self._read_published, asked)
+        ask_with(client, "publish_get", read if by_reference else None)
         return by_reference
+
+    async def _read_published(
+        self, families: list[str], plain: Callable[..., Any], **message: Any
+    ) -> Any:
+        try:
+            return await plain(**message, deserializers=families)
+        except ObjectMissingError as e:
+            self.failed(e)
+            return await plain(**message)
 
     def _ask_again(self, result: Any) -> dict[str, Any] | None:
         """What asks a worker for a result of an actor that could not be read here.

@@ -13,6 +13,7 @@ from daskps.client.chosen import ChosenStore
 from daskps.client.fetching import Fetching
 from daskps.client.keeper import ClientKeeper
 from daskps.client.opening import catalog_of, install_plugin, open_everywhere
+from daskps.client.sending import Sending
 from daskps.dask_private.connections import connection
 from daskps.exceptions import ClusterError
 from daskps.messages import WORKERS
@@ -43,6 +44,8 @@ class ClusterLink:
     ----------
     fetching
         Which of its results come by reference.
+    sending
+        What it sends besides graphs.
 
     Notes
     -----
@@ -52,6 +55,7 @@ class ClusterLink:
     """
 
     fetching: Fetching
+    sending: Sending
     _client: weakref.ref[Client]
     _catalogs: dict[StoreRequest, Catalog]
     #: What was chosen where no store was named.
@@ -65,7 +69,8 @@ class ClusterLink:
         self._catalogs = {}
         self._chosen = {}
         self._connection = None
-        self.fetching = Fetching(client, self._readable)
+        self.sending = Sending(client)
+        self.fetching = Fetching(client, self._readable, self.sending.call)
 
     @classmethod
     def of(cls, client: Client) -> ClusterLink:
@@ -111,6 +116,7 @@ class ClusterLink:
                 self._chosen = {}
             self._connection = connection(client)
             self.fetching.update()
+            self.sending.update()
 
     def _client_closed(self) -> None:
         """Let go of the stores; they are closed when what is under way has ended."""

@@ -135,8 +135,23 @@ class Session:
         if chosen is not None:
             chosen.reconsider()
 
+    @property
+    def threshold(self) -> int:
+        """Bytes from which on a value is large."""
+        return self.settings.threshold
+
+    def is_current(self, client: Client) -> bool:
+        """Whether what the running code sends by a client belongs to this session."""
+        return current_session(client) is self
+
+    def open_catalog(self, client: Client) -> Catalog | None:
+        """The catalog of the session's store for a client, if it is open."""
+        return ClusterLink.of(client).catalog(self.request)
+
     def _was_opened(self, client: Client) -> None:
-        self._opened.add(client)
+        if client not in self._opened:
+            self._opened.add(client)
+            ClusterLink.of(client).sending.start(self)
         self._read_references(client)
 
     def encoder(
@@ -175,6 +190,8 @@ class Session:
         for client in list(self._reading):
             ClusterLink.of(client).fetching.stop(self)
         self._reading.clear()
+        for client in list(self._opened):
+            ClusterLink.of(client).sending.stop(self)
 
     def _read_references(self, client: Client) -> None:
         if not self.covers_results(client):

@@ -24,6 +24,13 @@ Checked with dask and distributed 2025.4.0 and 2026.8.0. What is used:
 ``distributed.Worker.actor_execute(...)``, ``actor_attribute(...)``
     Operations of a worker whose answer has a ``Serialize`` as "result", if its "status" is
     "OK". Clients call them by ``Client.scheduler.proxy(worker=, msg=)``.
+``distributed.Client.scheduler.broadcast(msg=, workers=, nanny=, on_error=)``
+    Called by ``Client.run`` with a message of "function", "args" and "kwargs", pickled, and
+    "wait"; gives the workers' answers by address, None of who does not know the operation.
+``distributed.Client.scheduler.publish_put(data=, ...)``, ``publish_get(...)``
+    Called to publish and to read; "data" is a ``Serialize`` or, since 2026, a list of them.
+``distributed.Scheduler.extensions["publish"].datasets``
+    By name, the ``Serialized`` as "data" that came.
 ``distributed.comm.Comm.handshake_options``
     What both ends of a connection have agreed upon.
 ``distributed.Worker.batched_send(message)``, ``loop``
@@ -272,6 +279,7 @@ def call_actors_with(
     client: distributed.Client,
     deserializers: list[str] | None,
     ask_again: Callable[[Any], dict[str, Any] | None] = lambda result: None,
+    send: Callable[..., Any] | None = None,
 ) -> None:
     """Have actors answer with these families, by way of the scheduler.
 
@@ -282,19 +290,59 @@ def call_actors_with(
     ask_again
         Given a result, gives the message that asks the worker for it in another form, or
         None if it is as it should be.
+    send
+        Sends a message to a worker, given what does so as Dask does; None: that.
     """
     scheduler = client.scheduler
     scheduler.__dict__.pop("proxy", None)
     if deserializers is None:
         return
     plain = scheduler.proxy
+    ask = functools.partial(plain, deserializers=deserializers)
 
     async def proxy(worker: str, msg: dict[str, Any]) -> Any:
-        reply = await plain(worker=worker, msg=msg, deserializers=deserializers)
+        reply = await (
+            ask(worker=worker, msg=msg) if send is None else send(ask, worker, msg)
+        )
         again = ask_again(reply["result"]) if reply.get("status") == "OK" else None
         return reply if again is None else await plain(worker=worker, msg=again)
 
     scheduler.proxy = proxy
+
+
+def ask_with(
+    client: distributed.Client, operation: str, send: Callable[..., Any] | None
+) -> None:
+    """Have an operation of the scheduler called by way of `send`; None: no more.
+
+    Parameters
+    ----------
+    send
+        A coroutine function, called with what calls it as Dask does, and the message.
+    """
+    scheduler = client.scheduler
+    scheduler.__dict__.pop(operation, None)
+    if send is not None:
+        plain = getattr(scheduler, operation)
+        scheduler.__dict__[operation] = functools.partial(send, plain)
+
+
+async def handle(
+    worker: distributed.Worker, operation: str, comm: Any, **message: Any
+) -> Any:
+    """Do what a worker does at an operation, as if the message had come by `comm`."""
+    handler = worker.handlers[operation]
+    names = inspect.signature(handler).parameters
+    if "serializers" not in names:
+        message.pop("serializers", None)
+    result = handler(comm, **message) if "comm" in names else handler(**message)
+    return await result if inspect.isawaitable(result) else result
+
+
+def published_datasets(scheduler: distributed.Scheduler) -> dict[Any, dict[str, Any]]:
+    """What is published, by name: the ``"data"`` as it came, and keys."""
+    datasets: dict[Any, dict[str, Any]] = scheduler.extensions["publish"].datasets
+    return datasets
 
 
 def families_allowed(

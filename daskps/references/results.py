@@ -15,6 +15,7 @@ from daskps.dask_private.connections import is_family, register_family
 from daskps.exceptions import ObjectMissingError
 from daskps.messages import dependency_family, family
 from daskps.references.nodes import StoredValue
+from daskps.references.published import PUBLISHED, Published
 from daskps.safety_net import fell_back
 from daskps.serialize.sent import from_sent
 from daskps.stores import opened
@@ -82,6 +83,9 @@ def load_reference(header: dict[str, Any], frames: list[Any]) -> Any:
     """
     if "sent" in header:
         return from_sent(header["sent"], frames)
+    if PUBLISHED in header:
+        published: Published = pickle.loads(frames[0])
+        return from_sent(published.header, published.read())
     try:
         value = _read(frames[0], only_reader="lent" in header)
     except ObjectMissingError as e:

@@ -42,6 +42,7 @@ from daskps.references.nodes import ObjectId, stored_objects
 from daskps.references.results import register_reader
 from daskps.safety_net import PROCESS, count, fell_back
 from daskps.scheduler.evictor import Evictor
+from daskps.scheduler.publications import Publications
 from daskps.scheduler.returns import Returns
 from daskps.scheduler.scatter import scatter
 from daskps.stores import leases, opened
@@ -147,6 +148,7 @@ class LifetimePlugin(SchedulerPlugin):
     _expected: dict[str, Counter[ObjectId]]
     _evictor: Evictor
     _returns: Returns
+    _publications: Publications
     #: The ids that workers gave themselves, by address.
     _workers: dict[str, str]
     #: Results in stores that do not know who stored what, by worker's id.
@@ -178,7 +180,11 @@ class LifetimePlugin(SchedulerPlugin):
         self._faults = {}
         for worker in scheduler.workers:
             self.add_worker(scheduler, worker)
+        self._publications = Publications(
+            scheduler, _forgiving(self.stored), _forgiving(self.release)
+        )
         add_operations(scheduler, self._operations())
+        add_operations(scheduler, self._publications.operations())
         add_stream_handlers(scheduler, self._handlers())
 
     def _operations(self) -> dict[str, Callable[..., Any]]:
@@ -307,6 +313,7 @@ class LifetimePlugin(SchedulerPlugin):
     async def close(self) -> None:
         """With the cluster, everything in its stores goes."""
         remove_operations(self._scheduler, *self._operations(), *self._handlers())
+        self._publications.close()
         rest = [*self._objects, *chain(*self._results.values())]
         self._objects.clear()
         await self._evictor.close(rest)

@@ -59,13 +59,15 @@ class Sent(NamedTuple):
         ]
 
 
-def to_sent(value: Any, protocol: int) -> Sent:
+def to_sent(value: Any, protocol: int, known_to_dask: bool = False) -> Sent:
     """Serialise a value as Dask does what it sends.
 
     Parameters
     ----------
     protocol
         Of pickle, as the two ends of the connection have agreed.
+    known_to_dask
+        Whether somebody without daskps has to be able to read it.
 
     Raises
     ------
@@ -74,7 +76,7 @@ def to_sent(value: Any, protocol: int) -> Sent:
     """
     header, frames = dask_serialize(
         value,
-        serializers=_FAMILIES,
+        serializers=("dask", "pickle") if known_to_dask else _FAMILIES,
         on_error="raise",
         context={"pickle-protocol": protocol},
         iterate_collection=True,

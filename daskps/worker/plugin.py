@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from daskps.dask_private.connections import add_operations
-from daskps.messages import READ
+from daskps.messages import CALL, READ, RUN
 from daskps.references.results import register_reader
 from daskps.settings import Settings
 from daskps.stores.requests import NamedRequest
+from daskps.worker.calls import Calls
 from daskps.worker.opening import StoreOpening
 from daskps.worker.results import Writer, read_dependencies, register_writer
 from daskps.worker.scatter import read
@@ -108,7 +109,8 @@ class WorkerStorePlugin(WorkerPlugin):
             # What is mapped looks like memory of the worker, which watches that.
             store.connector.map_at_most(int(limit * MAPPED_SHARE))
         self.latest[worker] = self
-        add_operations(worker, {READ: self.read})
+        calls = Calls(worker)
+        add_operations(worker, {READ: self.read, RUN: calls.run, CALL: calls.call})
         self._worker = worker
         self._writer = register_writer(self.store, self.settings.threshold, worker)
 
