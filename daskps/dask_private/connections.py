@@ -55,6 +55,8 @@ from distributed.protocol.serialize import (
     register_serialization_family,
 )
 
+from daskps.safety_net import fell_back
+
 
 def connection(client: distributed.Client) -> Any:
     """What stands for the client's connection to the scheduler, or None if it has none."""
@@ -188,7 +190,11 @@ def _sending_result(plain: Callable[..., Any], answerer: Answerer) -> Any:
             message = await message
         if serializers and message["status"] == "OK" and not _within_process(comm):
             reader = _reader(comm, serializers)
-            other = await answerer.result(reader, message["result"].data)
+            try:
+                other = await answerer.result(reader, message["result"].data)
+            except Exception as e:
+                fell_back(e, "treat what an actor returns")
+                other = None
             if other is not None:
                 message["result"] = Serialize(other)
         return message
@@ -235,7 +241,11 @@ class _SendingComm:
 
     async def write(self, message: Any, **options: Any) -> Any:
         values = {key: value.data for key, value in message["data"].items()}
-        answers, self._held = await self._answerer.data(self._reader, values)
+        try:
+            answers, self._held = await self._answerer.data(self._reader, values)
+        except Exception as e:
+            fell_back(e, "treat results")
+            answers = {}
         if answers:
             data = {key: Serialize(answer) for key, answer in answers.items()}
             message = {**message, "data": {**message["data"], **data}}

@@ -81,18 +81,32 @@ def load_reference(header: dict[str, Any], frames: list[Any]) -> Any:
     ObjectMissingError
         If it cannot be read: whoever asked asks again without references.
     """
+    lent = "lent" in header
+    if lent and "sent" in header:
+        return from_sent(header["sent"], frames)  # nobody can be asked again
+    try:
+        return _load(header, frames)
+    except ObjectMissingError as e:
+        missing = e
+    except Exception as e:
+        fell_back(e, "read", StoredValue)
+        # Whoever asked asks again without references, and may fail as in plain Dask.
+        missing = ObjectMissingError(
+            f"A result could not be read from its store: {type(e).__name__}: {e}"
+        )
+        missing.__cause__ = e
+    if lent:
+        return Unread(bytes(frames[0]), missing)
+    raise missing
+
+
+def _load(header: dict[str, Any], frames: list[Any]) -> Any:
     if "sent" in header:
         return from_sent(header["sent"], frames)
     if PUBLISHED in header:
         published: Published = pickle.loads(frames[0])
         return from_sent(published.header, published.read())
-    try:
-        value = _read(frames[0], only_reader="lent" in header)
-    except ObjectMissingError as e:
-        if "lent" in header:
-            return Unread(bytes(frames[0]), e)
-        raise
-    return value
+    return _read(frames[0], only_reader="lent" in header)
 
 
 class Unread:
@@ -112,21 +126,12 @@ class Unread:
 
 
 def _read(reference: Any, only_reader: bool) -> Any:
-    try:
-        stored: StoredValue = pickle.loads(reference)
-        value = stored.resolve()
-        # What was read stays mapped. The worker deletes its result without telling this
-        # host; what was sent for this reader alone is his to delete.
-        for id in stored.objects():
-            opened.evict_copy(id.store, id.key)
-            if only_reader:
-                opened.try_to_evict(id.store, id.key)
-    except ObjectMissingError:
-        raise
-    except Exception as e:
-        fell_back(e, "read", StoredValue)
-        # Whoever asked asks again without references, and may fail as in plain Dask.
-        raise ObjectMissingError(
-            f"A result could not be read from its store: {type(e).__name__}: {e}"
-        ) from e
+    stored: StoredValue = pickle.loads(reference)
+    value = stored.resolve()
+    # What was read stays mapped. The worker deletes its result without telling this host;
+    # what was sent for this reader alone is his to delete.
+    for id in stored.objects():
+        opened.evict_copy(id.store, id.key)
+        if only_reader:
+            opened.try_to_evict(id.store, id.key)
     return value

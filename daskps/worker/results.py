@@ -249,12 +249,13 @@ class Writer:
         # A proxy has the answers of its object, which it would read for them.
         if is_proxy(value) or _is_small(value, self._threshold):
             return None, []
+        kind = {"lent": True} if lent else {}
         try:
             sent = await self._to_sent(value, protocol)
             if sent is None:
                 return None, []
             if sent.nbytes < self._threshold:
-                return Answer(name, {"sent": sent.header}, sent.flat()), []
+                return Answer(name, {"sent": sent.header, **kind}, sent.flat()), []
             placed = await offload(self._store, sent, lent)
             if placed is None:
                 return None, []
@@ -262,7 +263,7 @@ class Writer:
             fell_back(e, "store a result of type", value)
             return None, []
         reference, stored = placed
-        return Answer(name, {"lent": True} if lent else {}, [reference]), stored
+        return Answer(name, kind, [reference]), stored
 
     async def _to_sent(self, value: Any, protocol: int) -> Sent | None:
         """The value in Dask's form; None if Dask is to say why that is not possible."""
