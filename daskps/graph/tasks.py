@@ -83,20 +83,22 @@ class TaskSearch:
         if self._here is not None:
             return search()
         replace, found = self.noting(search)
-        if replace is None or all(map(is_one_object, found)):
-            return replace
+        if replace is None:
+            return None
         beside: dict[int, Any] = {}
-        self._beside = beside
-        try:
-            replace_all, all_ = self.noting(search)
-        finally:
-            self._beside = None
+        replace_all: Replacement | None = replace
+        if not all(map(is_one_object, found)):
+            self._beside = beside
+            try:
+                replace_all, found = self.noting(search)
+            finally:
+                self._beside = None
         groups = [
-            g for g in self._groups(all_) if any(id(all_[i]) not in beside for i in g)
+            g for g in self._groups(found) if any(id(found[i]) not in beside for i in g)
         ]
         if not groups or replace_all is None:
             return replace
-        together = [self._findings.together([all_[i] for i in g]) for g in groups]
+        together = [self._findings.together([found[i] for i in g]) for g in groups]
         return functools.partial(_replace_together, replace_all, together, beside)
 
     def noting(

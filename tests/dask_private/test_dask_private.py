@@ -30,7 +30,7 @@ from distributed.client import _MapExpr
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.protocol.serialize import Serialize
 from distributed.scheduler import _materialize_graph
-from processes import eventually, messages_sent
+from processes import ProcessCluster, eventually, messages_sent
 
 import daskps
 from daskps.client.link import ClusterLink
@@ -321,7 +321,15 @@ class Actor:
         return 4
 
 
-def test_workers_may_answer_with_something_else(client):
+@pytest.fixture
+def own_client():
+    """Of a cluster of its own, whose workers answer otherwise."""
+    with ProcessCluster(workers=1) as cluster, cluster.client() as client:
+        yield client
+
+
+def test_workers_may_answer_with_something_else(own_client):
+    client = own_client
     families = ("dask", "pickle", "msgpack", "error")
     future = client.submit(int, 2, pure=False)
     actor = client.submit(Actor, actor=True, pure=False).result()
@@ -346,6 +354,77 @@ def test_workers_may_answer_with_something_else(client):
         client.run(answer_otherwise, whether=False)
     assert future.result() == 2
     assert actor.method().result() == 4
+
+
+@pytest.fixture
+def asked(client):
+    """Notes the messages of one operation of the scheduler, and sends them."""
+    messages = []
+
+    async def note(plain, **message):
+        messages.append(message)
+        return await plain(**message)
+
+    def ask(operation):
+        connections.ask_with(client, operation, note)
+        names.append(operation)
+        return messages
+
+    names = []
+    yield ask
+    for name in names:
+        connections.ask_with(client, name, None)
+        assert name not in client.scheduler.__dict__
+
+
+def test_a_run_is_a_broadcast_of_what_is_pickled(client, asked):
+    messages = asked("broadcast")
+    workers = set(client.run(max, 1, 2, key=abs))
+    (message,) = messages
+    msg = message["msg"]
+    assert msg["op"] == "run"
+    assert msg["wait"] is True
+    assert message["nanny"] is False
+    assert message["workers"] is None
+    unpickled = [pickle.loads(msg[name]) for name in ("function", "args", "kwargs")]
+    assert unpickled == [max, (1, 2), {"key": abs}]
+    msg = {"op": "nobody-knows-it"}
+    replies = client.sync(client.scheduler.broadcast, msg=msg, workers=None)
+    assert replies == dict.fromkeys(workers), "None: not known"
+
+
+def test_an_operation_of_a_worker_is_handled_as_if_it_had_come(client):
+    async def handle(dask_worker):
+        args = {"function": pickle.dumps(abs), "args": pickle.dumps((-1,))}
+        reply = await connections.handle(
+            dask_worker, "run", None, serializers=None, wait=True, **args
+        )
+        return reply["status"], reply["result"].data
+
+    assert set(client.run(handle).values()) == {("OK", 1)}
+
+
+def test_data_sets_are_published_in_one_message_and_kept_as_they_came(client, asked):
+    messages = asked("publish_put")
+    client.publish_dataset([1], name="it")
+    try:
+        (message,) = messages
+        data = message["data"]
+        (data,) = data if isinstance(data, list) else [data]
+        assert type(data) is Serialize
+        assert data.data == [1]
+        kept = client.run_on_scheduler(
+            lambda dask_scheduler: {
+                name: type(entry["data"]).__name__
+                for name, entry in connections.published_datasets(dask_scheduler).items()
+            }
+        )
+        assert kept == {"it": "Serialized"}
+        messages = asked("publish_get")
+        assert client.get_dataset("it") == [1]
+        assert len(messages) == 2
+    finally:
+        client.unpublish_dataset("it")
 
 
 # Local schedulers
