@@ -61,11 +61,8 @@ def needed_keys(expr: Expr, keys: Iterable[Any]) -> set[Any] | None:
                 return None
             wanted.update(flatten(outputs))
             layers += of_graph
-            if isinstance(graph, HighLevelGraph) and any(
-                map(has_legacy_tasks, of_graph)
-            ):
-                # Of a copy, which keeps them: they would be pickled with the graph.
-                external |= copy.copy(graph).get_all_external_keys()
+            if any(map(has_legacy_tasks, of_graph)):
+                external |= _external_keys(graph)
         return _needed(layers, wanted, external)
     except Exception as e:  # whatever the layers of other libraries do
         logger.info("The whole graph is taken for needed: %r", e)
@@ -97,6 +94,14 @@ def _layers(graph: HighLevelGraph | Mapping[Any, Any]) -> list[Layer] | None:
     if all(isinstance(task, GraphNode) for task in graph.values()):
         return [MaterializedLayer(graph)]
     return None  # only Dask knows what refers to what
+
+
+def _external_keys(graph: HighLevelGraph | Mapping[Any, Any]) -> set[Any]:
+    if not isinstance(graph, HighLevelGraph):
+        return set(graph)
+    # Of a copy, which keeps them: they would be pickled with the graph.
+    keys: set[Any] = copy.copy(graph).get_all_external_keys()
+    return keys
 
 
 def _needed(layers: list[Layer], wanted: set[Any], external: set[Any]) -> set[Any]:
