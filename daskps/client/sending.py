@@ -112,15 +112,14 @@ class Sending:
         if sum(map(len, parts)) < sender.threshold:
             return await plain(**message)
         encoder = sender.encoder(catalog)
-        stored = await asyncio.to_thread(_stored, encoder, parts)
-        if stored is None:
+        reference = await asyncio.to_thread(_reference, encoder, parts)
+        if reference is None:
             return await plain(**message)
-        by_reference = {
-            "op": RUN,
-            "reference": pickle.dumps(stored),
-            "wait": msg["wait"],
-        }
-        replies = await plain(**{**message, "msg": by_reference})
+        by_reference = {"op": RUN, "reference": reference, "wait": msg["wait"]}
+        try:
+            replies = await plain(**{**message, "msg": by_reference})
+        finally:
+            encoder.abandon()
         again = [worker for worker, reply in replies.items() if _is_unread(reply)]
         if again:
             replies |= await plain(**{**message, "workers": again})
@@ -164,7 +163,10 @@ class Sending:
                     for name, arg in msg["kwargs"].items()
                 },
             }
-            reply = await plain(worker=worker, msg=by_reference)
+            try:
+                reply = await plain(worker=worker, msg=by_reference)
+            finally:
+                encoder.abandon()
             if not _is_unread(reply):
                 return reply
         return await plain(worker=worker, msg=msg)
@@ -185,7 +187,10 @@ class Sending:
             for one in data
         ]
         catalog.hold(held)
-        return await plain(**{**message, "data": new if several else new[0]})
+        try:
+            return await plain(**{**message, "data": new if several else new[0]})
+        finally:
+            held.clear()  # an error keeps this frame for as long as somebody looks at it
 
 
 def _is_unread(reply: Any) -> bool:
@@ -193,9 +198,9 @@ def _is_unread(reply: Any) -> bool:
     return reply is None or (isinstance(reply, dict) and reply.get("status") == UNREAD)
 
 
-def _stored(encoder: Encoder, value: Any) -> Any:
+def _reference(encoder: Encoder, value: Any) -> bytes | None:
     try:
-        return encoder.place(serialize(value))
+        return pickle.dumps(encoder.place(serialize(value)))
     except StoreError as e:
         logger.warning("Sent through the scheduler, since it cannot be stored: %s", e)
     except Exception as e:
