@@ -41,6 +41,7 @@ def catalogue(scale: float = 1.0) -> list[Scenario]:
         *(many_tasks.throughput(of(MB), 200, workers) for workers in (2, 4, 8)),
         many_tasks.small_computed(of(2000)),
         many_tasks.small_submitted(of(100_000)),
+        many_tasks.small_instances(of(10_000)),
         *(
             round_trips.crossover(of(n * 10 * KB))
             for n in (1, 2, 5, 10, 20, 50, 100, 200, 500)

@@ -86,3 +86,21 @@ def small_submitted(n: int) -> Scenario:
         BOTH,
         "nothing large",
     )
+
+
+def small_instances(n: int) -> Scenario:
+    """A map over many small instances of a class, until it is on its way."""
+
+    def do(client: Client, points: list[tasks.Point], ship: Ship) -> Any:
+        return client.map(tasks.abscissa, points, pure=False)
+
+    def check(points: list[tasks.Point], futures: Any) -> None:
+        assert futures[-1].result() == n - 1, "a wrong result"
+
+    return Scenario(
+        f"map over {n} small instances, submitted",
+        Work(lambda client: [tasks.Point(i, -i) for i in range(n)], do, check),
+        None,
+        BOTH,
+        "nothing large",
+    )

@@ -82,3 +82,16 @@ class Model:
 def predict(model: Model, i: int) -> float:
     """Use a model."""
     return model.predict(i)
+
+
+class Point:
+    """A small instance."""
+
+    def __init__(self, x: int, y: int):
+        self.x = x
+        self.y = y
+
+
+def abscissa(point: Point) -> int:
+    """A part of it."""
+    return point.x

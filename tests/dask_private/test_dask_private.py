@@ -416,7 +416,9 @@ def test_data_sets_are_published_in_one_message_and_kept_as_they_came(client, as
         kept = client.run_on_scheduler(
             lambda dask_scheduler: {
                 name: type(entry["data"]).__name__
-                for name, entry in connections.published_datasets(dask_scheduler).items()
+                for name, entry in connections.published_datasets(
+                    dask_scheduler
+                ).items()
             }
         )
         assert kept == {"it": "Serialized"}
