@@ -156,7 +156,10 @@ class Session:
         pack_from
             Bytes from which on smaller values are packed together; None: they are not.
         """
-        self.cache.limit = catalog.may_keep(self.settings.cache_size)
+        self.cache.in_memory = catalog.maps_its_own
+        self.cache.limit = catalog.may_keep(
+            self.settings.cache_size, self.cache.spare_nbytes()
+        )
         inline = self.settings.on_store_error == "inline"
         at_least = self.settings.threshold if threshold is None else threshold
         return Encoder(catalog, self.cache, at_least, pack_from, inline)
@@ -175,6 +178,10 @@ class Session:
         for client in list(self._reading):
             ClusterLink.of(client).fetching.stop(self)
         self._reading.clear()
+        for client in list(self._opened):
+            catalog = ClusterLink.of(client).catalog(self.request)
+            if catalog is not None:
+                catalog.rest()
 
     def _read_references(self, client: Client) -> None:
         if not self.covers_results(client):
