@@ -13,9 +13,10 @@ USAGE = "daskps_usage"
 SERVE = "daskps_serve"
 SCATTER = "daskps_scatter"
 
-# Operations of workers (``daskps.worker.scatter``, ``daskps.worker.results``).
+# Operations of workers (``daskps.worker.scatter``, ``.results``, ``.holdings``).
 READ = "daskps_read"
 AGAIN = "daskps_again"
+HOLDINGS = "daskps_holdings"
 
 # From a client to the scheduler, on the connection on which graphs travel: objects that it
 # has stored, holds, and holds no longer.

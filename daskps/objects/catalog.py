@@ -271,7 +271,11 @@ class Catalog:
 
     def held(self) -> list[ObjectId]:
         """The objects that this process holds."""
-        return [stored.id for stored in _living(self._held)]
+        return [stored.id for stored in self.handles()]
+
+    def handles(self) -> list[StoredObject]:
+        """The same, with their sizes."""
+        return _living(self._held)
 
     def may_keep(self, wanted: int, kept: int = 0) -> int:
         """How much of the store may be kept for later graphs (bytes).

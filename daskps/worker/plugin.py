@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from daskps.dask_private.connections import add_operations
-from daskps.messages import READ
+from daskps.messages import HOLDINGS, READ
 from daskps.references.results import register_reader
 from daskps.settings import Settings
 from daskps.stores.requests import NamedRequest
+from daskps.worker.holdings import holdings
 from daskps.worker.opening import StoreOpening
 from daskps.worker.results import Writer, read_dependencies, register_writer
 from daskps.worker.scatter import read
@@ -108,13 +109,17 @@ class WorkerStorePlugin(WorkerPlugin):
             # What is mapped looks like memory of the worker, which watches that.
             store.connector.map_at_most(int(limit * MAPPED_SHARE))
         self.latest[worker] = self
-        add_operations(worker, {READ: self.read})
+        add_operations(worker, {READ: self.read, HOLDINGS: self.holdings})
         self._worker = worker
         self._writer = register_writer(self.store, self.settings.threshold, worker)
 
     async def read(self, nodes: dict[Any, bytes]) -> dict[str, Any]:
         """Read scattered values: see :func:`daskps.worker.scatter.read`."""
         return await read(self._worker, nodes)
+
+    async def holdings(self) -> dict[str, Any]:
+        """What is stored here: see :func:`daskps.worker.holdings.holdings`."""
+        return await holdings(self._worker)
 
     def transition(
         self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any

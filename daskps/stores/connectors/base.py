@@ -15,6 +15,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from daskps.serialize.frames import Frame
 from daskps.stores.connectors.config import ConnectorConfig
+from daskps.stores.holdings import Holdings
 from daskps.stores.interfaces import Address
 from daskps.stores.memory import Room
 
@@ -151,6 +152,16 @@ class StoreConnector(abc.ABC, Generic[Key]):
 
     def room(self) -> Room | None:
         """What this process may still put into the store; None: nobody knows.
+
+        Raises
+        ------
+        OSError
+            If the store is gone.
+        """
+        return None
+
+    def holdings(self) -> Holdings | None:
+        """What this host holds in memory and files; None: nothing, or nobody knows.
 
         Raises
         ------

@@ -29,11 +29,17 @@ from daskps.serialize.frames import Frame, contiguous_parts, frame_nbytes
 from daskps.serialize.slabs import SLAB_NBYTES, in_threads, write_all
 from daskps.stores import memory, pressure
 from daskps.stores.connectors.base import StoreConnector
-from daskps.stores.files.directories import OwnedDirectory, check_private, sweep
+from daskps.stores.files.directories import (
+    CACHED,
+    OwnedDirectory,
+    check_private,
+    sweep,
+)
 from daskps.stores.files.locks import is_at, lock_for_reading, try_lock
 from daskps.stores.files.mapping import map_private
 from daskps.stores.files.orphans import unlink_orphans
-from daskps.stores.files.warm import WarmSegment, WarmSegments
+from daskps.stores.files.warm import FREE_PREFIX, WarmSegment, WarmSegments
+from daskps.stores.holdings import Holdings, in_directories
 from daskps.stores.keys import SegmentKey
 from daskps.stores.memory import Room
 
@@ -130,6 +136,11 @@ class SegmentConnector(StoreConnector[SegmentKey]):
     def room(self) -> Room:
         """What this process may still put into the first directory."""
         return memory.room(self.directories[0])
+
+    def holdings(self) -> Holdings:
+        """What is in the directories."""
+        most = self._warm.at_most()
+        return in_directories(self.directories, CACHED, FREE_PREFIX, most)
 
     def rest(self) -> None:
         """Keep no segments mapped, unless they are written soon."""

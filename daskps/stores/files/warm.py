@@ -177,7 +177,7 @@ class WarmSegments(pressure.Spare):
         """
         count, kept = listing.count + 1, listing.nbytes + nbytes
         # The segment is not free yet, whether it will be kept or not.
-        most = min(self.keep, pressure.may_keep(kept))
+        most = self.at_most(kept)
         others = listing.all_but(nbytes)
         dropped = []
         while count > SEGMENTS_AT_MOST or kept > most:
@@ -247,6 +247,21 @@ class WarmSegments(pressure.Spare):
                 _delete(free.path)
             self._listing = _Listing()
             self._mapped.drop_all_but(())
+
+    def at_most(self, kept: int | None = None) -> int:
+        """Bytes to keep now.
+
+        Parameters
+        ----------
+        kept
+            Bytes that are kept. Default: what is.
+        """
+        if not self.keep:
+            return 0
+        if kept is None:
+            with self._lock:
+                kept = self._list().nbytes
+        return min(self.keep, pressure.may_keep(kept))
 
     def unmap(self) -> None:
         """Keep nothing mapped."""

@@ -24,6 +24,7 @@ from daskps.stores.connectors.base import Serving, StoreConnector
 from daskps.stores.files.connector import SegmentConnector
 from daskps.stores.files.places import HostPlaces
 from daskps.stores.files.shared_directory import SharedDirectory
+from daskps.stores.holdings import Holdings
 from daskps.stores.interfaces import Address
 from daskps.stores.keys import PeerKey
 from daskps.stores.memory import Room
@@ -138,6 +139,10 @@ class PeerConnector(StoreConnector[PeerKey]):
     def room(self) -> Room:
         """What this process may still put into the directory in memory."""
         return self._here().segments.room()
+
+    def holdings(self) -> Holdings | None:
+        """What this host holds; None if this process takes no part in that."""
+        return None if self._host is None else self._host.segments.holdings()
 
     def rest(self) -> None:
         """Keep no segments mapped, unless they are written soon."""
