@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from benchmarks.memory.groups import ControlGroup
 
 # A program that has lost a process may wait for ever.
-TIMEOUT_SECONDS = 300.0
+TIMEOUT_SECONDS = 900.0
 MIXED_SECONDS = 600.0
 _PROGRAM = (sys.executable, "-m", "benchmarks.memory.programs")
 

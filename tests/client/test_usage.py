@@ -96,14 +96,17 @@ def test_usage_says_how_much_room_is_left_and_why(client):
 
 
 def test_usage_does_without_a_worker_that_does_not_answer():
-    with ProcessCluster(workers=2) as another, another.client() as client:
-        with daskps.proxy_graph():
-            assert client.submit(np.sum, X).result() == X.sum()
-            os.kill(another.workers[0].pid, signal.SIGSTOP)
-            try:
-                assert daskps.usage(client).objects == 1
-            finally:
-                os.kill(another.workers[0].pid, signal.SIGCONT)
+    with (
+        ProcessCluster(workers=2) as another,
+        another.client() as client,
+        daskps.proxy_graph(),
+    ):
+        assert client.submit(np.sum, X).result() == X.sum()
+        os.kill(another.workers[0].pid, signal.SIGSTOP)
+        try:
+            assert daskps.usage(client).objects == 1
+        finally:
+            os.kill(another.workers[0].pid, signal.SIGCONT)
 
 
 def test_usage_for_an_asynchronous_client_is_a_coroutine(cluster, client):
