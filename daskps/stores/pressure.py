@@ -74,6 +74,11 @@ def watch(spare: Spare) -> None:
             _thread.start()
 
 
+def _watched() -> list[Spare]:
+    with _lock:
+        return list(_spares)
+
+
 def scarce() -> int:
     """Bytes of memory that are to stay free, where something is kept to save time."""
     limit = memory.available().total
@@ -111,7 +116,7 @@ def make_room(nbytes: int, may_wait: bool = True) -> None:
 def _give_back(short: int) -> int:
     """Have so much go of what this process keeps; how much it is."""
     given = 0
-    for spare in sorted(_spares, key=lambda spare: spare.order):
+    for spare in sorted(_watched(), key=lambda spare: spare.order):
         if given >= short:
             break
         given += _call(spare.give_back, short - given) or 0
@@ -139,7 +144,7 @@ def _run() -> None:
 
 def _look() -> bool:
     """Let go of what is to go; whether there is much left."""
-    for spare in list(_spares):
+    for spare in _watched():
         _call(spare.let_go_of_unused)
     free, wanted = memory.available(memory.ALL).free, scarce()
     urgent = int(wanted * URGENT_SHARE)
@@ -151,6 +156,7 @@ def _look() -> bool:
 def _ends() -> bool:
     global _thread
     with _lock:
+        # Whoever keeps something more says so afterwards.
         if any(_call(spare.spare_nbytes) for spare in list(_spares)):
             return False
         _spares.clear()

@@ -300,6 +300,10 @@ class WarmSegments(pressure.Spare):
         if now < self._looked + LOOK_SECONDS:
             return
         self._looked = now
+        if not os.path.isdir(self.directory):
+            self.unmap()  # the store is closed
+            self._kept = 0
+            return
         old = time.time() - UNUSED_SECONDS
         with self._lock:
             self._listing = _Listing()
