@@ -291,8 +291,8 @@ class Catalog:
             if self._capacity is None:
                 self._capacity = self._connector.capacity()
             room = self._connector.room()
-        except OSError:
-            return 0  # the directory is gone: the next put will say so
+        except (OSError, ValueError):
+            return 0  # it is gone, or closed: the next put will say so
         most = wanted if self._capacity is None else min(wanted, self._capacity // 4)
         return most if room is None else min(most, (room.free + kept) // 2)
 

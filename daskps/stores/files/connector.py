@@ -163,9 +163,11 @@ class SegmentConnector(StoreConnector[SegmentKey]):
             if self._put_at(key, frames):
                 return key
             self._warn_once(key)
+        room = self.room()
         raise StoreFullError(
             f"No room for an object of {format_bytes(nbytes)} in "
-            f"{' nor in '.join(self.directories)}. Free some, compute in smaller "
+            f"{' nor in '.join(self.directories)}: {room.limit} leaves "
+            f"{format_bytes(room.free)}. Free some, compute in smaller "
             "parts, or use another store (daskps.proxy_graph(store=...))."
         )
 
@@ -252,11 +254,13 @@ class SegmentConnector(StoreConnector[SegmentKey]):
         if self._warned or key.place == len(self.directories) - 1:
             return
         self._warned = True
+        room = memory.room(self.directories[key.place])
         warnings.warn(
             f"{self.directories[key.place]} has no room for an object of "
-            f"{format_bytes(key.nbytes)}: it goes to a file in "
+            f"{format_bytes(key.nbytes)} ({room.limit} leaves "
+            f"{format_bytes(room.free)}): it goes to a file in "
             f"{self.directories[key.place + 1]}, which may be slower. Enlarge the "
-            "former (docker run --shm-size), or choose a store with "
+            "former (docker run --shm-size) or raise that limit, or choose a store with "
             "daskps.proxy_graph(store=...).",
             stacklevel=2,
         )
