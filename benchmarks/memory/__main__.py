@@ -44,6 +44,8 @@ def main() -> int:
             break
         for who, outcome in (("dask", plain), ("daskps", ours)):
             print(_row(name, who, outcome))
+            if not outcome.finished:
+                print("  ", *outcome.output.splitlines()[-3:], sep="\n  ")
         worse |= plain.finished and not ours.finished
     if not args.only or "mixed" in args.only:
         print(f"mixed, {args.seconds:g} s:", run_mixed(args.seconds))

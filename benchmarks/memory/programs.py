@@ -100,7 +100,8 @@ def mixed(client: Client, nbytes: int, seconds: float) -> dict[str, Any]:
             break
         time.sleep(0.5)
     client.shutdown()
-    left = []
+    left: list[str] = []
+    settled = time.monotonic() + SETTLE_SECONDS
     while time.monotonic() < settled:
         left = sorted(set(os.listdir(store_directory)) - before)
         if not left:
