@@ -13,11 +13,13 @@ USAGE = "daskps_usage"
 SERVE = "daskps_serve"
 SCATTER = "daskps_scatter"
 
-# Operations of workers (``daskps.worker.scatter``, ``results``, ``calls``).
+# Operations of workers (``daskps.worker.scatter``, ``results``, ``calls``,
+# ``holdings``).
 READ = "daskps_read"
 AGAIN = "daskps_again"
 RUN = "daskps_run"
 CALL = "daskps_call"
+HOLDINGS = "daskps_holdings"
 
 #: Status of an answer: the worker cannot read the arguments, and has done nothing.
 UNREAD = "daskps-unread"

@@ -33,6 +33,10 @@ _active: contextvars.ContextVar[tuple[Session, ...]] = contextvars.ContextVar(
 )
 
 
+#: All that exist.
+_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
 class Session:
     """Large values of graphs submitted meanwhile travel by reference.
 
@@ -74,6 +78,7 @@ class Session:
         self._client = client
         self._opened = weakref.WeakSet()
         self._reading = weakref.WeakSet()
+        _sessions.add(self)
 
     def covers(self, client: Client | None) -> bool:
         """Whether graphs of this client, or of a local scheduler, are in the session."""
@@ -171,7 +176,10 @@ class Session:
         pack_from
             Bytes from which on smaller values are packed together; None: they are not.
         """
-        self.cache.limit = catalog.may_keep(self.settings.cache_size)
+        self.cache.in_memory = catalog.maps_its_own
+        self.cache.limit = catalog.may_keep(
+            self.settings.cache_size, self.cache.spare_nbytes()
+        )
         inline = self.settings.on_store_error == "inline"
         at_least = self.settings.threshold if threshold is None else threshold
         return Encoder(catalog, self.cache, at_least, pack_from, inline)
@@ -180,6 +188,13 @@ class Session:
         """Whether results come back to this client in the way that the session wants."""
         return self.settings.results is False or client in self._reading
 
+    def keeps(self, client: Client, store: str) -> bool:
+        """Whether it keeps objects of this client in a store, given its name."""
+        if client not in self._opened:
+            return False
+        catalog = ClusterLink.of(client).catalog(self.request)
+        return catalog is not None and catalog.name == store
+
     def client_closed(self) -> None:
         """Hold nothing any more for graphs that could follow from a client."""
         self.cache.clear()
@@ -187,11 +202,16 @@ class Session:
     def close(self) -> None:
         """Hold nothing any more for graphs that could follow."""
         self.cache.clear()
+        self.cache.limit = 0
         for client in list(self._reading):
             ClusterLink.of(client).fetching.stop(self)
         self._reading.clear()
         for client in list(self._opened):
-            ClusterLink.of(client).sending.stop(self)
+            link = ClusterLink.of(client)
+            link.sending.stop(self)
+            catalog = link.catalog(self.request)
+            if catalog is not None:
+                catalog.rest()
 
     def _read_references(self, client: Client) -> None:
         if not self.covers_results(client):
@@ -276,6 +296,20 @@ def current_session(client: Client | None) -> Session | None:
             return session
     own: Session | None = getattr(client, "daskps_session", None)
     return own if own is not None and own.covers(client) else None
+
+
+def kept_in(client: Client, store: str) -> tuple[int, int]:
+    """What all sessions of this process keep in a store for graphs that could follow.
+
+    Returns
+    -------
+    tuple of int
+        Bytes, and how many they may be at most.
+    """
+    caches = [
+        session.cache for session in list(_sessions) if session.keeps(client, store)
+    ]
+    return sum(c.spare_nbytes() for c in caches), sum(c.limit for c in caches)
 
 
 _said_off = False

@@ -77,15 +77,22 @@ class StoredObject:
         self._alike = alike
         alike.objects[id] = self
 
+    @property
+    def mark(self) -> bytes:
+        """The fingerprint of its content."""
+        return self._alike.mark
+
 
 class _Alike:
     """All handles of objects with one fingerprint, which keep it."""
 
+    mark: bytes
     objects: weakref.WeakValueDictionary[ObjectId, StoredObject]
 
-    __slots__ = ("__weakref__", "objects")
+    __slots__ = ("__weakref__", "mark", "objects")
 
-    def __init__(self) -> None:
+    def __init__(self, mark: bytes) -> None:
+        self.mark = mark
         self.objects = weakref.WeakValueDictionary()
 
 
@@ -182,7 +189,7 @@ class Catalog:
         with self._lock:
             alike = self._alike.get(mark)
             if alike is None:
-                alike = self._alike[mark] = _Alike()
+                alike = self._alike[mark] = _Alike(mark)
             return alike
 
     def _find(
@@ -264,18 +271,34 @@ class Catalog:
 
     def held(self) -> list[ObjectId]:
         """The objects that this process holds."""
-        return [stored.id for stored in _living(self._held)]
+        return [stored.id for stored in self.handles()]
 
-    def may_keep(self, wanted: int) -> int:
-        """How much of the store may be kept for later graphs, of what is wanted (bytes)."""
-        if self._capacity is None:
-            try:
-                self._capacity = self._connector.capacity()
-            except OSError:
-                return 0  # the directory is gone: the next put will say so
+    def handles(self) -> list[StoredObject]:
+        """The same, with their sizes."""
+        return _living(self._held)
+
+    def may_keep(self, wanted: int, kept: int = 0) -> int:
+        """How much of the store may be kept for later graphs (bytes).
+
+        Parameters
+        ----------
+        wanted
+            At most.
+        kept
+            How much is kept now.
+        """
+        try:
             if self._capacity is None:
-                return wanted
-        return min(wanted, self._capacity // 4)
+                self._capacity = self._connector.capacity()
+            room = self._connector.room()
+        except (OSError, ValueError):
+            return 0  # it is gone, or closed: the next put will say so
+        most = wanted if self._capacity is None else min(wanted, self._capacity // 4)
+        return most if room is None else min(most, (room.free + kept) // 2)
+
+    def rest(self) -> None:
+        """Nothing may be stored by this process for a while."""
+        self._connector.rest()
 
     def hold(self, objects: Iterable[StoredObject]) -> None:
         """Say that a graph which uses these objects is about to be submitted."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from daskps.exceptions import StoreError
-from daskps.objects.cache import Cache
+from daskps.objects.cache import Cache, GraphTurn
 from daskps.objects.catalog import Catalog, StoredObject
 from daskps.objects.pickles import Pickles
 from daskps.references.nodes import StoredBytes, StoredValue
@@ -80,6 +80,7 @@ class Encoder:
     refused: bool
     _catalog: Catalog
     _cache: Cache
+    _turn: GraphTurn
     _values: dict[int, tuple[Any, StoredValue | None]]
     _buffers: dict[tuple[int, int], tuple[Frame, StoredObject]]
     _packing: list[_Part]
@@ -104,6 +105,7 @@ class Encoder:
         self.stored = []
         self._catalog = catalog
         self._cache = cache
+        self._turn = cache.turn()
         self._values = {}
         self._buffers = {}
         self._packing = []
@@ -152,6 +154,7 @@ class Encoder:
         """Store what is still waiting to be packed, and announce all objects."""
         self._flush()
         self._catalog.hold(self.stored)
+        self._cache.was_stored(self._turn)
 
     def abandon(self) -> None:
         """Hold nothing any more: the graph will not be sent.
@@ -278,7 +281,7 @@ class Encoder:
 
     def _put(self, frames: list[Frame]) -> StoredObject:
         stored = self._catalog.put(frames)
-        self._cache.add(stored)
+        self._cache.add(stored, self._turn)
         self.stored.append(stored)
         return stored
 

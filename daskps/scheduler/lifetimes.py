@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -56,12 +57,17 @@ from daskps.versions import check_version
 if TYPE_CHECKING:
     from distributed import Scheduler
 
+logger = logging.getLogger(__name__)
+
 # For how long (seconds) results of a worker that is gone can still be read.
 DEAD_WORKERS_RESULTS_SECONDS = 5.0
 # Share of the workers' memory that tasks may read which do not wait for a free thread. What
 # they produce is as large, as a rule, and what comes of that again.
 SPREAD_MEMORY_SHARE = 0.25
 
+
+# For how long (seconds) to wait for a worker that is asked what it holds.
+HOLDINGS_SECONDS = 2.0
 
 # A task that is never forgotten.
 _UNKNOWN = object()
@@ -290,8 +296,16 @@ class LifetimePlugin(SchedulerPlugin):
         """Put stored values on workers: see :func:`daskps.scheduler.scatter.scatter`."""
         await scatter(self._scheduler, **options)
 
-    async def usage(self) -> dict[str, dict[str, Any]]:
-        """What each store holds now, and how often processes fell back on plain Dask."""
+    async def usage(self) -> dict[str, Any]:
+        """What each store holds now, and how often processes fell back on plain Dask.
+
+        Returns
+        -------
+        dict
+            ``"stores"``: what tasks and sessions need, by store; ``"faults"``: how often,
+            by process; ``"workers"``: what each worker says that answers at once, and
+            ``"holdings"`` what this process does (:mod:`daskps.worker.holdings`).
+        """
         usage: dict[str, dict[str, Any]] = {
             store.name: {
                 "store": _shown(request, store),
@@ -308,7 +322,24 @@ class LifetimePlugin(SchedulerPlugin):
             row["objects"] += 1
             row["bytes"] += entry.nbytes
             row["hits"] += entry.hits
-        return {"stores": usage, "faults": {**self._faults, PROCESS: count()}}
+        asked = self._scheduler.workers if usage else ()
+        answers = await asyncio.gather(*map(self._holdings, asked))
+        return {
+            "stores": usage,
+            "faults": {**self._faults, PROCESS: count()},
+            "workers": [answer for answer in answers if answer is not None],
+            "holdings": await offload(opened.holdings),
+        }
+
+    async def _holdings(self, worker: str) -> dict[str, Any] | None:
+        """What a worker says that it holds; None if it does not answer at once."""
+        try:
+            ask = getattr(self._scheduler.rpc(worker), messages.HOLDINGS)
+            answer: dict[str, Any] = await asyncio.wait_for(ask(), HOLDINGS_SECONDS)
+        except Exception as e:  # it is busy, or gone, or has no store
+            logger.debug("Worker %s does not say what it holds: %r", worker, e)
+            return None
+        return answer
 
     async def close(self) -> None:
         """With the cluster, everything in its stores goes."""

@@ -327,6 +327,24 @@ if is_linux():  # Windows has no forks
     os.register_at_fork(after_in_child=_forked)
 
 
+def holdings() -> dict[str, tuple[Any, ...]]:
+    """What this host holds of each store that is open in this process and that can say it.
+
+    Returns
+    -------
+    dict
+        By store, a :class:`~daskps.stores.holdings.Holdings` as a tuple.
+    """
+    found = {}
+    for name, (store, _) in list(_stores.items()):
+        # ValueError: it is being closed.
+        with contextlib.suppress(OSError, ValueError):
+            here = store.connector.holdings()
+            if here is not None:
+                found[name] = tuple(here)
+    return found
+
+
 def evict(name: str, key: Any) -> None:
     """Delete an object. Not there, or the store is closed: does nothing."""
     store = get(name)

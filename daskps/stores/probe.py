@@ -74,13 +74,14 @@ def _room(path: str) -> int | None:
     if not is_linux():
         return None
     from daskps.stores.files.directories import check_private
+    from daskps.stores.memory import room
 
     try:
         check_private(path)
-        room = os.statvfs(path)
+        free = room(path).free
     except OSError:
         return None
-    return room.f_bavail * room.f_frsize if os.access(path, os.W_OK) else None
+    return free if os.access(path, os.W_OK) else None
 
 
 def can_encrypt() -> bool:

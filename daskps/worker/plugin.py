@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from daskps.dask_private.connections import add_operations
-from daskps.messages import CALL, READ, RUN
+from daskps.messages import CALL, HOLDINGS, READ, RUN
 from daskps.references.results import register_reader
 from daskps.settings import Settings
 from daskps.stores.requests import NamedRequest
 from daskps.worker.calls import Calls
+from daskps.worker.holdings import holdings
 from daskps.worker.opening import StoreOpening
 from daskps.worker.results import Writer, read_dependencies, register_writer
 from daskps.worker.scatter import read
@@ -110,13 +111,23 @@ class WorkerStorePlugin(WorkerPlugin):
             store.connector.map_at_most(int(limit * MAPPED_SHARE))
         self.latest[worker] = self
         calls = Calls(worker)
-        add_operations(worker, {READ: self.read, RUN: calls.run, CALL: calls.call})
+        operations = {
+            READ: self.read,
+            RUN: calls.run,
+            CALL: calls.call,
+            HOLDINGS: self.holdings,
+        }
+        add_operations(worker, operations)
         self._worker = worker
         self._writer = register_writer(self.store, self.settings.threshold, worker)
 
     async def read(self, nodes: dict[Any, bytes]) -> dict[str, Any]:
         """Read scattered values: see :func:`daskps.worker.scatter.read`."""
         return await read(self._worker, nodes)
+
+    async def holdings(self) -> dict[str, Any]:
+        """What is stored here: see :func:`daskps.worker.holdings.holdings`."""
+        return await holdings(self._worker)
 
     def transition(
         self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any

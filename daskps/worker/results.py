@@ -118,6 +118,12 @@ def read_dependencies(worker: Worker, store_name: str) -> None:
     gather_from_workers_with(worker, [name, *DASK_FAMILIES])
 
 
+def stored_results(worker: Worker) -> dict[str, tuple[int, int]]:
+    """How many objects are of results of a worker, and their bytes, by store."""
+    writers = set(_writers.get(worker, {}).values())
+    return {writer.store_name: writer.stored() for writer in writers}
+
+
 async def _again(reference: bytes) -> dict[str, Any]:
     """Read what was lent to somebody who cannot, and send it as in plain Dask."""
     stored: StoredValue = pickle.loads(reference)
@@ -302,6 +308,11 @@ class Writer:
             logger.warning(
                 "Results are sent without the store, which failed: %s", error
             )
+
+    def stored(self) -> tuple[int, int]:
+        """How many objects are stored of results, and their bytes."""
+        handles = [] if self._catalog is None else self._catalog.handles()
+        return len(handles), sum(handle.nbytes for handle in handles)
 
     def _tell_faults(self) -> None:
         self._keeper.tell({"op": FAULTS, "process": PROCESS, "count": count()})

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import signal
 
 import numpy as np
 import pytest
 from distributed import Client
-from processes import ProcessCluster
+from processes import ProcessCluster, eventually
 
 import daskps
 
@@ -58,6 +60,53 @@ def test_usage_counts_what_was_found_stored(client):
         assert (usage.objects, usage.hits) == (1, 3)
         assert "3 hits" in repr(usage)
         del futures
+
+
+def test_usage_says_what_is_there_besides(client):
+    """Results, what is kept, and warm memory: as much as there is in the directory."""
+    with daskps.proxy_graph():
+        future = client.submit(np.add, X, 1)
+        assert (future.result() == X + 1).all()
+        usage = daskps.usage()
+        (row,) = [row for row in usage.values() if row["objects"]]
+        assert row["results"] == 1
+        assert row["result_bytes"] >= X.nbytes
+        assert row["kept"] == row["bytes"]
+        assert row["kept"] <= row["kept_at_most"]
+        assert row["copies"] == 0
+        assert usage.total == row["bytes"] + row["result_bytes"] + row["warm"]
+        assert "1 results, 2.00 MiB" in repr(usage)
+        del future
+
+    def warm():
+        usage = daskps.usage()
+        return not usage.nbytes and sum(row["warm"] for row in usage.values())
+
+    assert eventually(lambda: (warm() or 0) >= 2 * X.nbytes)
+    assert daskps.usage().total >= 2 * X.nbytes
+    assert "kept warm" in repr(daskps.usage())
+
+
+def test_usage_says_how_much_room_is_left_and_why(client):
+    with daskps.proxy_graph():
+        (row,) = [row for row in daskps.usage().values() if row["store"] == "shm://"]
+        assert 0 < row["warm_at_most"] < row["room"]
+        assert "memory" in row["limit"] or "file system" in row["limit"]
+        assert row["limit"] in repr(daskps.usage())
+
+
+def test_usage_does_without_a_worker_that_does_not_answer():
+    with (
+        ProcessCluster(workers=2) as another,
+        another.client() as client,
+        daskps.proxy_graph(),
+    ):
+        assert client.submit(np.sum, X).result() == X.sum()
+        os.kill(another.workers[0].pid, signal.SIGSTOP)
+        try:
+            assert daskps.usage(client).objects == 1
+        finally:
+            os.kill(another.workers[0].pid, signal.SIGCONT)
 
 
 def test_usage_for_an_asynchronous_client_is_a_coroutine(cluster, client):

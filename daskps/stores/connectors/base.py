@@ -15,7 +15,9 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from daskps.serialize.frames import Frame
 from daskps.stores.connectors.config import ConnectorConfig
+from daskps.stores.holdings import Holdings
 from daskps.stores.interfaces import Address
+from daskps.stores.memory import Room
 
 Key = TypeVar("Key")
 
@@ -147,6 +149,29 @@ class StoreConnector(abc.ABC, Generic[Key]):
             If the store is gone.
         """
         return None
+
+    def room(self) -> Room | None:
+        """What this process may still put into the store; None: nobody knows.
+
+        Raises
+        ------
+        OSError
+            If the store is gone.
+        """
+        return None
+
+    def holdings(self) -> Holdings | None:
+        """What this host holds in memory and files; None: nothing, or nobody knows.
+
+        Raises
+        ------
+        OSError
+            If the store is gone.
+        """
+        return None
+
+    def rest(self) -> None:
+        """This process may store nothing for a while: it need not be ready for that."""
 
     def map_at_most(self, nbytes: int) -> None:
         """Limit what this process keeps mapped besides what is read."""

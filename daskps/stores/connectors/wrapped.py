@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 from daskps.serialize.frames import Frame
 from daskps.stores.connectors.base import Serving, StoreConnector
+from daskps.stores.holdings import Holdings
+from daskps.stores.memory import Room
 
 Key = TypeVar("Key")
 
@@ -84,6 +86,18 @@ class WrappedConnector(StoreConnector[Key]):
     def capacity(self) -> int | None:
         """Bytes that the store can hold at most; None: nobody knows."""
         return self._connector.capacity()
+
+    def room(self) -> Room | None:
+        """What this process may still put into the store; None: nobody knows."""
+        return self._connector.room()
+
+    def holdings(self) -> Holdings | None:
+        """What this host holds in memory and files."""
+        return self._connector.holdings()
+
+    def rest(self) -> None:
+        """This process may store nothing for a while."""
+        self._connector.rest()
 
     def map_at_most(self, nbytes: int) -> None:
         """Limit what this process keeps mapped besides what is read."""

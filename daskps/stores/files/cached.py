@@ -16,8 +16,11 @@ from daskps.stores.connectors.config import ConnectorConfig
 from daskps.stores.connectors.sealed import SealedConnector, SealedKey
 from daskps.stores.connectors.wrapped import WrappedConnector
 from daskps.stores.files.copies import HostCache
+from daskps.stores.files.directories import CACHED
 from daskps.stores.files.places import HostPlaces
 from daskps.stores.files.shared_directory import SharedDirectory
+from daskps.stores.files.warm import FREE_PREFIX
+from daskps.stores.holdings import Holdings, in_directories
 
 # A smaller object is read again faster than a file is made of it.
 COPY_NBYTES_AT_LEAST = 64 << 10
@@ -109,6 +112,11 @@ class CachedConnector(WrappedConnector[SealedKey]):
         """Delete the object, and this host's copy. Not there: does nothing."""
         super().evict(key)
         self.evict_copy(key)
+
+    def holdings(self) -> Holdings | None:
+        """This host's copies."""
+        paths = [directory.path for directory in list(self._directories)]
+        return in_directories(paths, CACHED, FREE_PREFIX, 0) if paths else None
 
     def evict_copy(self, key: SealedKey) -> None:
         """Delete this host's copy."""

@@ -9,6 +9,7 @@ readers lock what they map.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import fcntl
@@ -25,14 +26,22 @@ from dask.utils import format_bytes
 
 from daskps.exceptions import StoreFullError
 from daskps.serialize.frames import Frame, contiguous_parts, frame_nbytes
-from daskps.serialize.slabs import in_threads, write_all
+from daskps.serialize.slabs import SLAB_NBYTES, in_threads, write_all
+from daskps.stores import memory, pressure
 from daskps.stores.connectors.base import StoreConnector
-from daskps.stores.files.directories import OwnedDirectory, check_private, sweep
+from daskps.stores.files.directories import (
+    CACHED,
+    OwnedDirectory,
+    check_private,
+    sweep,
+)
 from daskps.stores.files.locks import is_at, lock_for_reading, try_lock
 from daskps.stores.files.mapping import map_private
 from daskps.stores.files.orphans import unlink_orphans
-from daskps.stores.files.warm import WarmSegment, WarmSegments
+from daskps.stores.files.warm import FREE_PREFIX, WarmSegment, WarmSegments
+from daskps.stores.holdings import Holdings, in_directories
 from daskps.stores.keys import SegmentKey
+from daskps.stores.memory import Room
 
 
 class SegmentConnector(StoreConnector[SegmentKey]):
@@ -84,6 +93,7 @@ class SegmentConnector(StoreConnector[SegmentKey]):
         self.keep = keep
         self.maps_its_own = keep is not None
         self.shares_memory = bool(keep)
+        self._in_memory = [memory.is_in_memory(path) for path in self.directories]
         self._warm = WarmSegments(self.directories[0], keep or 0)
         self._warned = False
 
@@ -96,6 +106,7 @@ class SegmentConnector(StoreConnector[SegmentKey]):
         If it owns none: those whose owners have died.
         """
         self.closed.set()
+        self._warm.unmap()
         for directory in self._owned:
             directory.remove()
         for path in self.directories if not self._owned else ():
@@ -119,9 +130,21 @@ class SegmentConnector(StoreConnector[SegmentKey]):
         self._warm.map_at_most(nbytes)
 
     def capacity(self) -> int:
-        """Bytes that the first directory's file system can hold at most."""
-        room = os.statvfs(self.directories[0])
-        return room.f_blocks * room.f_frsize
+        """Bytes that the first directory can hold at most."""
+        return memory.total(self.directories[0])
+
+    def room(self) -> Room:
+        """What this process may still put into the first directory."""
+        return memory.room(self.directories[0])
+
+    def holdings(self) -> Holdings:
+        """What is in the directories."""
+        most = self._warm.at_most()
+        return in_directories(self.directories, CACHED, FREE_PREFIX, most)
+
+    def rest(self) -> None:
+        """Keep no segments mapped, unless they are written soon."""
+        self._warm.rest()
 
     def put_frames(self, frames: Sequence[Frame], creator: str = "") -> SegmentKey:
         """Store one object that is in several pieces, without joining them first.
@@ -140,9 +163,11 @@ class SegmentConnector(StoreConnector[SegmentKey]):
             if self._put_at(key, frames):
                 return key
             self._warn_once(key)
+        room = self.room()
         raise StoreFullError(
             f"No room for an object of {format_bytes(nbytes)} in "
-            f"{' nor in '.join(self.directories)}. Free some, compute in smaller "
+            f"{' nor in '.join(self.directories)}: {room.limit} leaves "
+            f"{format_bytes(room.free)}. Free some, compute in smaller "
             "parts, or use another store (daskps.proxy_graph(store=...))."
         )
 
@@ -206,35 +231,48 @@ class SegmentConnector(StoreConnector[SegmentKey]):
         if key.place == 0:
             segment = self._warm.take(key.nbytes, path + ".part")
         if segment is None:
+            if self._in_memory[key.place]:
+                pressure.make_room(key.nbytes, may_wait=not _on_event_loop())
             if not self._has_room(key):
                 return False
             segment = WarmSegment(_create(path + ".part"), None)
         return _write(segment, path, frames)
 
     def _has_room(self, key: SegmentKey) -> bool:
-        if key.place == len(self.directories) - 1:
+        if key.place == len(self.directories) - 1 and not self._in_memory[key.place]:
             return True  # nowhere else to go: let the file system decide
-        if self._room(key.place) >= key.nbytes:
+        if self._room(key) >= key.nbytes:
             return True
         self._warm.clear()
-        return self._room(key.place) >= key.nbytes
+        return self._room(key) >= key.nbytes
 
-    def _room(self, place: int) -> int:
-        room = os.statvfs(self.directories[place])
-        return room.f_bavail * room.f_frsize - self.reserve
+    def _room(self, key: SegmentKey) -> int:
+        reserve = self.reserve if key.place < len(self.directories) - 1 else 0
+        return memory.room(self.directories[key.place], key.nbytes).free - reserve
 
     def _warn_once(self, key: SegmentKey) -> None:
         if self._warned or key.place == len(self.directories) - 1:
             return
         self._warned = True
+        room = memory.room(self.directories[key.place])
         warnings.warn(
             f"{self.directories[key.place]} has no room for an object of "
-            f"{format_bytes(key.nbytes)}: it goes to a file in "
+            f"{format_bytes(key.nbytes)} ({room.limit} leaves "
+            f"{format_bytes(room.free)}): it goes to a file in "
             f"{self.directories[key.place + 1]}, which may be slower. Enlarge the "
-            "former (docker run --shm-size), or choose a store with "
+            "former (docker run --shm-size) or raise that limit, or choose a store with "
             "daskps.proxy_graph(store=...).",
             stacklevel=2,
         )
+
+
+def _on_event_loop() -> bool:
+    """Whether this thread runs an event loop, which may not sleep."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _create(path: str) -> int:
@@ -252,7 +290,7 @@ def _write(segment: WarmSegment, path: str, frames: Sequence[Frame]) -> bool:
     """Write an object, and give it its name; whether there was room."""
     try:
         if segment.mapping is None:
-            _write_from_start(segment.fd, frames)
+            _write_from_start(segment.fd, frames, os.path.dirname(path))
         else:
             _copy(segment.mapping, frames)
         os.rename(path + ".part", path)
@@ -282,9 +320,15 @@ def _copy_slab(to: np.ndarray, offset: int, slab: memoryview) -> None:
     to[offset : offset + slab.nbytes] = np.frombuffer(slab, np.uint8)
 
 
-def _write_from_start(fd: int, frames: Sequence[Frame]) -> None:
+def _write_from_start(fd: int, frames: Sequence[Frame], directory: str) -> None:
     # The file was opened for this. write(), not a mapping: on a full tmpfs a mapping ends
     # in SIGBUS. In one thread: the kernel lets one at a time write.
+    in_memory = memory.is_in_memory(directory)
     for frame in frames:
         for part in contiguous_parts(frame):
-            write_all(fd, part)
+            for start in range(0, part.nbytes, SLAB_NBYTES):
+                slab = part[start : start + SLAB_NBYTES]
+                # Others take memory meanwhile, and at a group's limit the kernel kills.
+                if in_memory and memory.available(slab.nbytes).free < slab.nbytes:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                write_all(fd, slab)

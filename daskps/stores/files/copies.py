@@ -13,8 +13,9 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
+from daskps.stores import memory, pressure
 from daskps.stores.files.directories import CACHED
 from daskps.stores.files.locks import is_at, try_lock
 from daskps.stores.files.mapping import map_private
@@ -28,7 +29,7 @@ SLOWEST_BYTES_PER_SECOND = 10e6
 POLL_SECONDS = 0.003
 
 
-class HostCache:
+class HostCache(pressure.Spare):
     """Copies of objects, those used last, up to a number of bytes.
 
     Parameters
@@ -48,13 +49,14 @@ class HostCache:
     several readers bring at once. What is mapped stays mapped when its copy is deleted.
     """
 
+    order: ClassVar[int] = 1
+
     def __init__(
         self, directories: Sequence[str], limit: int | None = None, reserve: int = 0
     ):
         self._directories = list(directories)
         if limit is None:
-            room = os.statvfs(self._directories[0])
-            limit = room.f_blocks * room.f_frsize // 4
+            limit = memory.total(self._directories[0]) // 4
         self._limit = limit
         self._reserve = reserve
 
@@ -99,6 +101,24 @@ class HostCache:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(_path(directory, name))
 
+    def spare_nbytes(self) -> int:
+        """Bytes of copies in memory."""
+        return sum(copy.nbytes for copy in self._in_memory())
+
+    def give_back(self, nbytes: int) -> int:
+        """Delete copies in memory, those used longest ago first."""
+        given = 0
+        for copy in sorted(self._in_memory()):
+            if given >= nbytes:
+                break
+            if unlink_unless_written(copy.path):
+                given += copy.nbytes
+        return given
+
+    def _in_memory(self) -> list[_Copy]:
+        directories = filter(memory.is_in_memory, self._directories)
+        return [copy for directory in directories for copy in _copies(directory)]
+
     def give_way(self, nbytes: int) -> None:
         """Delete copies, if something else needs their room in the first directory."""
         self._trim(self._directories[0], nbytes, self._limit)
@@ -108,8 +128,9 @@ class HostCache:
         copies = _copies(directory)
         kept = sum(copy.nbytes for copy in copies)
         reserve = self._reserve if directory == self._directories[0] else 0
-        room = os.statvfs(directory)
-        free = room.f_bavail * room.f_frsize - reserve
+        free = memory.room(directory, nbytes).free - reserve
+        if memory.is_in_memory(directory):
+            limit = min(limit, pressure.may_keep(kept))
         for copy in copies:
             if kept <= limit and free >= nbytes:
                 break
@@ -143,6 +164,8 @@ class HostCache:
                 return None
             if nbytes <= self._limit and part == f"{path}.part":
                 os.rename(part, path)
+                if memory.is_in_memory(directory):
+                    pressure.watch(self)
             return _mapped(fd, nbytes)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -23,6 +24,15 @@ class _Mapping:
 class MappedSegments:
     """Mappings of the segments that this process has written last: so many bytes at most.
 
+    Attributes
+    ----------
+    nbytes
+        Bytes that are mapped.
+    used
+        When one was written last (``time.monotonic``).
+
+    Notes
+    -----
     Thread-safe. Several processes may have mapped a segment: they write it in turn.
     """
 
@@ -31,7 +41,8 @@ class MappedSegments:
         self._lock = threading.Lock()
         #: By inode, which a mapping keeps the segment's own; the one used last at the end.
         self._mappings: OrderedDict[int, _Mapping] = OrderedDict()
-        self._nbytes = 0
+        self.nbytes = 0
+        self.used = time.monotonic()
 
     def __contains__(self, inode: int) -> bool:
         return inode in self._mappings
@@ -71,10 +82,11 @@ class MappedSegments:
         with self._lock:
             self._drop(inode)
             self._mappings[inode] = mapping
-            self._nbytes += mapping.bytes.nbytes
-            while self._nbytes > self.at_most:
+            self.nbytes += mapping.bytes.nbytes
+            self.used = time.monotonic()
+            while self.nbytes > self.at_most:
                 self._drop(next(iter(self._mappings)))
 
     def _drop(self, inode: int) -> None:
         mapping = self._mappings.pop(inode, None)
-        self._nbytes -= mapping.bytes.nbytes if mapping else 0
+        self.nbytes -= mapping.bytes.nbytes if mapping else 0

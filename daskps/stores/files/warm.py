@@ -25,6 +25,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from daskps.stores import memory, pressure
 from daskps.stores.files.locks import try_lock
 from daskps.stores.files.mapped import MappedSegments
 
@@ -37,6 +38,12 @@ SEGMENTS_AT_MOST = 1024
 TAKE_ATTEMPTS = 16
 # For how long a directory is not read again, unless it proves to have changed.
 LISTING_SECONDS = 0.01
+# A segment that was evicted so long ago (seconds) is of work that was done before. So is a
+# mapping that was not written for as long; earlier, if the process has said that it rests.
+UNUSED_SECONDS = 30.0
+RESTING_SECONDS = 3.0
+# Seconds between looking for such segments: the directory has to be read.
+LOOK_SECONDS = 2.0
 
 
 class WarmSegment(NamedTuple):
@@ -92,7 +99,7 @@ class _Listing:
                 yield from reversed(same.mapped + same.others)
 
 
-class WarmSegments:
+class WarmSegments(pressure.Spare):
     """The evicted segments of one directory, which processes share.
 
     Parameters
@@ -100,7 +107,8 @@ class WarmSegments:
     directory
         Where the segments are.
     keep
-        Bytes to keep. Never more than an eighth of the file system: others use it too.
+        Bytes to keep. Never more than an eighth of what the directory can hold, and of
+        what is free than a part: others use it too.
 
     Notes
     -----
@@ -109,11 +117,13 @@ class WarmSegments:
 
     def __init__(self, directory: str, keep: int):
         self.directory = directory
-        room = os.statvfs(directory)
-        self.keep = min(keep, room.f_blocks * room.f_frsize // 8)
+        self.keep = min(keep, memory.total(directory) // 8)
         self._lock = threading.Lock()
         self._listing = _Listing()
         self._mapped = MappedSegments(self.keep)
+        self._resting = False
+        self._kept = 0
+        self._looked = 0.0
 
     def map_at_most(self, nbytes: int) -> None:
         """Limit what this process keeps mapped, which is as much as is kept otherwise."""
@@ -133,7 +143,9 @@ class WarmSegments:
             if not self.keep:
                 # No reader holds a lock, so the file must not be cut short.
                 os.unlink(path)
-            elif not self._add(path, nbytes):
+            elif self._add(path, nbytes):
+                pressure.watch(self)
+            else:
                 _delete(path)
 
     def _add(self, path: str, nbytes: int) -> bool:
@@ -152,6 +164,7 @@ class WarmSegments:
             if dropped:
                 listing = self._listing = _Listing()
             listing.add(free, mapped)
+            self._kept = listing.nbytes
         for other in dropped:
             _delete(other.path)
         return True
@@ -163,9 +176,11 @@ class WarmSegments:
         next one has mapped them. Those of other sizes are of work that was done before.
         """
         count, kept = listing.count + 1, listing.nbytes + nbytes
+        # The segment is not free yet, whether it will be kept or not.
+        most = self.at_most(kept)
         others = listing.all_but(nbytes)
         dropped = []
-        while count > SEGMENTS_AT_MOST or kept > self.keep:
+        while count > SEGMENTS_AT_MOST or kept > most:
             other = next(others, None)
             if other is None:
                 return None
@@ -195,11 +210,15 @@ class WarmSegments:
             if fd is None:
                 continue
             try:
-                return WarmSegment(fd, self._mapped.of(fd, nbytes))
+                mapping = self._mapped.of(fd, nbytes)
             except BaseException:  # Ctrl-C: to make huge pages may take a while
                 os.unlink(path)
                 os.close(fd)
                 raise
+            self._resting = False
+            if mapping is not None:
+                pressure.watch(self)
+            return WarmSegment(fd, mapping)
         return None
 
     def _claim(self, free: _Free, path: str) -> int | None:
@@ -228,6 +247,73 @@ class WarmSegments:
                 _delete(free.path)
             self._listing = _Listing()
             self._mapped.drop_all_but(())
+
+    def at_most(self, kept: int | None = None) -> int:
+        """Bytes to keep now.
+
+        Parameters
+        ----------
+        kept
+            Bytes that are kept. Default: what is.
+        """
+        if not self.keep:
+            return 0
+        if kept is None:
+            with self._lock:
+                kept = self._list().nbytes
+        return min(self.keep, pressure.may_keep(kept))
+
+    def unmap(self) -> None:
+        """Keep nothing mapped."""
+        self._mapped.drop_all_but(())
+
+    # What pressure.Spare has
+
+    def spare_nbytes(self) -> int:
+        """Bytes that are kept, or mapped by this process."""
+        return max(self._kept, self._mapped.nbytes)
+
+    def give_back(self, nbytes: int) -> int:
+        """Delete segments, whoever has evicted them."""
+        given = 0
+        with self._lock:
+            self._listing = _Listing()
+            for free in self._list().all_but(0):
+                if given >= nbytes:
+                    break
+                _delete(free.path)
+                given += free.nbytes
+            self._listing = _Listing()
+            self._kept = self._list().nbytes
+        return given
+
+    def rest(self) -> None:
+        """This process may write nothing for a while: keep nothing mapped for that."""
+        self._resting = True
+
+    def let_go_of_unused(self) -> None:
+        """Unmap and delete what was not written anew for a while."""
+        now = time.monotonic()
+        seconds = RESTING_SECONDS if self._resting else UNUSED_SECONDS
+        if now > self._mapped.used + seconds:
+            self._mapped.drop_all_but(())
+        if now < self._looked + LOOK_SECONDS:
+            return
+        self._looked = now
+        if not os.path.isdir(self.directory):
+            self.unmap()  # the store is closed
+            self._kept = 0
+            return
+        old = time.time() - UNUSED_SECONDS
+        with self._lock:
+            self._listing = _Listing()
+            for free in self._list().all_but(0):
+                with contextlib.suppress(FileNotFoundError):
+                    # To be renamed is a change.
+                    if os.stat(free.path).st_ctime < old:
+                        _delete(free.path)
+            self._listing = _Listing()
+            self._kept = self._list().nbytes
 
     def _list(self) -> _Listing:
         """What is there, or was a moment ago."""

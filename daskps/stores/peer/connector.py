@@ -24,8 +24,10 @@ from daskps.stores.connectors.base import Serving, StoreConnector
 from daskps.stores.files.connector import SegmentConnector
 from daskps.stores.files.places import HostPlaces
 from daskps.stores.files.shared_directory import SharedDirectory
+from daskps.stores.holdings import Holdings
 from daskps.stores.interfaces import Address
 from daskps.stores.keys import PeerKey
+from daskps.stores.memory import Room
 from daskps.stores.peer.channels import PeerChannels
 from daskps.stores.peer.host import PeerHost
 from daskps.stores.peer.protocol import Keys, connect
@@ -133,6 +135,19 @@ class PeerConnector(StoreConnector[PeerKey]):
     def capacity(self) -> int:
         """Bytes that the directory in memory can hold at most on this host."""
         return self._here().segments.capacity()
+
+    def room(self) -> Room:
+        """What this process may still put into the directory in memory."""
+        return self._here().segments.room()
+
+    def holdings(self) -> Holdings | None:
+        """What this host holds; None if this process takes no part in that."""
+        return None if self._host is None else self._host.segments.holdings()
+
+    def rest(self) -> None:
+        """Keep no segments mapped, unless they are written soon."""
+        if self._host is not None:
+            self._host.segments.rest()
 
     def map_at_most(self, nbytes: int) -> None:
         """Limit the segments that this process keeps mapped, to write them anew."""
