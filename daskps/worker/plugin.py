@@ -14,6 +14,7 @@ from daskps.messages import READ
 from daskps.references.results import register_reader
 from daskps.settings import Settings
 from daskps.stores.requests import NamedRequest
+from daskps.worker.memory import watch_own_memory
 from daskps.worker.opening import StoreOpening
 from daskps.worker.results import Writer, read_dependencies, register_writer
 from daskps.worker.scatter import read
@@ -109,6 +110,7 @@ class WorkerStorePlugin(WorkerPlugin):
             store.connector.map_at_most(int(limit * MAPPED_SHARE))
         self.latest[worker] = self
         add_operations(worker, {READ: self.read})
+        watch_own_memory(worker)
         self._worker = worker
         self._writer = register_writer(self.store, self.settings.threshold, worker)
 
