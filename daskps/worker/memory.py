@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 from distributed.diagnostics.plugin import NannyPlugin
@@ -20,7 +21,8 @@ from daskps.dask_private.memory import (
     keep_instead_of_spilling,
     terminate_only_if,
 )
-from daskps.stores.files.mapping import maps_privately
+from daskps.safety_net import fell_back
+from daskps.stores.files.mapping import maps_anything
 from daskps.stores.files.own_memory import OwnMemory
 from daskps.worker.spilling import keep
 
@@ -36,13 +38,24 @@ def watch_own_memory(worker: Worker) -> None:
     To be called on the worker's event loop, which tells the nanny later. A nanny that
     cannot be told watches the worker as in plain Dask.
     """
-    watched = OwnMemory(os.getpid())
-    count_less(worker, lambda: watched.of_stores() if maps_privately() else 0)
-    keep_instead_of_spilling(worker, keep)
+    try:
+        count_less(worker, partial(_of_stores, OwnMemory(os.getpid())))
+        keep_instead_of_spilling(worker, keep)
+    except Exception as e:
+        fell_back(e, "watch the memory of a worker")
     task = asyncio.ensure_future(_tell_nanny(worker))
     # The event loop has no reference of its own.
     _telling.add(task)
     task.add_done_callback(_telling.discard)
+
+
+def _of_stores(watched: OwnMemory) -> int:
+    """Bytes of this process's resident set that are a store's."""
+    try:
+        return watched.of_stores() if maps_anything() else 0
+    except Exception as e:
+        fell_back(e, "measure the memory of a worker")
+        return 0
 
 
 _telling: set[asyncio.Future[None]] = set()
@@ -53,7 +66,7 @@ async def _tell_nanny(worker: Worker) -> None:
         reply = await add_to_nanny(worker, NannyMemoryPlugin(), NannyMemoryPlugin.name)
         why = None if reply is None or reply["status"] == "OK" else reply
     except Exception as e:  # whatever unpickling raises there
-        why = e
+        why = {"exception": e}
     if why is not None:
         logger.info("The nanny counts what is mapped as this worker's: %s", why)
 
@@ -84,3 +97,6 @@ class _Watch:
             )
         except OSError:
             return True  # the process is gone, which is Dask's to find out
+        except Exception as e:
+            fell_back(e, "measure the memory of a nanny's worker")
+            return True

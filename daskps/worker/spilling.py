@@ -16,7 +16,7 @@ import numpy as np
 from daskps.safety_net import fell_back
 from daskps.serialize.frames import Frame, frame_nbytes
 from daskps.serialize.sent import Sent, from_sent, to_sent
-from daskps.stores.files.mapping import is_unwritten, maps_privately
+from daskps.stores.files.mapping import is_unwritten, maps_anything
 
 # At most this share of a value may be memory of this process, which stays as well.
 OWN_SHARE = 1 / 16
@@ -55,7 +55,7 @@ def keep(value: Any) -> KeptValue | None:
 
     That is also so if it was written to: these pages are this process's own.
     """
-    if not maps_privately():
+    if not maps_anything():
         return None
     try:
         sent = to_sent(value, pickle.HIGHEST_PROTOCOL)

@@ -40,6 +40,8 @@ HUGE_PAGE = _huge_page()
 
 #: Private mappings of this process: bytes, by address.
 _private: dict[int, int] = {}
+#: Those in which it writes to files.
+_shared: dict[int, int] = {}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
@@ -117,9 +119,9 @@ def address_of(mapping: memoryview) -> int:
     return ctypes.addressof(ctypes.c_ubyte.from_buffer(mapping))
 
 
-def maps_privately() -> bool:
-    """Whether this process has mapped anything privately."""
-    return bool(_private)
+def maps_anything() -> bool:
+    """Whether this process has mapped anything."""
+    return bool(_private or _shared)
 
 
 def is_unwritten(address: int, nbytes: int) -> bool:
@@ -156,8 +158,7 @@ def _map(fd: int, nbytes: int, flags: int) -> ctypes.Array[ctypes.c_ubyte]:
     else:
         address = _mmap(None, nbytes, protection, flags, fd)
     array = (ctypes.c_ubyte * nbytes).from_address(address)
-    if flags & MAP_PRIVATE:
-        _private[address] = nbytes
+    (_private if flags & MAP_PRIVATE else _shared)[address] = nbytes
     unmap = weakref.finalize(array, _unmap, address, huge or nbytes)
     # At exit arrays may still be in use, and the kernel unmaps anyway.
     unmap.atexit = False
@@ -167,6 +168,7 @@ def _map(fd: int, nbytes: int, flags: int) -> ctypes.Array[ctypes.c_ubyte]:
 def _unmap(address: int, nbytes: int) -> None:
     # First: another thread may be given the same address at once.
     _private.pop(address, None)
+    _shared.pop(address, None)
     _libc.munmap(address, nbytes)
 
 

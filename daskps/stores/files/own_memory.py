@@ -106,7 +106,6 @@ def _mapped(pid: int) -> int:
     with open(f"/proc/{pid}/smaps", "rb") as file:
         text = file.read()
     kibibytes = sum(
-        int(resident) - int(copied)
-        for resident, copied in _FILE_OF_STORE.findall(text)
+        int(resident) - int(copied) for resident, copied in _FILE_OF_STORE.findall(text)
     )
     return kibibytes << 10
