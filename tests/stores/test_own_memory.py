@@ -81,7 +81,9 @@ def test_memory_that_the_user_shares_is_the_process_own(fd):
 def test_it_is_measured_rarely_and_known_always(fd, monkeypatch):
     looked = []
     look = own_memory._mapped
-    monkeypatch.setattr(own_memory, "_mapped", lambda pid: looked.append(1) or look(pid))
+    monkeypatch.setattr(
+        own_memory, "_mapped", lambda pid: looked.append(1) or look(pid)
+    )
     monkeypatch.setattr(own_memory, "PAUSE_SECONDS", 1000.0)
     watched = OwnMemory(os.getpid())
     assert watched.of_stores() == 0
