@@ -42,6 +42,13 @@ def client(small_cluster):
         yield client
 
 
+@pytest.fixture
+def own_cluster():
+    """For a test after which the worker is another process."""
+    with SmallCluster() as cluster:
+        yield cluster
+
+
 def state(dask_worker):
     """What a worker is: its process, resident set, own memory, and what Dask goes by."""
     watched = OwnMemory(os.getpid())
@@ -72,15 +79,15 @@ def holding(array, i):
     return i, os.getpid()
 
 
-def written(array, value):
-    array[:] = value
-    return array[:1].copy()
-
-
-def allocate(nbytes):
-    kept = np.ones(nbytes, np.uint8)
+def writing(array):
+    """Have copies of all pages, for a while."""
+    array[:] = 1
     time.sleep(30)
-    return kept[:1]
+
+
+def ask_if_there(client):
+    """The worker's process, unless there is none."""
+    return next((s["pid"] for s in client.run(state).values()), None)
 
 
 def test_many_mappings_of_one_object(client, small_cluster):
@@ -141,27 +148,26 @@ def test_a_model_for_many_tasks(client):
     assert done == tuple((i, before["pid"]) for i in range(12))
 
 
-def test_what_tasks_write_is_the_workers(client, small_cluster):
-    """Private copies of pages count: here they are too many, as in plain Dask."""
+def test_what_tasks_write_is_the_workers(own_cluster):
+    """A worker that holds too much for itself is still started anew, whatever is mapped."""
     x = np.ones(NBYTES // 8)
-    restarts = small_cluster.log("worker").count("memory budget")
-
-    with daskps.proxy_graph():
-        futures = client.map(written, [x] * 2, range(2), pure=False)
-        assert [r[0] for r in client.gather(futures)] == [0, 1]
-        held = client.submit(allocate, LIMIT, pure=False)
-        assert eventually(
-            lambda: small_cluster.log("worker").count("memory budget") > restarts
-        )
-        held.cancel()
-    assert eventually(lambda: len(client.scheduler_info()["workers"]) == 1)
+    with own_cluster.client() as client, daskps.proxy_graph():
+        kept = dask.persist(dask.delayed(is_mapped)(x))
+        wait(kept)
+        before = ask(client)
+        model = np.ones(2 * NBYTES // 8)
+        running = dask.persist(*(dask.delayed(writing)(model) for _ in range(4)))
+        assert eventually(lambda: "memory budget" in own_cluster.log("worker"))
+        del running, kept
+        assert eventually(lambda: ask_if_there(client) not in (None, before["pid"]))
 
 
-def test_a_worker_that_was_started_anew_is_watched_as_well(client):
+def test_a_worker_that_was_started_anew_is_watched_as_well(own_cluster):
     """Its nanny has the plugin already, which is given again."""
     x = np.ones(NBYTES // 8)
-    client.restart()
-    with daskps.proxy_graph():
+    with own_cluster.client() as client, daskps.proxy_graph():
+        wait(dask.persist(dask.delayed(is_mapped)(x)))
+        client.restart()
         before = ask(client)
         kept = dask.persist(*(dask.delayed(is_mapped)(x) for _ in range(7)))
         wait(kept)
