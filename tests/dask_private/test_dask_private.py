@@ -21,6 +21,7 @@ import distributed
 import numpy as np
 import pandas as pd
 import pytest
+import zict
 from dask._expr import Expr, HLGExpr, LLGExpr, _HLGExprSequence
 from dask._task_spec import Alias, DataNode, List, Task, TaskRef
 from dask.blockwise import Blockwise, BlockwiseDepDict
@@ -1118,6 +1119,7 @@ def test_a_nanny_takes_a_plugin_from_its_worker():
 def test_where_a_worker_spills_to(tmp_path):
     data = distributed.spill.SpillBuffer(str(tmp_path), target=1 << 30)
     slow = data._slow_uncached
+    assert isinstance(slow, zict.Func)
     calls = []
     slow.dump = lambda value: calls.append(("dump", value)) or [b"one", b"three"]
     slow.load = lambda read: calls.append(("load", bytes(read))) or "loaded"
