@@ -14,7 +14,6 @@ from daskps.messages import READ
 from daskps.references.results import register_reader
 from daskps.settings import Settings
 from daskps.stores.requests import NamedRequest
-from daskps.worker.memory import watch_own_memory
 from daskps.worker.opening import StoreOpening
 from daskps.worker.results import Writer, read_dependencies, register_writer
 from daskps.worker.scatter import read
@@ -110,7 +109,7 @@ class WorkerStorePlugin(WorkerPlugin):
             store.connector.map_at_most(int(limit * MAPPED_SHARE))
         self.latest[worker] = self
         add_operations(worker, {READ: self.read})
-        watch_own_memory(worker)
+        _watch_own_memory(worker)
         self._worker = worker
         self._writer = register_writer(self.store, self.settings.threshold, worker)
 
@@ -134,6 +133,13 @@ class WorkerStorePlugin(WorkerPlugin):
             self._writer.close()
         if self.opening is not None:
             self.opening.close()
+
+
+def _watch_own_memory(worker: Worker) -> None:
+    # It needs Linux, which a worker that has opened a store is on.
+    from daskps.worker.memory import watch_own_memory
+
+    watch_own_memory(worker)
 
 
 class WorkerDependenciesPlugin(WorkerPlugin):

@@ -12,6 +12,7 @@ import ctypes
 import os
 import sys
 import weakref
+from mmap import PAGESIZE
 
 PROT_NONE, PROT_READ, PROT_WRITE = 0x0, 0x1, 0x2
 # Linux: MAP_NORESERVE, since a private writable mapping would otherwise count against
@@ -20,7 +21,6 @@ MAP_SHARED, MAP_PRIVATE, MAP_NORESERVE = 0x01, 0x02, 0x4000
 MAP_FIXED, MAP_ANONYMOUS = 0x10, 0x20
 # Linux 5.14: maps all pages at once rather than one at each first use; refused before.
 MADV_POPULATE_WRITE = 23
-PAGE = os.sysconf("SC_PAGE_SIZE")
 
 # The upper byte of what /proc/PID/pagemap says of a page: bit 7, it is in memory; 6, it was
 # swapped; 5, it is a file's, or shared. What was copied for this process has not the last.
@@ -134,7 +134,7 @@ def is_unwritten(address: int, nbytes: int) -> bool:
         for start, size in list(_private.items())
     ):
         return False
-    first, last = address // PAGE, (address + nbytes - 1) // PAGE
+    first, last = address // PAGESIZE, (address + nbytes - 1) // PAGESIZE
     try:
         with open("/proc/self/pagemap", "rb", buffering=0) as file:
             entries = os.pread(file.fileno(), 8 * (last - first + 1), 8 * first)

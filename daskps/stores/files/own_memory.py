@@ -16,15 +16,14 @@ Uses the standard library alone: nannies import it.
 
 from __future__ import annotations
 
-import os
 import re
 import time
+from mmap import PAGESIZE
 
 # At most this share of a thread's time, and not more often than that (seconds).
 TIME_SHARE = 0.02
 PAUSE_SECONDS = 1.0
 
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 # A file right in a directory of a store, or in one that is being deleted: whatever else is
 # below a directory of such a name, an environment of Python say, is deeper.
 _FILE_OF_STORE = re.compile(
@@ -98,7 +97,7 @@ def _resident(pid: int) -> tuple[int, int]:
     """Bytes that are resident, and those of them that files or shared memory have, too."""
     with open(f"/proc/{pid}/statm", "rb") as file:
         _, resident, shared, *_ = file.read().split()
-    return int(resident) * _PAGE, int(shared) * _PAGE
+    return int(resident) * PAGESIZE, int(shared) * PAGESIZE
 
 
 def _mapped(pid: int) -> int:
