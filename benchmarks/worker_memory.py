@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import dask
@@ -23,6 +24,8 @@ import daskps
 from benchmarks.cluster import Cluster
 
 MIB = 1 << 20
+#: For how long (seconds) a program may take.
+PATIENCE = 600.0
 ROW = "{:14} {:7} {:38}{:>9}{:>8}{:>8}"
 
 
@@ -167,11 +170,28 @@ def run(name: str, memory: int, by_reference: bool) -> Outcome:
 def _end(client: Client, name: str, memory: int, by_reference: bool) -> str:
     session = daskps.proxy_graph(results=True) if by_reference else None
     try:
-        with session or contextlib.nullcontext():
+        # Workers that are all paused wait for ever.
+        with _at_most(PATIENCE), session or contextlib.nullcontext():
             right = PROGRAMS[name](client, memory)
     except Exception as e:
         return type(e).__name__
     return "finished" if right else "a wrong answer"
+
+
+@contextlib.contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in a block that takes longer. For the main thread."""
+
+    def end(*args: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def main() -> int:
