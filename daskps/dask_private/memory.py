@@ -29,28 +29,28 @@ from distributed.protocol import pickle
 from distributed.spill import SpillBuffer
 
 
-def count_less(worker: distributed.Worker, uncounted: Callable[[], int]) -> None:
-    """Have a worker go by its memory without some of it. Again: does nothing.
+def measure_with(worker: distributed.Worker, measure: Callable[[], int | None]) -> None:
+    """Have a worker go by another measure of its memory. Again: does nothing.
 
     Parameters
     ----------
-    uncounted
-        Gives the bytes that are not to count; called on the worker's event loop.
+    measure
+        Gives bytes, or None: as Dask measures. Called on the worker's event loop.
     """
     plain = worker.monitor.get_process_memory
-    if isinstance(plain, _Less):
-        return
-    worker.monitor.get_process_memory = _Less(plain, uncounted)
+    if not isinstance(plain, _Measuring):
+        worker.monitor.get_process_memory = _Measuring(plain, measure)
 
 
-class _Less:
+class _Measuring:
     """What a worker calls for its memory."""
 
-    def __init__(self, plain: Callable[[], int], uncounted: Callable[[], int]):
-        self._plain, self._uncounted = plain, uncounted
+    def __init__(self, plain: Callable[[], int], measure: Callable[[], int | None]):
+        self._plain, self._measure = plain, measure
 
     def __call__(self) -> int:
-        return max(0, self._plain() - self._uncounted())
+        measured = self._measure()
+        return self._plain() if measured is None else measured
 
 
 def terminate_only_if(

@@ -17,8 +17,8 @@ from distributed.diagnostics.plugin import NannyPlugin
 
 from daskps.dask_private.memory import (
     add_to_nanny,
-    count_less,
     keep_instead_of_spilling,
+    measure_with,
     terminate_only_if,
 )
 from daskps.safety_net import fell_back
@@ -39,7 +39,7 @@ def watch_own_memory(worker: Worker) -> None:
     cannot be told watches the worker as in plain Dask.
     """
     try:
-        count_less(worker, partial(_of_stores, OwnMemory(os.getpid())))
+        measure_with(worker, partial(_own, OwnMemory(os.getpid())))
         keep_instead_of_spilling(worker, keep)
     except Exception as e:
         fell_back(e, "watch the memory of a worker")
@@ -49,13 +49,13 @@ def watch_own_memory(worker: Worker) -> None:
     task.add_done_callback(_telling.discard)
 
 
-def _of_stores(watched: OwnMemory) -> int:
-    """Bytes of this process's resident set that are a store's."""
+def _own(watched: OwnMemory) -> int | None:
+    """Bytes that this process holds for itself; None: as in plain Dask."""
     try:
-        return watched.of_stores() if maps_anything() else 0
+        return watched.own() if maps_anything() else None
     except Exception as e:
         fell_back(e, "measure the memory of a worker")
-        return 0
+        return None
 
 
 _telling: set[asyncio.Future[None]] = set()
@@ -93,7 +93,7 @@ class _Watch:
         own = self._watched[1]
         try:
             return own.resident() > at_most and (
-                own.private() > at_most or own.resident() - own.of_stores() > at_most
+                own.private() > at_most or own.own() > at_most
             )
         except OSError:
             return True  # the process is gone, which is Dask's to find out

@@ -46,65 +46,66 @@ def address_of(array):
     return array.__array_interface__["data"][0]
 
 
+def own():
+    return OwnMemory(os.getpid()).own()
+
+
 def test_mapped_pages_are_a_stores_until_they_are_written(fd):
-    before = OwnMemory(os.getpid())
-    assert before.of_stores() == 0
-    own = before.resident()
+    watched = OwnMemory(os.getpid())
+    resident, before = watched.resident(), watched.own()
     views = [map_private(fd, NBYTES) for _ in range(4)]
     for view in views:
         read(view)
-    assert before.resident() - own > 4 * NBYTES - NEAR, "Linux counts each mapping"
-    watched = OwnMemory(os.getpid())
-    assert abs(watched.of_stores() - 4 * NBYTES) < NEAR
-    assert abs(watched.resident() - watched.of_stores() - own) < NEAR
+    assert watched.resident() - resident > 4 * NBYTES - NEAR, (
+        "Linux counts each mapping"
+    )
+    assert abs(watched.own() - before) < NEAR
+    assert abs(own() - before) < NEAR
     np.frombuffer(views[0], np.uint8)[: NBYTES // 2] = 2
-    assert abs(watched.of_stores() - 3.5 * NBYTES) < NEAR
-    assert abs(OwnMemory(os.getpid()).of_stores() - 3.5 * NBYTES) < NEAR
+    assert abs(watched.own() - before - NBYTES // 2) < NEAR
+    assert abs(own() - before - NBYTES // 2) < NEAR
 
 
 def test_memory_that_the_user_shares_is_the_process_own(fd):
-    watched = OwnMemory(os.getpid())
-    own = watched.resident() - watched.of_stores()
+    before = own()
     view = map_private(fd, NBYTES)
     read(view)
     theirs = SharedMemory(create=True, size=NBYTES)
     try:
         theirs.buf[:] = bytes(NBYTES)
-        watched = OwnMemory(os.getpid())
-        grown = watched.resident() - watched.of_stores() - own
-        assert abs(grown - NBYTES) < NEAR
+        assert abs(own() - before - NBYTES) < NEAR
     finally:
         theirs.close()
         theirs.unlink()
 
 
-def test_it_is_measured_rarely_and_known_always(fd, monkeypatch):
+def test_it_is_looked_at_rarely_and_known_always(fd, monkeypatch):
     looked = []
-    look = own_memory._mapped
+    look = own_memory._shared_with_others
     monkeypatch.setattr(
-        own_memory, "_mapped", lambda pid: looked.append(1) or look(pid)
+        own_memory, "_shared_with_others", lambda pid: looked.append(1) or look(pid)
     )
     monkeypatch.setattr(own_memory, "PAUSE_SECONDS", 1000.0)
     watched = OwnMemory(os.getpid())
-    assert watched.of_stores() == 0
+    before = watched.own()
     view = map_private(fd, NBYTES)
     read(view)
-    assert abs(watched.of_stores() - NBYTES) < NEAR
+    assert abs(watched.own() - before) < NEAR
     del view
-    assert watched.of_stores() < NEAR
+    assert abs(watched.own() - before) < NEAR
     assert len(looked) == 1
 
 
-def test_what_is_measured_takes_a_small_share_of_the_time(fd, monkeypatch):
+def test_looking_takes_a_small_share_of_the_time(fd, monkeypatch):
     def slow(pid):
         end = time.thread_time() + 0.05
         while time.thread_time() < end:
             pass
         return 0
 
-    monkeypatch.setattr(own_memory, "_mapped", slow)
+    monkeypatch.setattr(own_memory, "_shared_with_others", slow)
     watched = OwnMemory(os.getpid())
-    watched.of_stores()
+    watched.own()
     assert watched._next - time.monotonic() > 0.05 / own_memory.TIME_SHARE - 1
 
 
@@ -112,17 +113,18 @@ def test_a_kernel_that_does_not_say(monkeypatch):
     def refuse(pid):
         raise PermissionError
 
-    monkeypatch.setattr(own_memory, "_mapped", refuse)
-    assert OwnMemory(os.getpid()).of_stores() == 0
+    monkeypatch.setattr(own_memory, "_shared_with_others", refuse)
+    watched = OwnMemory(os.getpid())
+    assert abs(watched.own() - watched.resident()) < NEAR
 
 
 def test_another_process():
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    with pytest.raises(FileNotFoundError):
-        OwnMemory(ended.pid).resident()
-    assert OwnMemory(ended.pid).of_stores() == 0
-    assert OwnMemory(os.getppid()).resident() > 0
+    for of in OwnMemory.resident, OwnMemory.own:
+        with pytest.raises(FileNotFoundError):
+            of(OwnMemory(ended.pid))
+    assert OwnMemory(os.getppid()).own() > 0
 
 
 @pytest.mark.parametrize(

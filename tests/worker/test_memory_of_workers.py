@@ -56,7 +56,7 @@ def state(dask_worker):
     return {
         "pid": os.getpid(),
         "resident": resident,
-        "own": resident - watched.of_stores(),
+        "own": watched.own(),
         "monitored": dask_worker.monitor.get_process_memory(),
         "said": dask_worker.monitor.recent()["memory"],
         "status": dask_worker.status.name,

@@ -17,6 +17,7 @@ Uses the standard library alone: nannies import it.
 from __future__ import annotations
 
 import re
+import sys
 import time
 from mmap import PAGESIZE
 
@@ -31,6 +32,7 @@ _FILE_OF_STORE = re.compile(
     rb"(?:[A-Z][^\n]*\n)*?Rss: +(\d+) kB\n"
     rb"(?:[A-Z][^\n]*\n)*?Anonymous: +(\d+) kB\n"
 )
+_FIELDS = re.compile(rb"\nRss: +(\d+) kB"), re.compile(rb"\nAnonymous: +(\d+) kB")
 
 
 class OwnMemory:
@@ -72,23 +74,28 @@ class OwnMemory:
         resident, shared = _resident(self._pid)
         return resident - shared
 
-    def of_stores(self) -> int:
-        """Bytes of its resident set that are a store's.
+    def own(self) -> int:
+        """Bytes that it holds for itself.
 
-        0 where the kernel does not say, as in some sandboxes.
+        Where the kernel does not say, as in some sandboxes, all of its resident set.
+
+        Raises
+        ------
+        OSError
+            If there is no such process.
         """
-        try:
-            _, shared = _resident(self._pid)
-            if time.monotonic() >= self._next:
-                self._look(shared)
-        except OSError:
-            return 0
-        return max(0, shared - self._others)
+        if time.monotonic() >= self._next:
+            self._look()
+        # Both at once: a task that ends meanwhile unmaps what it had.
+        resident, shared = _resident(self._pid)
+        return resident - max(0, shared - self._others)
 
-    def _look(self, shared: int) -> None:
+    def _look(self) -> None:
         before = time.thread_time()
-        # What is mapped meanwhile counts as a store's for now: `shared` was read before.
-        self._others = max(0, shared - _mapped(self._pid))
+        try:
+            self._others = _shared_with_others(self._pid)
+        except OSError:
+            self._others = sys.maxsize
         spent = time.thread_time() - before
         self._next = time.monotonic() + max(PAUSE_SECONDS, spent / TIME_SHARE)
 
@@ -100,11 +107,13 @@ def _resident(pid: int) -> tuple[int, int]:
     return int(resident) * PAGESIZE, int(shared) * PAGESIZE
 
 
-def _mapped(pid: int) -> int:
-    """Bytes of pages of stores in a resident set, each as often as it is mapped."""
+def _shared_with_others(pid: int) -> int:
+    """Bytes of pages in a resident set that are shared, but not with stores.
+
+    Added up, not what is left of all: stores are mapped and unmapped while this is read.
+    """
     with open(f"/proc/{pid}/smaps", "rb") as file:
         text = file.read()
-    kibibytes = sum(
-        int(resident) - int(copied) for resident, copied in _FILE_OF_STORE.findall(text)
-    )
-    return kibibytes << 10
+    resident, copied = (sum(map(int, field.findall(text))) for field in _FIELDS)
+    of_stores = sum(int(r) - int(c) for r, c in _FILE_OF_STORE.findall(text))
+    return (resident - copied - of_stores) << 10
