@@ -8,7 +8,9 @@ function, which therefore receives the real object and is not wrapped.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import weakref
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -153,20 +155,19 @@ class _Reader:
     """Reads the parts of one value, each object once.
 
     No two writable buffers share memory, even where equal content made them share an
-    object: the user may change one of them.
+    object: the user may change one of them. What nobody can write to is mapped once for
+    all values of this process.
     """
 
     def __init__(self) -> None:
-        self._objects: dict[ObjectId, memoryview] = {}
+        self._own: dict[ObjectId, memoryview] = {}
+        self._read_only: dict[ObjectId, memoryview] = {}
         self._given: set[StoredBytes] = set()
 
     def read(self, part: bytes | StoredBytes, writable: bool) -> Any:
         if not isinstance(part, StoredBytes):
             return bytearray(part) if writable else part
-        if part.id not in self._objects or part in self._given:
-            self._objects[part.id] = memoryview(opened.read(part.id.store, part.id.key))
-        self._given.add(part)
-        data = self._objects[part.id]
+        data = self._own_object(part) if writable else self._object(part.id)
         end = part.offset + part.nbytes
         if data.nbytes < end:
             raise ObjectMissingError(
@@ -178,6 +179,34 @@ class _Reader:
             copy = bytearray if writable else bytes
             return copy(data[part.offset : end])
         return data[part.offset : end]
+
+    def _own_object(self, part: StoredBytes) -> memoryview:
+        if part.id not in self._own or part in self._given:
+            self._own[part.id] = memoryview(opened.read(part.id.store, part.id.key))
+        self._given.add(part)
+        return self._own[part.id]
+
+    def _object(self, id: ObjectId) -> memoryview:
+        if id not in self._read_only:
+            self._read_only[id] = _read_only(id)
+        return self._read_only[id]
+
+
+#: What is mapped to be read only, by object.
+_mapped: weakref.WeakValueDictionary[ObjectId, Any] = weakref.WeakValueDictionary()
+
+
+def _read_only(id: ObjectId) -> memoryview:
+    mapped = _mapped.get(id)
+    if mapped is None:
+        data = memoryview(opened.read(id.store, id.key))
+        # A mapping lives as long as any view of it. What was read into memory cannot be
+        # referred to in this way, and is not shared.
+        if not isinstance(data.obj, (bytes, bytearray)):
+            with contextlib.suppress(TypeError):
+                _mapped[id] = data.obj
+        return data.toreadonly()
+    return memoryview(mapped).cast("B").toreadonly()
 
 
 class ProxyNode(GraphNode):

@@ -118,6 +118,7 @@ class WorkerStorePlugin(WorkerPlugin):
             HOLDINGS: self.holdings,
         }
         add_operations(worker, operations)
+        _watch_own_memory(worker)
         self._worker = worker
         self._writer = register_writer(self.store, self.settings.threshold, worker)
 
@@ -145,6 +146,13 @@ class WorkerStorePlugin(WorkerPlugin):
             self._writer.close()
         if self.opening is not None:
             self.opening.close()
+
+
+def _watch_own_memory(worker: Worker) -> None:
+    # It needs Linux, which a worker that has opened a store is on.
+    from daskps.worker.memory import watch_own_memory
+
+    watch_own_memory(worker)
 
 
 class WorkerDependenciesPlugin(WorkerPlugin):

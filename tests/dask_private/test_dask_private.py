@@ -21,6 +21,7 @@ import distributed
 import numpy as np
 import pandas as pd
 import pytest
+import zict
 from dask._expr import Expr, HLGExpr, LLGExpr, _HLGExprSequence
 from dask._task_spec import Alias, DataNode, List, Task, TaskRef
 from dask.blockwise import Blockwise, BlockwiseDepDict
@@ -34,7 +35,7 @@ from processes import ProcessCluster, eventually, messages_sent
 
 import daskps
 from daskps.client.link import ClusterLink
-from daskps.dask_private import connections, graphs, hooks, scheduling
+from daskps.dask_private import connections, graphs, hooks, memory, scheduling
 from daskps.dask_private.connections import finish
 from daskps.dask_private.graphs import (
     GraphNode,
@@ -879,6 +880,10 @@ PRIVATE_ATTRIBUTES = {
     "scheduler_comm",
     "collections_to_expr",
     "families",
+    "get_process_memory",
+    "memory_terminate_fraction",
+    "periodic_callbacks",
+    "_slow_uncached",
 }
 
 
@@ -908,7 +913,7 @@ def test_the_list_of_what_is_used_is_complete():
     """Each name of the modules' docstrings occurs in this file."""
     with open(__file__) as f:
         here = f.read()
-    for module in connections, graphs, hooks, scheduling:
+    for module in connections, graphs, hooks, memory, scheduling:
         _, _, used = module.__doc__.partition("What is used:")
         listed = re.findall(r"``([^`]+)``", used)
         assert listed
@@ -1149,3 +1154,60 @@ def test_dask_asks_for_divisions_that_it_knows(monkeypatch):
     assert collection.expr.frame._division_info
     parts = collection.to_delayed(optimize_graph=False)
     assert [len(part.compute(scheduler="sync")) for part in parts] == [3, 7]
+
+
+def test_workers_watch_memory_by_way_of_their_monitor(client):
+    """Both what decides about spilling and pausing, and what the scheduler is told."""
+    manager = distributed.worker_memory.WorkerMemoryManager
+    for function in (
+        manager.memory_monitor,
+        manager._spill,
+        distributed.system_monitor.SystemMonitor.update,
+    ):
+        source = inspect.getsource(function)
+        assert "get_process_memory()" in source
+        assert "rss" not in source
+
+    def told(dask_worker):
+        monitor = dask_worker.monitor
+        plain = type(monitor).get_process_memory(monitor)
+        monitor.__dict__["get_process_memory"] = lambda: 12345
+        try:
+            return plain, monitor.update()["memory"], monitor.recent()["memory"]
+        finally:
+            del monitor.__dict__["get_process_memory"]
+
+    for plain, updated, recent in client.run(told).values():
+        assert plain > 1e7
+        assert updated == recent == 12345
+
+
+def test_nannies_watch_memory_by_a_periodic_callback():
+    source = inspect.getsource(distributed.worker_memory.NannyMemoryManager)
+    assert 'nanny.periodic_callbacks["memory_monitor"] = pc' in source
+    assert "partial(self.memory_monitor, nanny)" in source
+    assert "memory / self.memory_limit <= self.memory_terminate_fraction" in source
+    assert "nanny.process.process.pid" in source
+
+
+def test_a_nanny_takes_a_plugin_from_its_worker():
+    assert {"plugin", "name"} <= set(parameters(distributed.Nanny.plugin_add))
+    source = inspect.getsource(distributed.Nanny)
+    assert '"plugin_add": self.plugin_add' in source
+    assert "nanny" in parameters(distributed.Worker)
+
+
+def test_where_a_worker_spills_to(tmp_path):
+    data = distributed.spill.SpillBuffer(str(tmp_path), target=1 << 30)
+    slow = data._slow_uncached
+    assert isinstance(slow, zict.Func)
+    calls = []
+    slow.dump = lambda value: calls.append(("dump", value)) or [b"one", b"three"]
+    slow.load = lambda read: calls.append(("load", bytes(read))) or "loaded"
+    data["x"] = "value"
+    assert data.evict() > 0
+    assert data.spilled_total.disk == len(b"onethree")
+    assert list(slow.d) == ["x"]
+    assert data["x"] == "loaded"
+    assert calls == [("dump", "value"), ("load", b"onethree")]
+    assert not slow.d

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import weakref
+from mmap import PAGESIZE
 
 PROT_NONE, PROT_READ, PROT_WRITE = 0x0, 0x1, 0x2
 # Linux: MAP_NORESERVE, since a private writable mapping would otherwise count against
@@ -19,6 +21,10 @@ MAP_SHARED, MAP_PRIVATE, MAP_NORESERVE = 0x01, 0x02, 0x4000
 MAP_FIXED, MAP_ANONYMOUS = 0x10, 0x20
 # Linux 5.14: maps all pages at once rather than one at each first use; refused before.
 MADV_POPULATE_WRITE = 23
+
+# The upper byte of what /proc/PID/pagemap says of a page: bit 7, it is in memory; 6, it was
+# swapped; 5, it is a file's, or shared. What was copied for this process has not the last.
+_NOT_COPIED = bytes(byte for byte in range(256) if byte & 0x20 or not byte & 0xC0)
 
 
 def _huge_page() -> int:
@@ -31,6 +37,11 @@ def _huge_page() -> int:
 
 
 HUGE_PAGE = _huge_page()
+
+#: Private mappings of this process: bytes, by address.
+_private: dict[int, int] = {}
+#: Those in which it writes to files.
+_shared: dict[int, int] = {}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
@@ -108,6 +119,31 @@ def address_of(mapping: memoryview) -> int:
     return ctypes.addressof(ctypes.c_ubyte.from_buffer(mapping))
 
 
+def maps_anything() -> bool:
+    """Whether this process has mapped anything."""
+    return bool(_private or _shared)
+
+
+def is_unwritten(address: int, nbytes: int) -> bool:
+    """Whether memory is mapped privately, and all of it still the file's.
+
+    Also False where the kernel does not say.
+    """
+    if not any(
+        start <= address and address + nbytes <= start + size
+        for start, size in list(_private.items())
+    ):
+        return False
+    first, last = address // PAGESIZE, (address + nbytes - 1) // PAGESIZE
+    try:
+        with open("/proc/self/pagemap", "rb", buffering=0) as file:
+            entries = os.pread(file.fileno(), 8 * (last - first + 1), 8 * first)
+    except OSError:
+        return False
+    upper = entries[7::8] if sys.byteorder == "little" else entries[::8]
+    return len(upper) == last - first + 1 and not upper.translate(None, _NOT_COPIED)
+
+
 def advise(address: int, nbytes: int, advice: int) -> bool:
     """Tell the kernel something about mapped memory; whether it did as it was told."""
     done: int = _libc.madvise(address, nbytes, advice)
@@ -122,10 +158,18 @@ def _map(fd: int, nbytes: int, flags: int) -> ctypes.Array[ctypes.c_ubyte]:
     else:
         address = _mmap(None, nbytes, protection, flags, fd)
     array = (ctypes.c_ubyte * nbytes).from_address(address)
-    unmap = weakref.finalize(array, _libc.munmap, address, huge or nbytes)
+    (_private if flags & MAP_PRIVATE else _shared)[address] = nbytes
+    unmap = weakref.finalize(array, _unmap, address, huge or nbytes)
     # At exit arrays may still be in use, and the kernel unmaps anyway.
     unmap.atexit = False
     return array
+
+
+def _unmap(address: int, nbytes: int) -> None:
+    # First: another thread may be given the same address at once.
+    _private.pop(address, None)
+    _shared.pop(address, None)
+    _libc.munmap(address, nbytes)
 
 
 def _map_aligned(fd: int, nbytes: int, protection: int, flags: int) -> int:
