@@ -19,7 +19,8 @@ from file_systems import tmpfs
 from processes import PLACES, VARIABLES, ProcessCluster, eventually
 
 import daskps
-from daskps.client.choice import ROOM_NBYTES_AT_LEAST, choose
+from daskps.client.choice import choose
+from daskps.stores.files.places import ROOM_NBYTES_AT_LEAST
 from daskps.stores.probe import Sight, look, look_from_scheduler, probes
 from daskps.stores.requests import request_for
 
@@ -34,16 +35,17 @@ def cluster_that_sees(
     addresses=("tcp://192.0.2.1:8786",),
     encrypts=True,
 ):
-    """A client whose scheduler and workers see the probes as told."""
+    """A client whose scheduler and workers see the probes as told, and no others."""
+    unseen = sights(None, None, None)
 
     async def on_scheduler(function, paths=None):
         if function is look_from_scheduler:
-            return [scheduler[: len(paths)], list(addresses)]
+            return [[*scheduler, *unseen][: len(paths)], list(addresses)]
         return True
 
     async def on_workers(function, paths=None, on_error="raise"):
         return {
-            i: sights[: len(paths)] if function is look else encrypts
+            i: [*sights, *unseen][: len(paths)] if function is look else encrypts
             for i, sights in enumerate(workers)
         }
 
@@ -103,12 +105,11 @@ def test_a_directory_that_one_does_not_see():
     assert choice.request.url == "peer://"
 
 
-def test_little_shared_memory_is_not_chosen():
-    small = ROOM_NBYTES_AT_LEAST - 1
-    with dask.config.set({"temporary-directory": PLACES[1]}):
-        seen = sights(small, PLENTY)
-        assert chosen(cluster_that_sees(seen, seen)).request.url.startswith("file://")
-    with dask.config.set({"temporary-directory": None}):
+@pytest.mark.parametrize("temporary", [None, PLACES[1]])
+def test_little_shared_memory_is_used(temporary):
+    """What does not fit goes to the temporary directory."""
+    seen = sights(ROOM_NBYTES_AT_LEAST - 1, PLENTY)
+    with dask.config.set({"temporary-directory": temporary}):
         assert chosen(cluster_that_sees(seen, seen)).request.url == "shm://"
 
 

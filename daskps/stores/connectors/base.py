@@ -16,6 +16,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 from daskps.serialize.frames import Frame
 from daskps.stores.connectors.config import ConnectorConfig
 from daskps.stores.interfaces import Address
+from daskps.stores.remarks import Remark
 
 Key = TypeVar("Key")
 
@@ -140,6 +141,16 @@ class StoreConnector(abc.ABC, Generic[Key]):
 
     def capacity(self) -> int | None:
         """Bytes that the store can hold at most; None: nobody knows.
+
+        Raises
+        ------
+        OSError
+            If the store is gone.
+        """
+        return None
+
+    def remark(self) -> Remark | None:
+        """What a user should know of how it keeps objects here; None: nothing.
 
         Raises
         ------

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from daskps.serialize.frames import Frame
 from daskps.stores.connectors.base import Serving, StoreConnector
+from daskps.stores.remarks import Remark
 
 Key = TypeVar("Key")
 
@@ -84,6 +85,10 @@ class WrappedConnector(StoreConnector[Key]):
     def capacity(self) -> int | None:
         """Bytes that the store can hold at most; None: nobody knows."""
         return self._connector.capacity()
+
+    def remark(self) -> Remark | None:
+        """What a user should know of how the other one keeps objects here."""
+        return self._connector.remark()
 
     def map_at_most(self, nbytes: int) -> None:
         """Limit what this process keeps mapped besides what is read."""

@@ -31,8 +31,13 @@ from daskps.stores.files.directories import OwnedDirectory, check_private, sweep
 from daskps.stores.files.locks import is_at, lock_for_reading, try_lock
 from daskps.stores.files.mapping import map_private
 from daskps.stores.files.orphans import unlink_orphans
+from daskps.stores.files.places import HostPlaces, capacity
 from daskps.stores.files.warm import WarmSegment, WarmSegments
 from daskps.stores.keys import SegmentKey
+from daskps.stores.remarks import Remark
+
+# No memory, no file, or none for this user.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class SegmentConnector(StoreConnector[SegmentKey]):
@@ -52,6 +57,9 @@ class SegmentConnector(StoreConnector[SegmentKey]):
     owned
         The directories, if they are to be deleted with this connector. Connectors made
         from this one's :meth:`config` do not own them.
+    missing
+        The directory in memory in whose place the first one is, since it could not be
+        written to.
 
     Notes
     -----
@@ -74,6 +82,7 @@ class SegmentConnector(StoreConnector[SegmentKey]):
         reserve: int = 0,
         keep: int | None = None,
         owned: Sequence[OwnedDirectory] = (),
+        missing: str | None = None,
     ):
         for path in directories:
             check_private(path)
@@ -81,6 +90,7 @@ class SegmentConnector(StoreConnector[SegmentKey]):
         self.reserve = reserve
         self.closed = threading.Event()
         self._owned = owned
+        self._missing = missing
         self.keep = keep
         self.maps_its_own = keep is not None
         self.shares_memory = bool(keep)
@@ -112,6 +122,7 @@ class SegmentConnector(StoreConnector[SegmentKey]):
             "directories": self.directories,
             "reserve": self.reserve,
             "keep": self.keep,
+            "missing": self._missing,
         }
 
     def map_at_most(self, nbytes: int) -> None:
@@ -120,8 +131,13 @@ class SegmentConnector(StoreConnector[SegmentKey]):
 
     def capacity(self) -> int:
         """Bytes that the first directory's file system can hold at most."""
-        room = os.statvfs(self.directories[0])
-        return room.f_blocks * room.f_frsize
+        return capacity(self.directories[0])
+
+    def remark(self) -> Remark | None:
+        """Whether there is no memory, or little."""
+        parents = [os.path.dirname(directory) for directory in self.directories]
+        places = HostPlaces(parents, self.reserve, self.keep, self._missing)
+        return places.remark()
 
     def put_frames(self, frames: Sequence[Frame], creator: str = "") -> SegmentKey:
         """Store one object that is in several pieces, without joining them first.
@@ -202,17 +218,26 @@ class SegmentConnector(StoreConnector[SegmentKey]):
     def _put_at(self, key: SegmentKey, frames: Sequence[Frame]) -> bool:
         """Write an object to its place; whether there was room."""
         path = self._path(key)
-        segment = None
-        if key.place == 0:
-            segment = self._warm.take(key.nbytes, path + ".part")
-        if segment is None:
-            if not self._has_room(key):
+        try:
+            segment = None
+            if key.place == 0:
+                segment = self._warm.take(key.nbytes, path + ".part")
+            if segment is None:
+                if not self._has_room(key):
+                    return False
+                segment = WarmSegment(_create(path + ".part"), None)
+            _write(segment, path, frames)
+        except OSError as e:
+            if e.errno in _NO_ROOM or (e.errno == errno.EROFS and not self._last(key)):
                 return False
-            segment = WarmSegment(_create(path + ".part"), None)
-        return _write(segment, path, frames)
+            raise
+        return True
+
+    def _last(self, key: SegmentKey) -> bool:
+        return key.place == len(self.directories) - 1
 
     def _has_room(self, key: SegmentKey) -> bool:
-        if key.place == len(self.directories) - 1:
+        if self._last(key):
             return True  # nowhere else to go: let the file system decide
         if self._room(key.place) >= key.nbytes:
             return True
@@ -224,7 +249,7 @@ class SegmentConnector(StoreConnector[SegmentKey]):
         return room.f_bavail * room.f_frsize - self.reserve
 
     def _warn_once(self, key: SegmentKey) -> None:
-        if self._warned or key.place == len(self.directories) - 1:
+        if self._warned or self._last(key):
             return
         self._warned = True
         warnings.warn(
@@ -248,25 +273,22 @@ def _create(path: str) -> int:
         os.close(fd)
 
 
-def _write(segment: WarmSegment, path: str, frames: Sequence[Frame]) -> bool:
-    """Write an object, and give it its name; whether there was room."""
+def _write(segment: WarmSegment, path: str, frames: Sequence[Frame]) -> None:
+    """Write an object, and give it its name."""
     try:
         if segment.mapping is None:
             _write_from_start(segment.fd, frames)
         else:
             _copy(segment.mapping, frames)
         os.rename(path + ".part", path)
-    except BaseException as e:
+    except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path + ".part")
-        if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT):
-            return False
         raise
     finally:
         # Not only by closing: a process forked meanwhile has the descriptor, too.
         fcntl.flock(segment.fd, fcntl.LOCK_UN)
         os.close(segment.fd)
-    return True
 
 
 def _copy(mapping: memoryview, frames: Sequence[Frame]) -> None:

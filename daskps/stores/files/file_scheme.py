@@ -9,6 +9,7 @@ from daskps.exceptions import ConfigError
 from daskps.stores.files import directories as directory
 from daskps.stores.files.connector import SegmentConnector
 from daskps.stores.files.directories import OwnedDirectory
+from daskps.stores.files.places import HostPlaces
 
 
 def check(key: str, parts: SplitResult) -> None:
@@ -27,7 +28,7 @@ def options(parts: SplitResult) -> dict[str, Any]:
 
 def make(parts: SplitResult, options: dict[str, Any]) -> SegmentConnector:
     """A connector over a new directory there."""
-    return in_directories([parts.path])
+    return in_directories(HostPlaces([parts.path], 0, None))
 
 
 def sweep(parts: SplitResult, dry_run: bool) -> list[str]:
@@ -35,9 +36,7 @@ def sweep(parts: SplitResult, dry_run: bool) -> list[str]:
     return directory.sweep(parts.path, dry_run=dry_run)
 
 
-def in_directories(
-    parents: list[str], reserve: int = 0, keep: int | None = None
-) -> SegmentConnector:
+def in_directories(places: HostPlaces) -> SegmentConnector:
     """A connector over a new directory in each of these, which it owns.
 
     Raises
@@ -47,7 +46,7 @@ def in_directories(
     """
     owned: list[OwnedDirectory] = []
     try:
-        for parent in parents:
+        for parent in places.parents:
             directory.sweep(parent)
             owned.append(OwnedDirectory(parent))
     except OSError as e:
@@ -57,4 +56,13 @@ def in_directories(
             f"cannot keep objects in {parent}: {e}. Give a directory that exists and "
             "may be written to, or another store."
         ) from e
-    return SegmentConnector([made.path for made in owned], reserve, keep, owned)
+    remark = places.remark()
+    if remark is not None and remark.is_warning:
+        remark.log()
+    return SegmentConnector(
+        [made.path for made in owned],
+        places.reserve,
+        places.keep,
+        owned,
+        missing=places.missing,
+    )

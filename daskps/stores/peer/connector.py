@@ -31,6 +31,7 @@ from daskps.stores.peer.host import PeerHost
 from daskps.stores.peer.protocol import Keys, connect
 from daskps.stores.peer.registry import PeerRegistry
 from daskps.stores.peer.settings import PeerSettings
+from daskps.stores.remarks import Remark
 from daskps.stores.secret import new_key
 
 
@@ -133,6 +134,10 @@ class PeerConnector(StoreConnector[PeerKey]):
     def capacity(self) -> int:
         """Bytes that the directory in memory can hold at most on this host."""
         return self._here().segments.capacity()
+
+    def remark(self) -> Remark | None:
+        """Whether this host has no memory for objects, or little."""
+        return HostPlaces.configured().remark()
 
     def map_at_most(self, nbytes: int) -> None:
         """Limit the segments that this process keeps mapped, to write them anew."""
