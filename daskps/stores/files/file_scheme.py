@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import SplitResult
 
+import dask
+
+from daskps.config import flag
 from daskps.exceptions import ConfigError
+from daskps.stores.connectors.base import StoreConnector
+from daskps.stores.connectors.sealed import SealedConnector
 from daskps.stores.files import directories as directory
 from daskps.stores.files.connector import SegmentConnector
 from daskps.stores.files.directories import OwnedDirectory
@@ -22,13 +27,15 @@ def check(key: str, parts: SplitResult) -> None:
 
 
 def options(parts: SplitResult) -> dict[str, Any]:
-    """None."""
-    return {}
+    """The settings ``daskps.file``."""
+    key = "daskps.file.check"
+    return {"check": bool(flag(key, dask.config.get(key)))}
 
 
-def make(parts: SplitResult, options: dict[str, Any]) -> SegmentConnector:
-    """A connector over a new directory there."""
-    return in_directories(HostPlaces([parts.path], 0, None))
+def make(parts: SplitResult, options: dict[str, Any]) -> StoreConnector[Any]:
+    """A connector over a new directory there, whose objects are sealed if that is set."""
+    connector = in_directories(HostPlaces([parts.path], 0, None))
+    return SealedConnector(connector) if options["check"] else connector
 
 
 def sweep(parts: SplitResult, dry_run: bool) -> list[str]:

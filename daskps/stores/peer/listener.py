@@ -66,7 +66,9 @@ class Listener:
         threading.Thread(target=self._run, name="daskps-peer", daemon=True).start()
 
     def close(self) -> None:
-        """Take no more connections. Those that there are stay."""
+        """Take no more connections. Those that there are stay. Again: does nothing."""
+        if self._closed:
+            return
         self._closed = True
         # Wakes the thread that waits, which closes it.
         self._socket.shutdown(socket.SHUT_RDWR)
