@@ -29,6 +29,7 @@ from daskps.serialize.slabs import in_threads, write_all
 from daskps.stores.connectors.base import StoreConnector
 from daskps.stores.files.directories import OwnedDirectory, check_private, sweep
 from daskps.stores.files.locks import is_at, lock_for_reading, try_lock
+from daskps.stores.files.mapped_objects import MappedObjects
 from daskps.stores.files.mapping import map_private
 from daskps.stores.files.orphans import unlink_orphans
 from daskps.stores.files.places import HostPlaces, capacity
@@ -95,6 +96,7 @@ class SegmentConnector(StoreConnector[SegmentKey]):
         self.maps_its_own = keep is not None
         self.shares_memory = bool(keep)
         self._warm = WarmSegments(self.directories[0], keep or 0)
+        self._mapped = MappedObjects()
         self._warned = False
 
     def __repr__(self) -> str:
@@ -142,6 +144,8 @@ class SegmentConnector(StoreConnector[SegmentKey]):
     def put_frames(self, frames: Sequence[Frame], creator: str = "") -> SegmentKey:
         """Store one object that is in several pieces, without joining them first.
 
+        What is an object here already, mapped and not changed, gets one more name.
+
         Raises
         ------
         StoreFullError
@@ -151,6 +155,9 @@ class SegmentConnector(StoreConnector[SegmentKey]):
         """
         nbytes = sum(map(frame_nbytes, frames))
         key = SegmentKey(f"{creator}.{secrets.token_urlsafe(16)}", nbytes, 0)
+        linked = self._link(self._mapped.find(frames), key)
+        if linked is not None:
+            return linked
         for place in range(len(self.directories)):
             key = key._replace(place=place)
             if self._put_at(key, frames):
@@ -184,9 +191,11 @@ class SegmentConnector(StoreConnector[SegmentKey]):
                 return None
             if not key.nbytes:
                 return memoryview(bytearray())
-            return map_private(fd, key.nbytes)
+            mapping = map_private(fd, key.nbytes)
         finally:
             os.close(fd)
+        self._mapped.add(key, mapping)
+        return mapping
 
     def exists(self, key: SegmentKey) -> bool:
         """Whether the object is there, and whole."""
@@ -214,6 +223,17 @@ class SegmentConnector(StoreConnector[SegmentKey]):
 
     def _path(self, key: SegmentKey) -> str:
         return os.path.join(self.directories[key.place], key.name)
+
+    def _link(self, known: SegmentKey | None, key: SegmentKey) -> SegmentKey | None:
+        """Give an object one more name. Its memory is free when both are evicted."""
+        if known is None:
+            return None
+        key = key._replace(place=known.place)
+        try:
+            os.link(self._path(known), self._path(key))
+        except OSError:
+            return None  # it was evicted, or the file system has no links: it is copied
+        return key
 
     def _put_at(self, key: SegmentKey, frames: Sequence[Frame]) -> bool:
         """Write an object to its place; whether there was room."""
