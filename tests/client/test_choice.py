@@ -248,7 +248,7 @@ def test_no_shared_memory_anywhere(no_memory, caplog):
         ProcessCluster(scheduler=environment, worker=environment) as cluster,
         cluster.client() as client,
     ):
-        for shared, expected in ((PLACES[1], "file://"), (None, "peer://")):
+        for shared, expected in ((PLACES[1], "file://"), (None, "shm://")):
             with (
                 dask.config.set({"temporary-directory": shared}),
                 daskps.proxy_graph() as session,

@@ -51,7 +51,7 @@ class MappedObjects:
 
     def find(self, frames: Sequence[Frame]) -> SegmentKey | None:
         """The object whose bytes these are; None if there is none, or it is not certain."""
-        if len(frames) != 1 or not self._objects:
+        if not self._objects or len(frames) != 1:
             return None
         found = _memory(frames[0])
         if found is None:
