@@ -7,8 +7,10 @@ import contextlib
 import importlib.util
 import logging
 import subprocess
+import tempfile
 import warnings
 from types import SimpleNamespace
+from unittest import mock
 
 import dask
 import numpy as np
@@ -227,6 +229,20 @@ def test_an_asynchronous_client_without_workers():
         asyncio.run(run(cluster))
 
 
+def test_a_temporary_directory_that_one_does_not_see(tmp_path):
+    """The client has no memory, and the worker is on another host."""
+    settings = {
+        "temporary-directory": None,
+        "daskps.shm.directory": str(tmp_path / "missing"),
+    }
+    with dask.config.set(settings):
+        seen = sights(None, PLENTY)
+        assert chosen(cluster_that_sees(seen, seen)).request.url == "shm://"
+        choice = chosen(cluster_that_sees(seen, sights(None, None, host="far")))
+    assert choice.request.url == "peer://"
+    assert f"a worker on far does not see {tempfile.gettempdir()}" in choice.reason
+
+
 @pytest.fixture(params=["read-only", "missing"])
 def no_memory(request, tmp_path):
     """A directory in the place of /dev/shm in which nothing can be written."""
@@ -260,8 +276,10 @@ def test_no_shared_memory_anywhere(no_memory, caplog):
                 assert expected in repr(session)
                 assert daskps.usage(client).objects >= 1
                 shown = repr(session)
-    assert f"cannot write to {no_memory}" in shown
-    assert not [r for r in caplog.records if "daskps" in r.name and r.levelno > 20]
+    said = f"{no_memory} cannot be written to, so large values are files in {PLACES[1]}"
+    assert said in shown
+    warned = [r for r in caplog.records if "daskps" in r.name and r.levelno > 20]
+    assert [r.getMessage() for r in warned] == [f"{said}."]
 
 
 def test_no_shared_memory_on_the_workers_host(no_memory, caplog):
@@ -302,11 +320,12 @@ def without_pyzmq(monkeypatch):
 def encrypted_cluster(workers, shared):
     """In this process. If `shared` is false, nothing suits it but what encrypts."""
     pytest.importorskip("cryptography")
-    directory = PLACES[0] if shared else "/nonexistent"
+    seen = contextlib.nullcontext()
+    if not shared:
+        seen = mock.patch("daskps.stores.probe._room", return_value=None)
     with (
-        dask.config.set(
-            {"temporary-directory": None, "daskps.shm.directory": directory}
-        ),
+        seen,
+        dask.config.set({"temporary-directory": None}),
         LocalCluster(
             n_workers=workers,
             processes=False,
