@@ -210,7 +210,7 @@ class Newcomer:
     socket: Socket
     since: float
 
-    def __init__(self, sock: socket.socket, keys: Keys):
+    def __init__(self, sock: Socket, keys: Keys):
         self.socket = sock
         self.since = time.monotonic()
         self._keys = keys
