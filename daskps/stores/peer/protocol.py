@@ -35,8 +35,10 @@ BODY_SEAL_NBYTES = 32
 # to answer.
 PROOF_SECONDS = 1.0
 HANDSHAKE_SECONDS = 5.0
-# How often an end that was slow, on a busy host, connects once more.
-CONNECT_ATTEMPTS = 3
+# Who was so slow (seconds), on a busy host, that the other end may have dropped him for
+# others, connects again, so often at most. Less than listener.UNDISTURBED_SECONDS.
+SLOW_SECONDS = 0.05
+CONNECT_ATTEMPTS = 10
 # How long (seconds) an end waits for the other to go on.
 ANSWER_SECONDS = 10.0
 MESSAGE_NBYTES_AT_MOST = 16 << 20
@@ -152,6 +154,7 @@ def connect(address: Address, keys: Keys, timeout: float = ANSWER_SECONDS) -> Ch
     OSError
         If nobody is there.
     """
+    deadline = time.monotonic() + timeout
     for attempt in range(CONNECT_ATTEMPTS):
         sock = socket.create_connection(address, timeout)
         connected = time.monotonic()
@@ -159,8 +162,8 @@ def connect(address: Address, keys: Keys, timeout: float = ANSWER_SECONDS) -> Ch
             return _introduce(sock, address, keys)
         except BaseException as e:
             sock.close()
-            slow = time.monotonic() > connected + PROOF_SECONDS / 2
-            last = attempt == CONNECT_ATTEMPTS - 1
+            slow = time.monotonic() > connected + SLOW_SECONDS
+            last = attempt == CONNECT_ATTEMPTS - 1 or time.monotonic() > deadline
             # The other end may not have waited for the proof.
             if last or not slow or not isinstance(e, ConnectionError):
                 raise
