@@ -138,7 +138,7 @@ class TestABadValueFailsAtOnce:
 
 
 @pytest.mark.parametrize(
-    "key", ["daskps.cache-size", "daskps.shm.reserve", "daskps.threshold"]
+    "key", ["daskps.cache-size", "daskps.shm.keep-warm", "daskps.threshold"]
 )
 @pytest.mark.parametrize("value", ["plenty", -5, None])
 def test_sizes_that_have_no_argument_are_checked_too(key, value):
@@ -150,6 +150,16 @@ def test_sizes_that_have_no_argument_are_checked_too(key, value):
         pass
     assert key in str(error.value)
     assert repr(value) in str(error.value)
+
+
+@pytest.mark.parametrize("value", ["plenty", -5])
+def test_sizes_that_may_be_left_to_daskps(value):
+    with (
+        dask.config.set({"daskps.shm.reserve": value}),
+        pytest.raises(daskps.ConfigError, match=r"daskps\.shm\.reserve"),
+        daskps.proxy_graph(),
+    ):
+        pass
 
 
 def test_a_store_with_a_serializer_of_its_own_is_refused(tmp_path):

@@ -20,13 +20,12 @@ from daskps.stores.probe import (
     look_from_scheduler,
     probes,
 )
+from daskps.stores.remarks import Remark
 from daskps.stores.requests import UrlRequest
 
 if TYPE_CHECKING:
     from distributed import Client
 
-# With less in shared memory, most large data would go to a disk.
-ROOM_NBYTES_AT_LEAST = 256 << 20
 # Schemes of addresses at which nothing is encrypted. Of one that is not known, as of a
 # gateway's, it has to be expected.
 PLAINTEXT = ("tcp", "ws", "inproc", "ucx", "ucxx")
@@ -41,10 +40,13 @@ class Choice(NamedTuple):
         The store.
     reason
         For people.
+    remark
+        What they should know besides, if the store does not say it.
     """
 
     request: UrlRequest
     reason: str
+    remark: Remark | None = None
 
     def __str__(self) -> str:
         return f"{self.request.url} ({self.reason})"
@@ -79,24 +81,27 @@ async def choose(client: Client, candidates: tuple[UrlRequest, ...]) -> Choices:
         Stores to choose from: in memory, in a shared directory if there may be one, and
         two between hosts, of which the second one encrypts what it sends.
     """
+    from daskps.stores.files.places import spill_directory
+
     *in_directories, peer, encrypted = candidates
-    with probes([_directory(request) for request in in_directories]) as paths:
+    directories = [_directory(request) for request in in_directories]
+    # Where the store in memory keeps its objects if there is no memory.
+    directories.append(spill_directory())
+    with probes(directories) as paths:
         here = look(paths)
         scheduler, addresses = await client.run_on_scheduler(look_from_scheduler, paths)
         # One that dies meanwhile does not matter, nor does one without daskps: it is
         # found out when the store is opened.
         workers = await client.run(look, paths, on_error="ignore")
     answers = [here, scheduler, *workers.values()]
+    requests = [*in_directories, in_directories[0]]
     seen = [
-        _Seen(request, [Sight(*answer[i]) for answer in answers])
-        for i, request in enumerate(in_directories)
+        _Seen(request, directory, [Sight(*answer[i]) for answer in answers])
+        for i, (request, directory) in enumerate(
+            zip(requests, directories, strict=True)
+        )
     ]
-    stores = []
-    if workers:
-        # Little memory is better than a network.
-        in_order = sorted(seen, key=lambda one: one.room < ROOM_NBYTES_AT_LEAST)
-        stores = [Choice(one.request, one.reason) for one in in_order if one.by_all]
-    why = seen[0].reason_against if workers else "there is no worker yet"
+    stores, why = _on_one_host(seen) if workers else ([], "there is no worker yet")
     if not any(map(_encrypts, [client.scheduler.address, *addresses])):
         return Choices([*stores, Choice(peer, why)], why, len(workers))
     why += ", and this cluster encrypts what it sends"
@@ -107,6 +112,27 @@ async def choose(client: Client, candidates: tuple[UrlRequest, ...]) -> Choices:
         "scheduler and all workers"
     )
     return Choices(stores, why, len(workers))
+
+
+def _on_one_host(seen: list[_Seen]) -> tuple[list[Choice], str]:
+    """Stores in directories that all see, and why there are no others.
+
+    Parameters
+    ----------
+    seen
+        The directory in memory, others, and the one that takes the first one's place.
+    """
+    from daskps.stores.files.places import without_memory
+
+    memory, *_, spill = seen
+    stores = [Choice(one.request, one.reason) for one in seen[:-1] if one.by_all]
+    if memory.by_client:
+        return stores, memory.reason_against
+    remark = without_memory(memory.directory, spill.directory)
+    stores = [choice._replace(remark=remark) for choice in stores]
+    if spill.by_all:
+        stores.append(Choice(spill.request, spill.reason, remark))
+    return stores, f"{memory.reason_against}, and {spill.reason_against}"
 
 
 def _encrypts(address: str) -> bool:
@@ -123,7 +149,12 @@ class _Seen(NamedTuple):
     """A store in a directory, and who sees the directory: first the client."""
 
     request: UrlRequest
+    directory: str
     sights: list[Sight]
+
+    @property
+    def by_client(self) -> bool:
+        return self.sights[0].room is not None
 
     @property
     def by_all(self) -> bool:
@@ -137,13 +168,13 @@ class _Seen(NamedTuple):
     def reason(self) -> str:
         return (
             f"the client, the scheduler and {_count(len(self.sights) - 2, 'worker')} see "
-            f"{_directory(self.request)}, with room for {format_bytes(self.room)}"
+            f"{self.directory}, with room for {format_bytes(self.room)}"
         )
 
     @property
     def reason_against(self) -> str:
-        there = _directory(self.request)
-        if self.sights[0].room is None:
+        there = self.directory
+        if not self.by_client:
             return f"the client, on {self.sights[0].host}, cannot write to {there}"
         names = ["the scheduler", *["a worker"] * (len(self.sights) - 2)]
         for name, sight in zip(names, self.sights[1:], strict=True):

@@ -20,6 +20,7 @@ from daskps.exceptions import DaskpsError
 from daskps.objects.catalog import Catalog
 from daskps.safety_net import fell_back
 from daskps.settings import Settings
+from daskps.stores.remarks import Remark
 from daskps.stores.requests import NamedRequest, UrlRequest
 from daskps.versions import VersionError
 
@@ -37,6 +38,9 @@ class Link(Protocol):
 
     async def open_named(self, request: NamedRequest, settings: Settings) -> Catalog:
         """Open a store."""
+
+    def remark(self, request: NamedRequest) -> Remark | None:
+        """What a user should know of a store that was opened."""
 
     def forget(self, request: NamedRequest) -> None:
         """Use a store no longer of which nothing is held."""
@@ -120,7 +124,16 @@ class ChosenStore:
     def __str__(self) -> str:
         if self._choice is None:
             return f"none, values are sent inside graphs, since {self._against}"
-        return "; ".join([str(self._choice), *self._limits().values()])
+        remark = self._remark
+        remarks = [] if remark is None else [remark.text]
+        return "; ".join([str(self._choice), *remarks, *self._limits().values()])
+
+    @property
+    def _remark(self) -> Remark | None:
+        """What a user should know of the store."""
+        if self._choice is None:
+            return None
+        return self._link.remark(self._choice.request) or self._choice.remark
 
     def _limits(self) -> dict[str, str]:
         """What does not travel by the store, and why."""
@@ -209,6 +222,8 @@ class ChosenStore:
         self._is_provisional, self._is_stale = not choices.workers, False
         self._since = time.monotonic()
         logger.info("Store: %s", self)
+        if self._remark is not None and self._remark.is_warning:
+            self._remark.log()
         self._limits_changed()
 
     @property

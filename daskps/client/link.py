@@ -21,6 +21,7 @@ from daskps.objects import finalizers
 from daskps.objects.catalog import Catalog
 from daskps.settings import Settings
 from daskps.stores import opened
+from daskps.stores.remarks import Remark
 from daskps.stores.requests import ChoiceRequest, NamedRequest, StoreRequest
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class ClusterLink:
     sending: Sending
     _client: weakref.ref[Client]
     _catalogs: dict[StoreRequest, Catalog]
+    _remarks: dict[StoreRequest, Remark | None]
     #: What was chosen where no store was named.
     _chosen: dict[StoreRequest, ChosenStore]
     _connection: Any
@@ -67,6 +69,7 @@ class ClusterLink:
     def __init__(self, client: Client):
         self._client = weakref.ref(client)
         self._catalogs = {}
+        self._remarks = {}
         self._chosen = {}
         self._connection = None
         self.sending = Sending(client)
@@ -83,6 +86,10 @@ class ClusterLink:
         self._forget_if_disconnected()
         chosen = self._chosen.get(request)
         return self._catalogs.get(request) if chosen is None else chosen.catalog
+
+    def remark(self, request: StoreRequest) -> Remark | None:
+        """What a user should know of a store that was opened."""
+        return self._remarks.get(request)
 
     def choice(self, request: StoreRequest) -> ChosenStore | None:
         """What was chosen for a request that names no store, if that was done."""
@@ -187,7 +194,11 @@ class ClusterLink:
         while client.status == "connecting":
             await asyncio.sleep(0.02)  # Dask gives up at some time, and closes it
         if not isinstance(request, ChoiceRequest):
-            return await self.open_named(request, settings)
+            catalog = await self.open_named(request, settings)
+            remark = self.remark(request)
+            if remark is not None:
+                remark.log()
+            return catalog
         if not self.is_open(request):
             await install_plugin(client)
             chosen = self._chosen.get(request)
@@ -212,6 +223,7 @@ class ClusterLink:
             finalizers.start(client, self._client_closed)
             catalog = await open_everywhere(client, request, settings)
             self._catalogs[request] = catalog
+            self._remarks[request] = catalog.store.connector.remark()
             self.fetching.update()
         return self._catalogs[request]
 

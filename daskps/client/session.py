@@ -224,12 +224,17 @@ class Session:
         if self.is_off:
             return f"none, since this is {system()}, and daskps's stores need Linux"
         if self.settings.store is not None:
-            return describe(self.settings.store)
+            return "; ".join([describe(self.settings.store), *self._remarks()])
         for client in self._opened:
             choice = ClusterLink.of(client).choice(self.request)
             if choice is not None:
                 return f"chosen by daskps: {choice}"
         return "chosen by daskps when a client uses it"
+
+    def _remarks(self) -> list[str]:
+        """What a user should know of the store that was named."""
+        found = [ClusterLink.of(c).remark(self.request) for c in self._opened]
+        return list({remark.text: None for remark in found if remark is not None})
 
     def __str__(self) -> str:
         threshold = format_bytes(self.settings.threshold)

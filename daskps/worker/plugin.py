@@ -111,13 +111,15 @@ class WorkerStorePlugin(WorkerPlugin):
             store.connector.map_at_most(int(limit * MAPPED_SHARE))
         self.latest[worker] = self
         calls = Calls(worker)
-        operations = {
-            READ: self.read,
-            RUN: calls.run,
-            CALL: calls.call,
-            HOLDINGS: self.holdings,
-        }
-        add_operations(worker, operations)
+        add_operations(
+            worker,
+            {
+                READ: self.read,
+                RUN: calls.run,
+                CALL: calls.call,
+                HOLDINGS: self.holdings,
+            },
+        )
         _watch_own_memory(worker)
         self._worker = worker
         self._writer = register_writer(self.store, self.settings.threshold, worker)

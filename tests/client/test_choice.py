@@ -7,8 +7,10 @@ import contextlib
 import importlib.util
 import logging
 import subprocess
+import tempfile
 import warnings
 from types import SimpleNamespace
+from unittest import mock
 
 import dask
 import numpy as np
@@ -19,7 +21,8 @@ from file_systems import tmpfs
 from processes import PLACES, VARIABLES, ProcessCluster, eventually
 
 import daskps
-from daskps.client.choice import ROOM_NBYTES_AT_LEAST, choose
+from daskps.client.choice import choose
+from daskps.stores.files.places import ROOM_NBYTES_AT_LEAST
 from daskps.stores.probe import Sight, look, look_from_scheduler, probes
 from daskps.stores.requests import request_for
 
@@ -34,16 +37,17 @@ def cluster_that_sees(
     addresses=("tcp://192.0.2.1:8786",),
     encrypts=True,
 ):
-    """A client whose scheduler and workers see the probes as told."""
+    """A client whose scheduler and workers see the probes as told, and no others."""
+    unseen = sights(None, None, None)
 
     async def on_scheduler(function, paths=None):
         if function is look_from_scheduler:
-            return [scheduler[: len(paths)], list(addresses)]
+            return [[*scheduler, *unseen][: len(paths)], list(addresses)]
         return True
 
     async def on_workers(function, paths=None, on_error="raise"):
         return {
-            i: sights[: len(paths)] if function is look else encrypts
+            i: [*sights, *unseen][: len(paths)] if function is look else encrypts
             for i, sights in enumerate(workers)
         }
 
@@ -103,12 +107,11 @@ def test_a_directory_that_one_does_not_see():
     assert choice.request.url == "peer://"
 
 
-def test_little_shared_memory_is_not_chosen():
-    small = ROOM_NBYTES_AT_LEAST - 1
-    with dask.config.set({"temporary-directory": PLACES[1]}):
-        seen = sights(small, PLENTY)
-        assert chosen(cluster_that_sees(seen, seen)).request.url.startswith("file://")
-    with dask.config.set({"temporary-directory": None}):
+@pytest.mark.parametrize("temporary", [None, PLACES[1]])
+def test_little_shared_memory_is_used(temporary):
+    """What does not fit goes to the temporary directory."""
+    seen = sights(ROOM_NBYTES_AT_LEAST - 1, PLENTY)
+    with dask.config.set({"temporary-directory": temporary}):
         assert chosen(cluster_that_sees(seen, seen)).request.url == "shm://"
 
 
@@ -226,6 +229,20 @@ def test_an_asynchronous_client_without_workers():
         asyncio.run(run(cluster))
 
 
+def test_a_temporary_directory_that_one_does_not_see(tmp_path):
+    """The client has no memory, and the worker is on another host."""
+    settings = {
+        "temporary-directory": None,
+        "daskps.shm.directory": str(tmp_path / "missing"),
+    }
+    with dask.config.set(settings):
+        seen = sights(None, PLENTY)
+        assert chosen(cluster_that_sees(seen, seen)).request.url == "shm://"
+        choice = chosen(cluster_that_sees(seen, sights(None, None, host="far")))
+    assert choice.request.url == "peer://"
+    assert f"a worker on far does not see {tempfile.gettempdir()}" in choice.reason
+
+
 @pytest.fixture(params=["read-only", "missing"])
 def no_memory(request, tmp_path):
     """A directory in the place of /dev/shm in which nothing can be written."""
@@ -247,7 +264,7 @@ def test_no_shared_memory_anywhere(no_memory, caplog):
         ProcessCluster(scheduler=environment, worker=environment) as cluster,
         cluster.client() as client,
     ):
-        for shared, expected in ((PLACES[1], "file://"), (None, "peer://")):
+        for shared, expected in ((PLACES[1], "file://"), (None, "shm://")):
             with (
                 dask.config.set({"temporary-directory": shared}),
                 daskps.proxy_graph() as session,
@@ -259,8 +276,10 @@ def test_no_shared_memory_anywhere(no_memory, caplog):
                 assert expected in repr(session)
                 assert daskps.usage(client).objects >= 1
                 shown = repr(session)
-    assert f"cannot write to {no_memory}" in shown
-    assert not [r for r in caplog.records if "daskps" in r.name and r.levelno > 20]
+    said = f"{no_memory} cannot be written to, so large values are files in {PLACES[1]}"
+    assert said in shown
+    warned = [r for r in caplog.records if "daskps" in r.name and r.levelno > 20]
+    assert [r.getMessage() for r in warned] == [f"{said}."]
 
 
 def test_no_shared_memory_on_the_workers_host(no_memory, caplog):
@@ -301,11 +320,12 @@ def without_pyzmq(monkeypatch):
 def encrypted_cluster(workers, shared):
     """In this process. If `shared` is false, nothing suits it but what encrypts."""
     pytest.importorskip("cryptography")
-    directory = PLACES[0] if shared else "/nonexistent"
+    seen = contextlib.nullcontext()
+    if not shared:
+        seen = mock.patch("daskps.stores.probe._room", return_value=None)
     with (
-        dask.config.set(
-            {"temporary-directory": None, "daskps.shm.directory": directory}
-        ),
+        seen,
+        dask.config.set({"temporary-directory": None}),
         LocalCluster(
             n_workers=workers,
             processes=False,

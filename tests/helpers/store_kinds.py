@@ -70,6 +70,16 @@ def file(place: Path) -> Iterator[Kind]:
 
 
 @contextlib.contextmanager
+def checked_file(place: Path) -> Iterator[Kind]:
+    def overwrite(connector: Any, key: Any, data: bytes) -> None:
+        segments = connector._connector._connector
+        Path(segments._path(key.key)).write_bytes(data)
+
+    with dask.config.set({"daskps.file.check": True}):
+        yield Kind(place.as_uri(), overwrite, left=lambda: _objects(place))
+
+
+@contextlib.contextmanager
 def peer(place: Path) -> Iterator[Kind]:
     # Where other processes have theirs: those with another directory are another host.
     parent = os.environ["DASK_DASKPS__SHM__DIRECTORY"]
@@ -207,6 +217,7 @@ def proxystore_redis(place: Path) -> Iterator[Kind]:
 KINDS: dict[str, Maker] = {
     "shm": shm,
     "file": file,
+    "file-checked": checked_file,
     "peer": peer,
     "daos": daos,
     "zmq": zmq,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import multiprocessing
 import os
 import pickle
@@ -12,6 +13,7 @@ import signal
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import dask
@@ -565,11 +567,116 @@ def test_what_a_process_left_is_deleted_now_or_not_at_all():
     registry.close()
 
 
+def echo(channel):
+    channel.send(channel.receive())
+
+
+@pytest.fixture
+def listening():
+    """The address of something that listens, its keys, and the listener."""
+    keys = Keys(new_key().value)
+    sock = listen("127.0.0.1")
+    address = sock.getsockname()[:2]
+    listener = Listener(sock, keys, echo)
+    yield address, keys, listener
+    listener.close()
+
+
+@contextlib.contextmanager
+def idle_connections(address, n):
+    """Of somebody who says nothing."""
+    with contextlib.ExitStack() as stack:
+        yield [
+            stack.enter_context(socket.create_connection(address, PATIENCE))
+            for _ in range(n)
+        ]
+
+
+def test_eight_hundred_who_say_nothing_keep_nobody_out(listening):
+    address, keys, _ = listening
+    threads = threading.active_count()
+    with idle_connections(address, 800):
+        since = time.monotonic()
+        channel = connect(address, keys)
+        assert channel.request({"op": "echo"}) == {"op": "echo"}
+        # Before, in the order in which they came: 64 every five seconds.
+        assert time.monotonic() - since < 20
+        assert threading.active_count() <= threads + 1
+        channel.close()
+
+
+def test_who_says_nothing_is_dropped_in_a_second(listening):
+    address, _, listener = listening
+    greeting = len(peer_protocol._GREETING) + 32
+    with idle_connections(address, 3) as [_, half, _]:
+        half.sendall(bytes(63))  # all but the last byte
+        since = time.monotonic()
+        assert len(peer_protocol.receive_exactly(half, greeting)) == greeting
+        with pytest.raises(ConnectionError):
+            peer_protocol.receive_exactly(half, 1, PATIENCE)
+        assert time.monotonic() - since > 0.5
+        assert eventually(lambda: not listener._unproved)
+
+
+def test_a_burst_of_readers_is_served(listening):
+    """None of those who prove it in time is dropped for the ones after it."""
+    address, keys, _ = listening
+    with ThreadPoolExecutor(150) as pool:
+        channels = list(pool.map(lambda _: connect(address, keys), range(300)))
+    for channel in channels:
+        channel.close()
+
+
+def test_a_proof_that_comes_in_pieces(listening):
+    address, keys, _ = listening
+    with socket.create_connection(address, PATIENCE) as sock:
+        greeting = peer_protocol._GREETING
+        theirs = peer_protocol.receive_exactly(sock, len(greeting) + 32)
+        mine = secrets.token_bytes(32)
+        nonces = theirs[len(greeting) :] + mine
+        said = mine + keys.proof(b"initiator", nonces)
+        for at in (slice(0, 10), slice(10, 40), slice(40, 64)):
+            sock.sendall(said[at])
+            time.sleep(0.02)
+        answer = peer_protocol.receive_exactly(sock, 32)
+        assert answer == keys.proof(b"acceptor", nonces)
+
+
+def test_who_is_slow_on_a_busy_host_connects_again(listening, monkeypatch):
+    address, keys, _ = listening
+    introduce, attempts = peer_protocol._introduce, []
+
+    def slow(sock, *args):
+        if not attempts:
+            time.sleep(2 * peer_protocol.PROOF_SECONDS)
+        attempts.append(sock)
+        return introduce(sock, *args)
+
+    monkeypatch.setattr(peer_protocol, "_introduce", slow)
+    channel = connect(address, keys)
+    assert channel.request({"op": "echo"}) == {"op": "echo"}
+    assert len(attempts) == 2
+    channel.close()
+
+
+def test_a_closed_listener_takes_nobody(listening):
+    address, keys, listener = listening
+    unproved = socket.create_connection(address, PATIENCE)
+    assert eventually(lambda: listener._unproved)
+    listener.close()
+    assert peer_protocol.receive_exactly(unproved, 10)
+    with pytest.raises(ConnectionError):
+        connect(address, keys)
+    with pytest.raises(ConnectionError):
+        peer_protocol.receive_exactly(unproved, 1000, PATIENCE)
+    unproved.close()
+
+
 def test_a_connection_for_which_there_is_no_thread(monkeypatch):
     keys = Keys(new_key().value)
     sock = listen("127.0.0.1")
     address = sock.getsockname()[:2]
-    listener = Listener(sock, keys, lambda channel: channel.send(channel.receive()))
+    listener = Listener(sock, keys, echo)
     start = listener._start
 
     def refused(*args):

@@ -18,6 +18,7 @@ from daskps.stores.connectors.config import ConnectorConfig
 from daskps.stores.holdings import Holdings
 from daskps.stores.interfaces import Address
 from daskps.stores.memory import Room
+from daskps.stores.remarks import Remark
 
 Key = TypeVar("Key")
 
@@ -152,6 +153,16 @@ class StoreConnector(abc.ABC, Generic[Key]):
 
     def room(self) -> Room | None:
         """What this process may still put into the store; None: nobody knows.
+
+        Raises
+        ------
+        OSError
+            If the store is gone.
+        """
+        return None
+
+    def remark(self) -> Remark | None:
+        """What a user should know of how it keeps objects here; None: nothing.
 
         Raises
         ------

@@ -9,6 +9,7 @@ from daskps.serialize.frames import Frame
 from daskps.stores.connectors.base import Serving, StoreConnector
 from daskps.stores.holdings import Holdings
 from daskps.stores.memory import Room
+from daskps.stores.remarks import Remark
 
 Key = TypeVar("Key")
 
@@ -98,6 +99,10 @@ class WrappedConnector(StoreConnector[Key]):
     def rest(self) -> None:
         """This process may store nothing for a while."""
         self._connector.rest()
+
+    def remark(self) -> Remark | None:
+        """What a user should know of how the other one keeps objects here."""
+        return self._connector.remark()
 
     def map_at_most(self, nbytes: int) -> None:
         """Limit what this process keeps mapped besides what is read."""

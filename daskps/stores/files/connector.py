@@ -36,12 +36,18 @@ from daskps.stores.files.directories import (
     sweep,
 )
 from daskps.stores.files.locks import is_at, lock_for_reading, try_lock
+from daskps.stores.files.mapped_objects import MappedObjects
 from daskps.stores.files.mapping import map_private
 from daskps.stores.files.orphans import unlink_orphans
+from daskps.stores.files.places import HostPlaces
 from daskps.stores.files.warm import FREE_PREFIX, WarmSegment, WarmSegments
 from daskps.stores.holdings import Holdings, in_directories
 from daskps.stores.keys import SegmentKey
 from daskps.stores.memory import Room
+from daskps.stores.remarks import Remark
+
+# No memory, no file, or none for this user.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class SegmentConnector(StoreConnector[SegmentKey]):
@@ -61,6 +67,9 @@ class SegmentConnector(StoreConnector[SegmentKey]):
     owned
         The directories, if they are to be deleted with this connector. Connectors made
         from this one's :meth:`config` do not own them.
+    missing
+        The directory in memory in whose place the first one is, since it could not be
+        written to.
 
     Notes
     -----
@@ -83,6 +92,7 @@ class SegmentConnector(StoreConnector[SegmentKey]):
         reserve: int = 0,
         keep: int | None = None,
         owned: Sequence[OwnedDirectory] = (),
+        missing: str | None = None,
     ):
         for path in directories:
             check_private(path)
@@ -90,11 +100,13 @@ class SegmentConnector(StoreConnector[SegmentKey]):
         self.reserve = reserve
         self.closed = threading.Event()
         self._owned = owned
+        self._missing = missing
         self.keep = keep
         self.maps_its_own = keep is not None
         self.shares_memory = bool(keep)
         self._in_memory = [memory.is_in_memory(path) for path in self.directories]
         self._warm = WarmSegments(self.directories[0], keep or 0)
+        self._mapped = MappedObjects()
         self._warned = False
 
     def __repr__(self) -> str:
@@ -123,6 +135,7 @@ class SegmentConnector(StoreConnector[SegmentKey]):
             "directories": self.directories,
             "reserve": self.reserve,
             "keep": self.keep,
+            "missing": self._missing,
         }
 
     def map_at_most(self, nbytes: int) -> None:
@@ -146,8 +159,16 @@ class SegmentConnector(StoreConnector[SegmentKey]):
         """Keep no segments mapped, unless they are written soon."""
         self._warm.rest()
 
+    def remark(self) -> Remark | None:
+        """Whether there is no memory, or little."""
+        parents = [os.path.dirname(directory) for directory in self.directories]
+        places = HostPlaces(parents, self.reserve, self.keep, self._missing)
+        return places.remark()
+
     def put_frames(self, frames: Sequence[Frame], creator: str = "") -> SegmentKey:
         """Store one object that is in several pieces, without joining them first.
+
+        What is an object here already, mapped and not changed, gets one more name.
 
         Raises
         ------
@@ -158,6 +179,9 @@ class SegmentConnector(StoreConnector[SegmentKey]):
         """
         nbytes = sum(map(frame_nbytes, frames))
         key = SegmentKey(f"{creator}.{secrets.token_urlsafe(16)}", nbytes, 0)
+        linked = self._link(self._mapped.find(frames), key)
+        if linked is not None:
+            return linked
         for place in range(len(self.directories)):
             key = key._replace(place=place)
             if self._put_at(key, frames):
@@ -193,9 +217,11 @@ class SegmentConnector(StoreConnector[SegmentKey]):
                 return None
             if not key.nbytes:
                 return memoryview(bytearray())
-            return map_private(fd, key.nbytes)
+            mapping = map_private(fd, key.nbytes)
         finally:
             os.close(fd)
+        self._mapped.add(key, mapping)
+        return mapping
 
     def exists(self, key: SegmentKey) -> bool:
         """Whether the object is there, and whole."""
@@ -224,22 +250,42 @@ class SegmentConnector(StoreConnector[SegmentKey]):
     def _path(self, key: SegmentKey) -> str:
         return os.path.join(self.directories[key.place], key.name)
 
+    def _link(self, known: SegmentKey | None, key: SegmentKey) -> SegmentKey | None:
+        """Give an object one more name. Its memory is free when both are evicted."""
+        if known is None:
+            return None
+        key = key._replace(place=known.place)
+        try:
+            os.link(self._path(known), self._path(key))
+        except OSError:
+            return None  # it was evicted, or the file system has no links: it is copied
+        return key
+
     def _put_at(self, key: SegmentKey, frames: Sequence[Frame]) -> bool:
         """Write an object to its place; whether there was room."""
         path = self._path(key)
-        segment = None
-        if key.place == 0:
-            segment = self._warm.take(key.nbytes, path + ".part")
-        if segment is None:
-            if self._in_memory[key.place]:
-                pressure.make_room(key.nbytes, may_wait=not _on_event_loop())
-            if not self._has_room(key):
+        try:
+            segment = None
+            if key.place == 0:
+                segment = self._warm.take(key.nbytes, path + ".part")
+            if segment is None:
+                if self._in_memory[key.place]:
+                    pressure.make_room(key.nbytes, may_wait=not _on_event_loop())
+                if not self._has_room(key):
+                    return False
+                segment = WarmSegment(_create(path + ".part"), None)
+            _write(segment, path, frames)
+        except OSError as e:
+            if e.errno in _NO_ROOM or (e.errno == errno.EROFS and not self._last(key)):
                 return False
-            segment = WarmSegment(_create(path + ".part"), None)
-        return _write(segment, path, frames)
+            raise
+        return True
+
+    def _last(self, key: SegmentKey) -> bool:
+        return key.place == len(self.directories) - 1
 
     def _has_room(self, key: SegmentKey) -> bool:
-        if key.place == len(self.directories) - 1 and not self._in_memory[key.place]:
+        if self._last(key) and not self._in_memory[key.place]:
             return True  # nowhere else to go: let the file system decide
         if self._room(key) >= key.nbytes:
             return True
@@ -251,7 +297,7 @@ class SegmentConnector(StoreConnector[SegmentKey]):
         return memory.room(self.directories[key.place], key.nbytes).free - reserve
 
     def _warn_once(self, key: SegmentKey) -> None:
-        if self._warned or key.place == len(self.directories) - 1:
+        if self._warned or self._last(key):
             return
         self._warned = True
         room = memory.room(self.directories[key.place])
@@ -286,25 +332,22 @@ def _create(path: str) -> int:
         os.close(fd)
 
 
-def _write(segment: WarmSegment, path: str, frames: Sequence[Frame]) -> bool:
-    """Write an object, and give it its name; whether there was room."""
+def _write(segment: WarmSegment, path: str, frames: Sequence[Frame]) -> None:
+    """Write an object, and give it its name."""
     try:
         if segment.mapping is None:
             _write_from_start(segment.fd, frames, os.path.dirname(path))
         else:
             _copy(segment.mapping, frames)
         os.rename(path + ".part", path)
-    except BaseException as e:
+    except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path + ".part")
-        if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT):
-            return False
         raise
     finally:
         # Not only by closing: a process forked meanwhile has the descriptor, too.
         fcntl.flock(segment.fd, fcntl.LOCK_UN)
         os.close(segment.fd)
-    return True
 
 
 def _copy(mapping: memoryview, frames: Sequence[Frame]) -> None:

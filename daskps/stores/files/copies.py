@@ -145,6 +145,8 @@ class HostCache(pressure.Spare):
             with contextlib.suppress(FileNotFoundError):
                 fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
                 try:
+                    if os.fstat(fd).st_size != nbytes:
+                        continue  # something else has cut it short
                     os.utime(fd)  # it was used now
                     return _mapped(fd, nbytes)
                 finally:

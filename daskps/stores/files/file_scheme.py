@@ -5,10 +5,16 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import SplitResult
 
+import dask
+
+from daskps.config import flag
 from daskps.exceptions import ConfigError
+from daskps.stores.connectors.base import StoreConnector
+from daskps.stores.connectors.sealed import SealedConnector
 from daskps.stores.files import directories as directory
 from daskps.stores.files.connector import SegmentConnector
 from daskps.stores.files.directories import OwnedDirectory
+from daskps.stores.files.places import HostPlaces
 
 
 def check(key: str, parts: SplitResult) -> None:
@@ -21,13 +27,15 @@ def check(key: str, parts: SplitResult) -> None:
 
 
 def options(parts: SplitResult) -> dict[str, Any]:
-    """None."""
-    return {}
+    """The settings ``daskps.file``."""
+    key = "daskps.file.check"
+    return {"check": bool(flag(key, dask.config.get(key)))}
 
 
-def make(parts: SplitResult, options: dict[str, Any]) -> SegmentConnector:
-    """A connector over a new directory there."""
-    return in_directories([parts.path])
+def make(parts: SplitResult, options: dict[str, Any]) -> StoreConnector[Any]:
+    """A connector over a new directory there, whose objects are sealed if that is set."""
+    connector = in_directories(HostPlaces([parts.path], 0, None))
+    return SealedConnector(connector) if options["check"] else connector
 
 
 def sweep(parts: SplitResult, dry_run: bool) -> list[str]:
@@ -35,9 +43,7 @@ def sweep(parts: SplitResult, dry_run: bool) -> list[str]:
     return directory.sweep(parts.path, dry_run=dry_run)
 
 
-def in_directories(
-    parents: list[str], reserve: int = 0, keep: int | None = None
-) -> SegmentConnector:
+def in_directories(places: HostPlaces) -> SegmentConnector:
     """A connector over a new directory in each of these, which it owns.
 
     Raises
@@ -47,7 +53,7 @@ def in_directories(
     """
     owned: list[OwnedDirectory] = []
     try:
-        for parent in parents:
+        for parent in places.parents:
             directory.sweep(parent)
             owned.append(OwnedDirectory(parent))
     except OSError as e:
@@ -57,4 +63,13 @@ def in_directories(
             f"cannot keep objects in {parent}: {e}. Give a directory that exists and "
             "may be written to, or another store."
         ) from e
-    return SegmentConnector([made.path for made in owned], reserve, keep, owned)
+    remark = places.remark()
+    if remark is not None and remark.is_warning:
+        remark.log()
+    return SegmentConnector(
+        [made.path for made in owned],
+        places.reserve,
+        places.keep,
+        owned,
+        missing=places.missing,
+    )

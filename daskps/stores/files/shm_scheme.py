@@ -11,7 +11,7 @@ from daskps.config import size
 from daskps.exceptions import ConfigError
 from daskps.stores.files.connector import SegmentConnector
 from daskps.stores.files.file_scheme import in_directories
-from daskps.stores.files.places import HostPlaces, spill_directory, writable
+from daskps.stores.files.places import HostPlaces, reserve
 
 
 def check(key: str, parts: SplitResult) -> None:
@@ -29,17 +29,24 @@ def options(parts: SplitResult) -> dict[str, Any]:
     """The settings ``daskps.shm``."""
     return {
         "directory": dask.config.get("daskps.shm.directory"),
-        "reserve": size("daskps.shm.reserve", dask.config.get("daskps.shm.reserve")),
+        "reserve": reserve(),
         "keep": size("daskps.shm.keep-warm", dask.config.get("daskps.shm.keep-warm")),
     }
 
 
 def make(parts: SplitResult, options: dict[str, Any]) -> SegmentConnector:
     """A connector over new directories there and, if it can be, in the temporary one."""
-    places = [options["directory"]]
-    if writable(spill_directory()):
-        places.append(spill_directory())
-    return in_directories(places, options["reserve"], options["keep"])
+    places = HostPlaces.around(
+        options["directory"], options["reserve"], options["keep"]
+    )
+    try:
+        return in_directories(places)
+    except ConfigError:
+        # Full to the last page, perhaps.
+        if places.missing is not None or len(places.parents) == 1:
+            raise
+        memory, disk = places.parents
+        return in_directories(HostPlaces([disk], 0, 0, missing=memory))
 
 
 def sweep(parts: SplitResult, dry_run: bool) -> list[str]:

@@ -140,8 +140,9 @@ class WarmSegments(pressure.Spare):
             Its size.
         """
         with contextlib.suppress(FileNotFoundError):
-            if not self.keep:
-                # No reader holds a lock, so the file must not be cut short.
+            if not self.keep or os.stat(path).st_nlink > 1:
+                # No reader holds a lock, or it is an object under another name as well:
+                # the file must not be cut short.
                 os.unlink(path)
             elif self._add(path, nbytes):
                 pressure.watch(self)
@@ -230,6 +231,12 @@ class WarmSegments(pressure.Spare):
                 self._listing = _Listing()
             return None
         if try_lock(fd, fcntl.LOCK_EX):
+            if os.fstat(fd).st_nlink > 1:
+                # It got another name at the moment when it was evicted.
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(free.path)
+                os.close(fd)
+                return None
             # The name is never given again, so it is still this file's if it is there.
             with contextlib.suppress(FileNotFoundError):
                 os.rename(free.path, path)
@@ -339,8 +346,8 @@ def _delete(path: str) -> None:
         fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             os.unlink(path)
-            # What somebody reads stays until he has done so.
-            if try_lock(fd, fcntl.LOCK_EX):
+            # What somebody reads stays until he has done so, and what has another name.
+            if try_lock(fd, fcntl.LOCK_EX) and not os.fstat(fd).st_nlink:
                 os.ftruncate(fd, 0)
         finally:
             os.close(fd)

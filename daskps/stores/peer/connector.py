@@ -33,6 +33,7 @@ from daskps.stores.peer.host import PeerHost
 from daskps.stores.peer.protocol import Keys, connect
 from daskps.stores.peer.registry import PeerRegistry
 from daskps.stores.peer.settings import PeerSettings
+from daskps.stores.remarks import Remark
 from daskps.stores.secret import new_key
 
 
@@ -148,6 +149,10 @@ class PeerConnector(StoreConnector[PeerKey]):
         """Keep no segments mapped, unless they are written soon."""
         if self._host is not None:
             self._host.segments.rest()
+
+    def remark(self) -> Remark | None:
+        """Whether this host has no memory for objects, or little."""
+        return HostPlaces.configured().remark()
 
     def map_at_most(self, nbytes: int) -> None:
         """Limit the segments that this process keeps mapped, to write them anew."""

@@ -31,8 +31,14 @@ Socket: TypeAlias = socket.socket
 NONCE_NBYTES = 32
 MAC_NBYTES = 32
 BODY_SEAL_NBYTES = 32
-# How long (seconds) an end may take to prove that it has the key.
+# How long (seconds) who connects may take to prove that it has the key, and the other end
+# to answer.
+PROOF_SECONDS = 1.0
 HANDSHAKE_SECONDS = 5.0
+# Who was so slow (seconds), on a busy host, that the other end may have dropped him for
+# others, connects again, so often at most. Less than listener.UNDISTURBED_SECONDS.
+SLOW_SECONDS = 0.05
+CONNECT_ATTEMPTS = 10
 # How long (seconds) an end waits for the other to go on.
 ANSWER_SECONDS = 10.0
 MESSAGE_NBYTES_AT_MOST = 16 << 20
@@ -148,40 +154,117 @@ def connect(address: Address, keys: Keys, timeout: float = ANSWER_SECONDS) -> Ch
     OSError
         If nobody is there.
     """
-    sock = socket.create_connection(address, timeout)
-    try:
-        theirs = receive_exactly(sock, len(_GREETING) + NONCE_NBYTES, HANDSHAKE_SECONDS)
-        if not theirs.startswith(_GREETING):
-            raise RefusedError(f"no store of daskps answers at {address}")
-        mine = secrets.token_bytes(NONCE_NBYTES)
-        nonces = theirs[len(_GREETING) :] + mine
-        sock.sendall(mine + keys.proof(b"initiator", nonces))
-        _check(sock, keys.proof(b"acceptor", nonces))
-        return Channel(sock, keys.proof(b"connection", nonces), True)
-    except BaseException:
-        sock.close()
-        raise
+    deadline = time.monotonic() + timeout
+    for attempt in range(CONNECT_ATTEMPTS):
+        sock = socket.create_connection(address, timeout)
+        connected = time.monotonic()
+        try:
+            return _introduce(sock, address, keys)
+        except BaseException as e:
+            sock.close()
+            slow = time.monotonic() > connected + SLOW_SECONDS
+            last = attempt == CONNECT_ATTEMPTS - 1 or time.monotonic() > deadline
+            # The other end may not have waited for the proof.
+            if last or not slow or not isinstance(e, ConnectionError):
+                raise
+    raise AssertionError("the last attempt has returned or raised")
 
 
-def accept(sock: socket.socket, keys: Keys) -> Channel:
-    """The other end of :func:`connect`, on a connection that came in.
-
-    The caller closes the socket if this raises.
-    """
+def _introduce(sock: socket.socket, address: Address, keys: Keys) -> Channel:
+    """Prove that this end has the key, and check that the other one has it."""
+    theirs = receive_exactly(sock, len(_GREETING) + NONCE_NBYTES, HANDSHAKE_SECONDS)
+    if not theirs.startswith(_GREETING):
+        raise RefusedError(f"no store of daskps answers at {address}")
     mine = secrets.token_bytes(NONCE_NBYTES)
-    sock.settimeout(HANDSHAKE_SECONDS)
-    sock.sendall(_GREETING + mine)
-    nonces = mine + receive_exactly(sock, NONCE_NBYTES, HANDSHAKE_SECONDS)
-    _check(sock, keys.proof(b"initiator", nonces))
-    sock.sendall(keys.proof(b"acceptor", nonces))
-    return Channel(sock, keys.proof(b"connection", nonces), False)
-
-
-def _check(sock: socket.socket, proof: bytes) -> None:
+    nonces = theirs[len(_GREETING) :] + mine
+    sock.sendall(mine + keys.proof(b"initiator", nonces))
     try:
-        found = receive_exactly(sock, len(proof), HANDSHAKE_SECONDS)
+        answer = receive_exactly(sock, MAC_NBYTES, HANDSHAKE_SECONDS)
     except ConnectionError as e:
-        raise RefusedError("the other end does not accept our key, or is gone") from e
+        why = "the other end does not accept our key, or is gone"
+        raise RefusedError(why) from e
+    _check(answer, keys.proof(b"acceptor", nonces))
+    return Channel(sock, keys.proof(b"connection", nonces), True)
+
+
+class Newcomer:
+    """The other end of :func:`connect`: a connection that came in, and what it has said.
+
+    Nothing here waits. The caller closes the socket if something is raised.
+
+    Parameters
+    ----------
+    sock
+        The connection.
+    keys
+        The cluster's.
+
+    Attributes
+    ----------
+    since
+        When it came in (``time.monotonic``).
+
+    Raises
+    ------
+    OSError
+        If it has gone again.
+    """
+
+    socket: Socket
+    since: float
+
+    def __init__(self, sock: Socket, keys: Keys):
+        self.socket = sock
+        self.since = time.monotonic()
+        self._keys = keys
+        self._mine = secrets.token_bytes(NONCE_NBYTES)
+        self._said = b""
+        sock.setblocking(False)
+        # An empty buffer has room for so little.
+        sock.send(_GREETING + self._mine)
+
+    def has_proved(self) -> bool:
+        """Read what there is; whether it has proved by now that it has the key.
+
+        Raises
+        ------
+        RefusedError
+            If it does not have it.
+        OSError
+            If it has gone again.
+        """
+        left = NONCE_NBYTES + MAC_NBYTES - len(self._said)
+        try:
+            data = self.socket.recv(left)
+        except BlockingIOError:
+            return False
+        if not data:
+            raise ConnectionResetError("the other end has closed the connection")
+        self._said += data
+        if len(data) < left:
+            return False
+        _check(self._said[NONCE_NBYTES:], self._keys.proof(b"initiator", self._nonces))
+        return True
+
+    def channel(self) -> Channel:
+        """Answer with our proof. May wait.
+
+        Raises
+        ------
+        OSError
+            If it has gone again.
+        """
+        self.socket.settimeout(HANDSHAKE_SECONDS)
+        self.socket.sendall(self._keys.proof(b"acceptor", self._nonces))
+        key = self._keys.proof(b"connection", self._nonces)
+        return Channel(self.socket, key, False)
+
+    @property
+    def _nonces(self) -> bytes:
+        return self._mine + self._said[:NONCE_NBYTES]
+
+
+def _check(found: bytes, proof: bytes) -> None:
     if not hmac.compare_digest(found, proof):
         raise RefusedError("the other end does not have the key of this cluster")
 
