@@ -10,7 +10,7 @@ from processes import eventually, released
 
 import daskps
 from benchmarks.cluster import objects_in
-from daskps.stores.files import mapped_objects
+from daskps.stores.files import mapping
 
 MIB = 1 << 20
 X = np.random.default_rng(0).random(MIB // 8 * 3)
@@ -98,7 +98,7 @@ def test_a_name_given_at_the_moment_of_eviction():
 
 
 def test_a_kernel_that_does_not_tell(connector, monkeypatch):
-    monkeypatch.setattr(mapped_objects, "_kernel_tells", lambda: False)
+    monkeypatch.setattr(mapping, "_kernel_tells", lambda: False)
     one = connector.put_frames([X])
     mapped = connector.get(one)
     two = connector.put_frames([mapped])
@@ -106,7 +106,7 @@ def test_a_kernel_that_does_not_tell(connector, monkeypatch):
 
 
 def test_this_kernel_does():
-    assert mapped_objects._kernel_tells()
+    assert mapping._kernel_tells()
 
 
 def test_a_file_system_without_links(connector, monkeypatch):
