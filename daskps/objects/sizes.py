@@ -266,7 +266,8 @@ def _contents(type_: type[Any]) -> _Contents | None:
     if _has_size(type_) or not _pickles_attributes(type_, object):
         return None
     slots = _slots(type_)
-    if type_.__dictoffset__ and not slots:
+    # Python 3.13: futures of asyncio have a dictionary that nobody can ask for.
+    if not slots and any("__dict__" in vars(base) for base in type_.__mro__):
         return lambda instances: [
             [_Plain(INSTANCE_NBYTES * len(instances))],
             chain.from_iterable(map(dict.values, map(vars, instances))),  # type: ignore[arg-type]

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 
 import dask
@@ -20,7 +19,6 @@ import numpy as np
 import pytest
 from distributed import Client, Queue, Variable, wait
 from processes import (
-    PATIENCE,
     ProcessCluster,
     eventually,
     objects_in,
@@ -28,6 +26,7 @@ from processes import (
 )
 
 import daskps
+from daskps.objects.catalog import Catalog
 
 pytestmark = pytest.mark.core
 
@@ -295,27 +294,21 @@ def explode(pid):
         raise RuntimeError("cannot be loaded")
 
 
-class InterruptsOnceStored:
-    """Interrupts whoever pickles it after something was stored."""
+@pytest.fixture
+def interrupted(cluster, monkeypatch):
+    """An array, storing which is interrupted when something else is stored."""
+    array = X + 1
+    put = Catalog.put
 
-    def __init__(self, data, cluster):
-        self.data = data
-        # What pickles itself in its own way is pickled to be weighed. This is small, so
-        # that it is pickled again with the rest.
-        self.interrupt = Interrupt(cluster)
-
-
-class Interrupt:
-    def __init__(self, cluster):
-        self.cluster = cluster
-
-    def __reduce__(self):
-        # It is pickled several times. At last, in a thread of its own, while another one
-        # stores the other value.
-        here = threading.current_thread() is threading.main_thread()
-        if eventually(lambda: objects_in(self.cluster), 0 if here else PATIENCE):
+    def put_or_interrupt(self, frames):
+        if any(np.shares_memory(np.asarray(frame), array) for frame in frames):
+            # Another thread stores the other value.
+            assert eventually(lambda: objects_in(cluster))
             raise KeyboardInterrupt
-        return int, ()
+        return put(self, frames)
+
+    monkeypatch.setattr(Catalog, "put", put_or_interrupt)
+    return array
 
 
 class TestRefusedGraphs:
@@ -340,16 +333,16 @@ class TestRefusedGraphs:
         gc.collect()
         assert eventually(lambda: objects(client) == 0)
 
-    def test_an_interrupt_between_two_values(self, cluster, client):
+    def test_an_interrupt_between_two_values(self, cluster, client, interrupted):
         """As by Ctrl-C, when the first value is stored and the second is not."""
         with daskps.proxy_graph():
             with pytest.raises(KeyboardInterrupt):
-                client.submit(np.add, X, InterruptsOnceStored(X + 1, cluster))
+                client.submit(np.add, X, interrupted)
             assert len(objects_in(cluster)) == 1, "the session keeps it"
             assert client.submit(np.sum, X).result() == X.sum()
             assert len(objects_in(cluster)) == 1
             with pytest.raises(KeyboardInterrupt):
-                client.submit(np.add, X + 2, InterruptsOnceStored(X + 1, cluster))
+                client.submit(np.add, X + 2, interrupted)
         assert eventually(lambda: not objects_in(cluster))
 
     def test_a_cancelled_future(self, client):

@@ -431,6 +431,15 @@ def test_actors(client):
 # Scatter
 
 
+@pytest.fixture
+def copies_stay(client):
+    """Dask's memory manager drops copies that no task waits for, every two seconds."""
+    client.amm.stop()
+    yield
+    client.amm.start()
+
+
+@pytest.mark.usefixtures("copies_stay")
 @pytest.mark.parametrize("broadcast", [False, True])
 @pytest.mark.parametrize("hash", [False, True])
 def test_scatter_gives_what_it_gives_without(client, hash, broadcast):

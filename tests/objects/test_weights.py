@@ -122,12 +122,19 @@ def nestings(inside):
     )
 
 
-@settings(
-    max_examples=300,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=list(HealthCheck),
+@pytest.mark.parametrize(
+    "examples",
+    [pytest.param(80, id="few"), pytest.param(500, id="many", marks=pytest.mark.slow)],
 )
-@given(st.recursive(st.one_of(of_kinds, small), nestings, max_leaves=8))
-def test_no_value_is_weighed_too_light(value):
-    assert_not_too_light(value)
+def test_no_value_is_weighed_too_light(examples):
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.recursive(st.one_of(of_kinds, small), nestings, max_leaves=8))
+    def check(value):
+        assert_not_too_light(value)
+
+    check()

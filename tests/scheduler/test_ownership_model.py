@@ -10,9 +10,11 @@ handle needs is missing, and at the end none is left.
 The model knows nothing of Dask. It follows what clients want and what must come out, and so
 which tasks there must be.
 
-By default this runs a few hundred steps. For 10,000 and more, with their number by kind::
+By default this runs some steps, and some hundreds as a slow test. For 10,000 and more, with
+their number by kind::
 
-    DASKPS_MODEL_STEPS=10000 python -m pytest -s tests/scheduler/test_ownership_model.py
+    export DASKPS_MODEL_STEPS=10000
+    python -m pytest -s -m slow tests/scheduler/test_ownership_model.py
 """
 
 from __future__ import annotations
@@ -423,9 +425,17 @@ class Machine(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(max(600, 3 * STEPS))
-def test_the_scheduler_owns_objects_as_the_model_does():
-    while TAKEN.total() < STEPS:
-        left = STEPS - TAKEN.total()
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param(150, id="few"),
+        pytest.param(STEPS, id="many", marks=pytest.mark.slow),
+    ],
+)
+def test_the_scheduler_owns_objects_as_the_model_does(steps):
+    TAKEN.clear()
+    while TAKEN.total() < steps:
+        left = steps - TAKEN.total()
         run_state_machine_as_test(
             Machine,
             settings=settings(
