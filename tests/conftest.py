@@ -34,6 +34,13 @@ def cluster() -> Iterator[ProcessCluster]:
         yield cluster
 
 
+@pytest.fixture(scope="module")
+def own_cluster() -> Iterator[ProcessCluster]:
+    """One like that for a module whose tests look at all that is in its store."""
+    with ProcessCluster() as cluster:
+        yield cluster
+
+
 @pytest.fixture
 def client(cluster: ProcessCluster) -> Iterator[Client]:
     """A plain client of the shared cluster, which must not leave an object behind."""

@@ -14,6 +14,7 @@ import contextlib
 import logging
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from numbers import Number
 from typing import Any
 
@@ -35,7 +36,7 @@ from daskps.objects.sizes import nbytes_of
 from daskps.references.nodes import ProxyNode
 from daskps.references.proxies import is_proxy
 from daskps.serialize.pickling import is_broadcast
-from daskps.serialize.sent import to_sent, to_serialized
+from daskps.serialize.sent import serialize_as_sent
 
 logger = logging.getLogger(__name__)
 
@@ -104,12 +105,11 @@ async def _by_reference(
     # What was scattered under its name before is one task, as what is submitted twice.
     new = {key: value for key, value in items.items() if not _is_there(client, key)}
     futures = {key: Future(key, client) for key in items}
-    protocol = pickle_protocol(client)
     nodes = {}
     if catalog is not None:
         # As Dask sends it: it does not pickle what it has serialisers of its own for.
         encoder = session.encoder(catalog)
-        encoder.serialize = lambda value: to_serialized(to_sent(value, protocol))
+        encoder.serialize = partial(serialize_as_sent, protocol=pickle_protocol(client))
         nodes = await _stored(encoder, catalog, new)
     if nodes and await _read_on_workers(client, nodes, options):
         for key in nodes:

@@ -13,6 +13,7 @@ import logging
 import pickle
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from distributed.protocol.serialize import Serialize
@@ -22,12 +23,12 @@ from daskps.exceptions import StoreError
 from daskps.messages import CALL, RUN, UNREAD
 from daskps.objects.catalog import Catalog, StoredObject
 from daskps.objects.encoder import REST_NBYTES_AT_LEAST, Encoder
-from daskps.objects.sizes import nbytes_of
+from daskps.objects.sizes import is_small, nbytes_of
 from daskps.references.nodes import StoredBytes
 from daskps.references.published import Published
 from daskps.safety_net import fell_back
 from daskps.serialize.frames import frame_nbytes
-from daskps.serialize.sent import to_sent, to_serialized
+from daskps.serialize.sent import serialize_as_sent, to_sent
 from daskps.serialize.values import serialize
 
 if TYPE_CHECKING:
@@ -144,10 +145,11 @@ class Sending:
             return await plain(worker=worker, msg=msg)
         client, sender, catalog = opened
         arguments = {**dict(enumerate(msg["args"])), **msg["kwargs"]}
-        encoder = sender.encoder(catalog)
-        protocol = pickle_protocol(client)
-        encoder.serialize = lambda value: to_serialized(to_sent(value, protocol))
         values = {place: getattr(arg, "data", None) for place, arg in arguments.items()}
+        if all(is_small(value, sender.threshold) for value in values.values()):
+            return await plain(worker=worker, msg=msg)
+        encoder = sender.encoder(catalog)
+        encoder.serialize = partial(serialize_as_sent, protocol=pickle_protocol(client))
         references = await asyncio.to_thread(_references, encoder, values)
         if references:
             by_reference = {

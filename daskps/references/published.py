@@ -70,9 +70,16 @@ class Published:
         return Serialized(header, [pickle.dumps(self)])
 
 
-def published_in(message: Any) -> tuple[str, Published] | None:
-    """The family and the data set, if a message is one that is published by reference."""
+def family_of(message: Any) -> str | None:
+    """The family in which something is published by reference; None: it is not."""
     header = getattr(message, "header", None)
     if not isinstance(header, dict) or PUBLISHED not in header:
         return None
-    return header["serializer"], pickle.loads(b"".join(message.frames))
+    family: str = header["serializer"]
+    return family
+
+
+def published_in(message: Any) -> Published:
+    """The data set of a message that has such a family."""
+    published: Published = pickle.loads(b"".join(message.frames))
+    return published

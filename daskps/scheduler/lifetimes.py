@@ -190,7 +190,7 @@ class LifetimePlugin(SchedulerPlugin):
             scheduler, _forgiving(self.stored), _forgiving(self.release)
         )
         add_operations(scheduler, self._operations())
-        add_operations(scheduler, self._publications.operations())
+        add_operations(scheduler, self._publications.operations)
         add_stream_handlers(scheduler, self._handlers())
 
     def _operations(self) -> dict[str, Callable[..., Any]]:

@@ -18,7 +18,7 @@ from distributed.utils import offload
 
 from daskps.dask_private.connections import published_datasets
 from daskps.references.nodes import ObjectId
-from daskps.references.published import published_in
+from daskps.references.published import family_of, published_in
 
 if TYPE_CHECKING:
     from distributed import Scheduler
@@ -50,21 +50,14 @@ class Publications:
         self._hold = hold
         self._release = release
         self._held = {}
-        names = ("publish_put", "publish_get", "publish_delete")
-        self._plain = {
-            name: scheduler.handlers[name]
-            for name in names
-            if name in scheduler.handlers
-        }
-
-    def operations(self) -> dict[str, Callable[..., Any]]:
-        """Operations that take the place of Dask's."""
-        ours = {
+        ours: dict[str, Callable[..., Any]] = {
             "publish_put": self.put,
             "publish_get": self.get,
             "publish_delete": self.delete,
         }
-        return {name: ours[name] for name in self._plain}
+        #: Operations that take the place of Dask's, which a scheduler may be without.
+        self.operations = {n: ours[n] for n in ours if n in scheduler.handlers}
+        self._plain = {name: scheduler.handlers[name] for name in self.operations}
 
     def close(self) -> None:
         """Have Dask's own operations again."""
@@ -92,10 +85,10 @@ class Publications:
         return await self._readable(found, serializers)
 
     async def _readable(self, entry: Any, families: Any) -> Any:
-        by_reference = published_in(entry["data"]) if entry else None
-        if by_reference is None or by_reference[0] in (families or ()):
+        family = family_of(entry["data"]) if entry else None
+        if family is None or family in (families or ()):
             return entry
-        _, published = by_reference
+        published = published_in(entry["data"])
         frames = await offload(published.read)
         return {**entry, "data": Serialized(published.header, frames)}
 
@@ -119,10 +112,10 @@ class Publications:
         for name in gone:
             del self._held[name]
         for name, entry in datasets.items():
-            by_reference = None if name in self._held else published_in(entry["data"])
-            if by_reference is not None:
-                sizes = by_reference[1].objects()
-                self._held[name] = entry["data"], list(sizes)
+            data = entry["data"]
+            if name not in self._held and family_of(data) is not None:
+                sizes = published_in(data).objects()
+                self._held[name] = data, list(sizes)
                 self._hold(_holder(name), list(sizes.items()))
         for name, objects in gone.items():
             _, still = self._held.get(name, (None, []))

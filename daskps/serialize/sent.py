@@ -113,6 +113,17 @@ def to_serialized(sent: Sent, unique: bool = False) -> Serialized:
     return Serialized(stream, large, [True] * len(large))
 
 
+def serialize_as_sent(value: Any, *, protocol: int) -> Serialized:
+    """Serialise a value for a store, in the form in which Dask sends it.
+
+    Parameters
+    ----------
+    protocol
+        As for :func:`to_sent`, which says what this raises.
+    """
+    return to_serialized(to_sent(value, protocol))
+
+
 class _Received:
     """Unpickled, it is the value."""
 

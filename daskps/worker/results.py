@@ -19,12 +19,10 @@ from __future__ import annotations
 
 import logging
 import pickle
-import sys
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from distributed.comm.utils import OFFLOAD_THRESHOLD
 from distributed.protocol.serialize import Serialize, ToPickle
 from distributed.sizeof import safe_sizeof
@@ -51,7 +49,7 @@ from daskps.objects import finalizers
 from daskps.objects.cache import Cache
 from daskps.objects.catalog import Catalog, StoredObject
 from daskps.objects.encoder import Encoder
-from daskps.objects.sizes import FREE
+from daskps.objects.sizes import is_small
 from daskps.references.nodes import ObjectId, StoredValue
 from daskps.references.proxies import is_proxy
 from daskps.references.results import Answer, load_reference
@@ -168,19 +166,6 @@ class _Answers:
         return None
 
 
-def _is_small(value: Any, threshold: int) -> bool:
-    """Whether a value is certainly small, which most are. Costs next to nothing."""
-    type_ = type(value)
-    if type_ in FREE:
-        return True
-    if type_ in (bytes, bytearray, str):
-        return sys.getsizeof(value) < threshold
-    # One that is derived may have more than its elements.
-    if type_ is np.ndarray:
-        return value.nbytes < threshold and not value.dtype.hasobject
-    return False
-
-
 class Writer:
     """Stores the results of one worker.
 
@@ -253,7 +238,7 @@ class Writer:
         self, name: str, value: Any, protocol: int, lent: bool
     ) -> tuple[Answer | None, list[StoredObject]]:
         # A proxy has the answers of its object, which it would read for them.
-        if is_proxy(value) or _is_small(value, self._threshold):
+        if is_proxy(value) or is_small(value, self._threshold):
             return None, []
         kind = {"lent": True} if lent else {}
         try:

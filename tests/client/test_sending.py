@@ -8,7 +8,7 @@ import sys
 import dask.array as da
 import numpy as np
 import pytest
-from processes import ROOT, ProcessCluster, eventually
+from processes import ROOT, eventually
 from relayed import Received
 
 import daskps
@@ -23,12 +23,6 @@ NBYTES = 2 << 20
 
 def data(seed=0):
     return np.random.default_rng(seed).random(NBYTES // 8)
-
-
-@pytest.fixture(scope="module")
-def own_cluster():
-    with ProcessCluster() as cluster:
-        yield cluster
 
 
 @pytest.fixture

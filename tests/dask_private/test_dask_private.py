@@ -31,7 +31,7 @@ from distributed.client import _MapExpr
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.protocol.serialize import Serialize
 from distributed.scheduler import _materialize_graph
-from processes import ProcessCluster, eventually, messages_sent
+from processes import eventually, messages_sent
 
 import daskps
 from daskps.client.link import ClusterLink
@@ -323,9 +323,9 @@ class Actor:
 
 
 @pytest.fixture
-def own_client():
-    """Of a cluster of its own, whose workers answer otherwise."""
-    with ProcessCluster(workers=1) as cluster, cluster.client() as client:
+def own_client(own_cluster):
+    """Of a cluster whose workers may answer otherwise."""
+    with own_cluster.client() as client:
         yield client
 
 

@@ -19,12 +19,6 @@ from daskps.worker.plugin import WorkerStorePlugin
 N = 1 << 17  # a MiB of numbers
 
 
-@pytest.fixture(scope="module")
-def own_cluster():
-    with ProcessCluster() as cluster:
-        yield cluster
-
-
 @pytest.fixture
 def workers(own_cluster):
     """A client, in a session, and the addresses of two workers."""

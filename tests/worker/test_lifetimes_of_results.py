@@ -52,12 +52,6 @@ def entries(dask_worker):
     )
 
 
-@pytest.fixture(scope="module")
-def own_cluster():
-    with ProcessCluster() as cluster:
-        yield cluster
-
-
 @pytest.fixture
 def own(own_cluster):
     with own_cluster.client() as client, daskps.proxy_graph():
