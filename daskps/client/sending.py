@@ -12,9 +12,9 @@ import asyncio
 import logging
 import pickle
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from distributed.protocol.serialize import Serialize
 
@@ -47,6 +47,10 @@ class Sender(Protocol):
     def threshold(self) -> int:
         """Bytes from which on a value is large."""
 
+    @property
+    def inline_on_error(self) -> bool:
+        """Whether what cannot be stored is sent as in plain Dask."""
+
     def is_current(self, client: Client) -> bool:
         """Whether what the running code sends belongs to the session."""
 
@@ -55,6 +59,38 @@ class Sender(Protocol):
 
     def encoder(self, catalog: Catalog) -> Encoder:
         """What stores."""
+
+
+class Place(NamedTuple):
+    """Where what is large in a message goes."""
+
+    client: Client
+    sender: Sender
+    catalog: Catalog
+
+    def encoder(self) -> Encoder:
+        """What puts it there."""
+        return self.sender.encoder(self.catalog)
+
+
+class Stored(NamedTuple):
+    """A message that refers to what was stored for it.
+
+    Attributes
+    ----------
+    message
+        What is sent.
+    release
+        Lets go of what was stored. To be called when the message was answered: an error
+        keeps the frames that it passed for as long as somebody looks at it.
+    """
+
+    message: dict[str, Any]
+    release: Callable[[], None]
+
+
+#: Stores what is large in a message; None if nothing is.
+Prepare: TypeAlias = Callable[[Place, dict[str, Any]], Awaitable[Stored | None]]
 
 
 class Sending:
@@ -89,38 +125,40 @@ class Sending:
         for name, send in ours.items():
             ask_with(client, name, send if self._senders else None)
 
-    def _open(self) -> tuple[Client, Sender, Catalog] | None:
-        client = self._client()
+    async def _stored(
+        self, prepare: Prepare, attempt: str, message: dict[str, Any]
+    ) -> Stored | None:
+        """What is sent in place of a message; None: the message itself.
+
+        Whatever goes wrong with it costs speed, never the message.
+        """
+        client, sender = self._client(), None
         if client is None:
             return None
-        sender = next((s for s in self._senders if s.is_current(client)), None)
-        catalog = None if sender is None else sender.open_catalog(client)
-        if sender is None or catalog is None:
-            return None
-        return client, sender, catalog
+        try:
+            sender = next((s for s in self._senders if s.is_current(client)), None)
+            catalog = None if sender is None else sender.open_catalog(client)
+            if sender is None or catalog is None:
+                return None
+            return await prepare(Place(client, sender, catalog), message)
+        except StoreError as e:
+            if sender is not None and not sender.inline_on_error:
+                raise
+            logger.warning("Sent as in plain Dask, since it cannot be stored: %s", e)
+        except Exception as e:
+            fell_back(e, attempt)
+        return None
 
     # Client.run
 
     async def _broadcast(self, plain: Plain, **message: Any) -> Any:
-        msg = message.get("msg", {})
-        opened = (
-            None if message.get("nanny") or msg.get("op") != "run" else self._open()
-        )
-        if opened is None:
+        stored = await self._stored(_run, "store arguments of Client.run", message)
+        if stored is None:
             return await plain(**message)
-        _, sender, catalog = opened
-        parts = tuple(msg[name] for name in ("function", "args", "kwargs"))
-        if sum(map(len, parts)) < sender.threshold:
-            return await plain(**message)
-        encoder = sender.encoder(catalog)
-        reference = await asyncio.to_thread(_reference, encoder, parts)
-        if reference is None:
-            return await plain(**message)
-        by_reference = {"op": RUN, "reference": reference, "wait": msg["wait"]}
         try:
-            replies = await plain(**{**message, "msg": by_reference})
+            replies = await plain(**stored.message)
         finally:
-            encoder.abandon()
+            stored.release()
         again = [worker for worker, reply in replies.items() if _is_unread(reply)]
         if again:
             replies |= await plain(**{**message, "workers": again})
@@ -140,59 +178,25 @@ class Sending:
         msg
             As Dask would send it.
         """
-        opened = None if msg.get("op") != "actor_execute" else self._open()
-        if opened is None:
+        stored = await self._stored(_actor_call, "store arguments of an actor", msg)
+        if stored is None:
             return await plain(worker=worker, msg=msg)
-        client, sender, catalog = opened
-        arguments = {**dict(enumerate(msg["args"])), **msg["kwargs"]}
-        values = {place: getattr(arg, "data", None) for place, arg in arguments.items()}
-        if all(is_small(value, sender.threshold) for value in values.values()):
-            return await plain(worker=worker, msg=msg)
-        encoder = sender.encoder(catalog)
-        encoder.serialize = partial(serialize_as_sent, protocol=pickle_protocol(client))
-        references = await asyncio.to_thread(_references, encoder, values)
-        if references:
-            by_reference = {
-                **msg,
-                "op": CALL,
-                "references": references,
-                "args": [
-                    None if place in references else arg
-                    for place, arg in enumerate(msg["args"])
-                ],
-                "kwargs": {
-                    name: None if name in references else arg
-                    for name, arg in msg["kwargs"].items()
-                },
-            }
-            try:
-                reply = await plain(worker=worker, msg=by_reference)
-            finally:
-                encoder.abandon()
-            if not _is_unread(reply):
-                return reply
-        return await plain(worker=worker, msg=msg)
+        try:
+            reply = await plain(worker=worker, msg=stored.message)
+        finally:
+            stored.release()
+        return await plain(worker=worker, msg=msg) if _is_unread(reply) else reply
 
     # Published data sets
 
     async def _publish(self, plain: Plain, **message: Any) -> Any:
-        opened = self._open()
-        if opened is None:
+        stored = await self._stored(_publication, "store a data set", message)
+        if stored is None:
             return await plain(**message)
-        client, sender, catalog = opened
-        several = isinstance(message["data"], (list, tuple))
-        data = message["data"] if several else [message["data"]]
-        held: list[StoredObject] = []
-        protocol = pickle_protocol(client)
-        new = [
-            await asyncio.to_thread(_published, sender, catalog, one, protocol, held)
-            for one in data
-        ]
-        catalog.hold(held)
         try:
-            return await plain(**{**message, "data": new if several else new[0]})
+            return await plain(**stored.message)
         finally:
-            held.clear()  # an error keeps this frame for as long as somebody looks at it
+            stored.release()
 
 
 def _is_unread(reply: Any) -> bool:
@@ -200,46 +204,83 @@ def _is_unread(reply: Any) -> bool:
     return reply is None or (isinstance(reply, dict) and reply.get("status") == UNREAD)
 
 
-def _reference(encoder: Encoder, value: Any) -> bytes | None:
-    try:
-        return pickle.dumps(encoder.place(serialize(value)))
-    except StoreError as e:
-        logger.warning("Sent through the scheduler, since it cannot be stored: %s", e)
-    except Exception as e:
-        fell_back(e, "store arguments of type", value)
-    return None
+async def _run(place: Place, message: dict[str, Any]) -> Stored | None:
+    msg = message.get("msg", {})
+    if message.get("nanny") or msg.get("op") != "run":
+        return None
+    parts = tuple(msg[name] for name in ("function", "args", "kwargs"))
+    if sum(map(len, parts)) < place.sender.threshold:
+        return None
+    encoder = place.encoder()
+    stored = await asyncio.to_thread(lambda: encoder.place(serialize(parts)))
+    reference = pickle.dumps(stored)
+    by_reference = {"op": RUN, "reference": reference, "wait": msg["wait"]}
+    return Stored({**message, "msg": by_reference}, encoder.abandon)
+
+
+async def _actor_call(place: Place, msg: dict[str, Any]) -> Stored | None:
+    if msg.get("op") != "actor_execute":
+        return None
+    arguments = {**dict(enumerate(msg["args"])), **msg["kwargs"]}
+    values = {name: getattr(arg, "data", None) for name, arg in arguments.items()}
+    threshold = place.sender.threshold
+    if all(is_small(value, threshold) for value in values.values()):
+        return None
+    encoder = place.encoder()
+    encoder.serialize = partial(
+        serialize_as_sent, protocol=pickle_protocol(place.client)
+    )
+    references = await asyncio.to_thread(_references, encoder, values)
+    if not references:
+        return None
+    args = [None if i in references else arg for i, arg in enumerate(msg["args"])]
+    kwargs = {k: None if k in references else arg for k, arg in msg["kwargs"].items()}
+    by_reference = {
+        "op": CALL,
+        "references": references,
+        "args": args,
+        "kwargs": kwargs,
+    }
+    return Stored({**msg, **by_reference}, encoder.abandon)
 
 
 def _references(encoder: Encoder, values: dict[Any, Any]) -> dict[Any, bytes]:
-    """References to what is large, by place."""
+    """References to what is large, by the argument's place or name."""
     large = {p: v for p, v in values.items() if nbytes_of(v) >= encoder.threshold}
     stored = {place: encoder.encode(value) for place, value in large.items()}
     return {p: pickle.dumps(value) for p, value in stored.items() if value is not None}
 
 
-def _published(
-    sender: Sender, catalog: Catalog, data: Any, protocol: int, held: list[StoredObject]
-) -> Any:
+async def _publication(place: Place, message: dict[str, Any]) -> Stored | None:
+    several = isinstance(message["data"], (list, tuple))
+    data = message["data"] if several else [message["data"]]
+    held: list[StoredObject] = []
+    new = [await asyncio.to_thread(_published, place, one, held) for one in data]
+    if not held:
+        return None
+    place.catalog.hold(held)
+    return Stored({**message, "data": new if several else new[0]}, held.clear)
+
+
+def _published(place: Place, data: Any, held: list[StoredObject]) -> Any:
     """What is to be published in place of a data set; itself, if it is small."""
     value = getattr(data, "data", None)
-    if not isinstance(data, Serialize) or nbytes_of(value) < sender.threshold:
+    threshold = place.sender.threshold
+    if not isinstance(data, Serialize) or is_small(value, threshold):
         return data
     try:
+        protocol = pickle_protocol(place.client)
         header, frames = to_sent(value, protocol, known_to_dask=True)
     except TypeError:
         return data  # Dask says why
-    if sum(map(frame_nbytes, frames)) < sender.threshold:
+    if sum(map(frame_nbytes, frames)) < threshold:
         return data
     parts: list[bytes | StoredBytes] = []
-    try:
-        for frame in frames:
-            if frame_nbytes(frame) < REST_NBYTES_AT_LEAST:
-                parts.append(bytes(frame))
-                continue
-            stored = catalog.put([frame])
-            held.append(stored)
-            parts.append(StoredBytes(stored.id, 0, stored.nbytes))
-    except StoreError as e:
-        logger.warning("Published on the scheduler, since it cannot be stored: %s", e)
-        return data
-    return Published(header, parts).to_message(catalog.name)
+    for frame in frames:
+        if frame_nbytes(frame) < REST_NBYTES_AT_LEAST:
+            parts.append(bytes(frame))
+            continue
+        stored = place.catalog.put([frame])
+        held.append(stored)
+        parts.append(StoredBytes(stored.id, 0, stored.nbytes))
+    return Published(header, parts).to_message(place.catalog.name)

@@ -145,6 +145,11 @@ class Session:
         """Bytes from which on a value is large."""
         return self.settings.threshold
 
+    @property
+    def inline_on_error(self) -> bool:
+        """Whether what cannot be stored is sent as in plain Dask."""
+        return self.settings.on_store_error == "inline"
+
     def is_current(self, client: Client) -> bool:
         """Whether what the running code sends by a client belongs to this session."""
         return current_session(client) is self
@@ -180,9 +185,8 @@ class Session:
         self.cache.limit = catalog.may_keep(
             self.settings.cache_size, self.cache.spare_nbytes()
         )
-        inline = self.settings.on_store_error == "inline"
         at_least = self.settings.threshold if threshold is None else threshold
-        return Encoder(catalog, self.cache, at_least, pack_from, inline)
+        return Encoder(catalog, self.cache, at_least, pack_from, self.inline_on_error)
 
     def covers_results(self, client: Client) -> bool:
         """Whether results come back to this client in the way that the session wants."""

@@ -347,7 +347,7 @@ def check_each(client, names, inject, program=program):
                 program(client)
         except Exception as e:
             wrong[name] = repr(e)
-    assert not wrong
+    assert not wrong, "\n".join(f"{n}: {e}" for n, e in wrong.items())
     program(client)
 
 
@@ -368,6 +368,15 @@ NET = (
     "daskps.client.submission._scatter",
     "daskps.client.submission._gather_failed",
     "daskps.client.submission._submission_failed",
+    "daskps.client.sending.Sending._broadcast",
+    "daskps.client.sending.Sending._publish",
+    "daskps.client.sending.Sending._stored",
+    "daskps.client.sending.Sending.call",
+    "daskps.client.sending._is_unread",
+    "daskps.client.fetching.Fetching._ask_again",
+    "daskps.client.fetching.Fetching._read_published",
+    # Forgets what was stored.
+    "daskps.objects.encoder.Encoder.abandon",
     "daskps.references.results.load_reference",
     "daskps.worker.results.Writer._answer",
 )
@@ -392,6 +401,40 @@ def any_function(test):
     ):
         test = mark(test)
     return test
+
+
+class Counter:
+    """An actor that is given large values."""
+
+    def __init__(self):
+        self.total = 0
+
+    def add(self, x, y):
+        self.total += int(x.sum()) + int(y.sum())
+        return self.total
+
+
+def messages(client):
+    """What is sent besides graphs: runs, calls of actors, data sets."""
+    x = array() + next(_count)
+    found = client.run(lambda x, y: int(x.sum() + y.sum()), x, y=x)
+    assert set(found.values()) == {2 * int(x.sum())}
+    actor = client.submit(Counter, actor=True, pure=False).result(60)
+    assert actor.add(x, y=x).result(60) == 2 * int(x.sum())
+    name = f"set {next(_count)}"
+    client.publish_dataset(x, name=name)
+    try:
+        np.testing.assert_array_equal(client.get_dataset(name), x)
+    finally:
+        client.unpublish_dataset(name)
+
+
+@any_function
+def test_any_function_for_other_messages_may_fail(client):
+    found = injectable("daskps.client", "daskps.references", *PASSES)
+    with daskps.proxy_graph():
+        inject = lambda name: failing(found[name])  # noqa: E731
+        check_each(client, found, inject, program=messages)
 
 
 @any_function
