@@ -24,7 +24,7 @@ import daskps
 from benchmarks.cluster import Cluster
 
 MIB = 1 << 20
-#: For how long (seconds) a program may take.
+#: For how long (seconds) a program may take, unless it is said.
 PATIENCE = 600.0
 ROW = "{:14} {:7} {:38}{:>9}{:>8}{:>8}"
 
@@ -146,7 +146,9 @@ PROGRAMS = {
 }
 
 
-def run(name: str, memory: int, by_reference: bool) -> Outcome:
+def run(
+    name: str, memory: int, by_reference: bool, patience: float = PATIENCE
+) -> Outcome:
     """Run one program on a cluster of its own.
 
     Parameters
@@ -157,21 +159,25 @@ def run(name: str, memory: int, by_reference: bool) -> Outcome:
         Bytes of each worker.
     by_reference
         Whether with daskps, results included.
+    patience
+        Seconds that it may take.
     """
     with SmallCluster(memory) as cluster, cluster.client() as client:
         begin = time.monotonic()
-        end = _end(client, name, memory, by_reference)
+        end = _end(client, name, memory, by_reference, patience)
         seconds = time.monotonic() - begin
         log = cluster.log("worker")
     restarts, pauses = log.count("% memory budget"), log.count("Pausing worker")
     return Outcome(end, restarts, pauses, seconds)
 
 
-def _end(client: Client, name: str, memory: int, by_reference: bool) -> str:
+def _end(
+    client: Client, name: str, memory: int, by_reference: bool, patience: float
+) -> str:
     session = daskps.proxy_graph(results=True) if by_reference else None
     try:
         # Workers that are all paused wait for ever.
-        with _at_most(PATIENCE), session or contextlib.nullcontext():
+        with _at_most(patience), session or contextlib.nullcontext():
             right = PROGRAMS[name](client, memory)
     except Exception as e:
         return type(e).__name__
@@ -203,6 +209,12 @@ def main() -> int:
     parser.add_argument(
         "--mib", type=int, default=1024, help="memory of each worker (default: 1024)"
     )
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=PATIENCE,
+        help="seconds that a program may take (default: 600)",
+    )
     parser.add_argument("--only", choices=["dask", "daskps"], help="default: both")
     parser.add_argument("programs", nargs="*", default=list(PROGRAMS))
     args = parser.parse_args()
@@ -211,7 +223,9 @@ def main() -> int:
     for name in args.programs:
         outcomes = {}
         for who in [args.only] if args.only else ["dask", "daskps"]:
-            outcome = outcomes[who] = run(name, args.mib * MIB, who == "daskps")
+            outcome = outcomes[who] = run(
+                name, args.mib * MIB, who == "daskps", args.patience
+            )
             cells = outcome.restarts, outcome.pauses, f"{outcome.seconds:.0f}"
             print(ROW.format(name, who, outcome.end, *cells), flush=True)
         if len(outcomes) == 2:

@@ -17,14 +17,17 @@ from typing import Any
 # Dask reads these when it is imported. Stores are kept in directories of this run and of
 # the processes that it starts, since other programs on this host may use daskps, too.
 VARIABLES = ["DASK_DASKPS__SHM__DIRECTORY", "DASK_TEMPORARY_DIRECTORY"]
-if "DASKPS_TESTS" not in os.environ:
-    os.environ["DASKPS_TESTS"] = str(os.getpid())
+# One of several processes that run tests; what each of them starts inherits this.
+RUNNER = os.environ.get("PYTEST_XDIST_WORKER", "alone")
+if os.environ.get("DASKPS_TESTS", "").partition(" ")[0] != RUNNER:
+    os.environ["DASKPS_TESTS"] = f"{RUNNER} {os.getpid()}"
     os.environ[VARIABLES[0]] = tempfile.mkdtemp("-tests", dir="/dev/shm")
     os.environ[VARIABLES[1]] = tempfile.mkdtemp("-tests")
 
     @atexit.register
     def _remove_places() -> None:
-        if os.environ["DASKPS_TESTS"] == str(os.getpid()):  # not in a forked process
+        # Not in a forked process.
+        if os.environ["DASKPS_TESTS"] == f"{RUNNER} {os.getpid()}":
             for place in PLACES:
                 shutil.rmtree(place, ignore_errors=True)
 
