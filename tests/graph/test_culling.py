@@ -14,7 +14,7 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from distributed import wait
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from processes import ProcessCluster, graph_nbytes, messages_sent
+from processes import ProcessCluster, eventually, graph_nbytes, messages_sent
 
 import daskps
 from daskps.graph.culling import needed_keys
