@@ -107,7 +107,7 @@ def test_a_directory_that_one_does_not_see():
     assert choice.request.url == "peer://"
 
 
-@pytest.mark.parametrize("temporary", [None, PLACES[1]])
+@pytest.mark.parametrize("temporary", [None, PLACES[1]], ids=["none", "a directory"])
 def test_little_shared_memory_is_used(temporary):
     """What does not fit goes to the temporary directory."""
     seen = sights(ROOM_NBYTES_AT_LEAST - 1, PLENTY)
