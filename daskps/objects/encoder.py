@@ -146,9 +146,14 @@ class Encoder:
 
     def encode_all(self, values: list[Any]) -> None:
         """Store several values at once, from several threads."""
+
+        def encode(value: Any) -> None:
+            # Not what it gives: if another value fails, its error would keep it stored.
+            self.encode(value)
+
         if len(values) > 1:
             with ThreadPoolExecutor(min(len(values), THREADS)) as pool:
-                list(pool.map(self.encode, values))
+                list(pool.map(encode, values))
 
     def finish(self) -> None:
         """Store what is still waiting to be packed, and announce all objects."""
