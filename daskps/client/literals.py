@@ -18,7 +18,7 @@ from typing import Any
 from distributed import Client
 
 from daskps.dask_private.graphs import DataNode, Task
-from daskps.graph.census import Weight
+from daskps.graph.census import HEAVY_NBYTES, Weight
 from daskps.objects.sizes import nbytes_of
 from daskps.references.nodes import children
 
@@ -26,7 +26,7 @@ from daskps.references.nodes import children
 BUDGET_NBYTES = 32 << 20
 #: Beyond that, values go by reference from this size on; and from the second size on if
 #: twice as much is there. A reference itself takes some 700 bytes.
-AT_LEAST_NBYTES = 64 << 10
+AT_LEAST_NBYTES = HEAVY_NBYTES
 OVERDRAWN_AT_LEAST_NBYTES = 4 << 10
 # Looking for graphs that were let go takes time in proportion to their number.
 LOOK_AGAIN_SECONDS = 0.1

@@ -17,6 +17,15 @@ from daskps.objects.pickles import Pickles
 from daskps.objects.sizes import nbytes_of_all
 from daskps.safety_net import fell_back
 
+#: A thing of so many bytes is worth a reference, if much else is on the scheduler.
+HEAVY_NBYTES = 64 << 10
+# Many things are weighed in parts. If no part is heavy, no thing is, and nobody has to look
+# for heavy ones. How many a part has follows from what those before had: half as much as
+# would be heavy; so many at first, at least and at most.
+PART_LENGTH, PARTS_AT_LEAST, PARTS_AT_MOST = 100, 50, 2000
+# What parts share counts in each, so not if they seem to have more than this together.
+PARTS_NBYTES = 4 << 20
+
 
 @dataclass
 class Weight:
@@ -27,23 +36,29 @@ class Weight:
     things
         Its nodes and literals.
     nbytes
-        Bytes of all of them, about as they would be sent; each object once.
+        Bytes of all of them, about as they would be sent; each object once, unless all of
+        them are small.
     proxies
         Nodes for values that are stored already, and proxies made by hand.
     pickles
         What had to be pickled to be weighed.
+    light
+        Whether it is known that no thing has :data:`HEAVY_NBYTES`.
     """
 
     things: list[Any]
     nbytes: int = 0
     proxies: list[Any] = field(default_factory=list)
     pickles: Pickles = field(default_factory=Pickles)
+    light: bool = False
 
     def heavy(self, at_least: int) -> Iterator[tuple[Any, int]]:
         """Nodes and literals of so many bytes each, as wholes, with their bytes.
 
         Lazily: each takes a look at no more than its share of the graph.
         """
+        if self.light and at_least >= HEAVY_NBYTES:
+            return iter(())
         return self._heavy(self.things, self.nbytes, at_least)
 
     def has(self, at_least: int) -> bool:
@@ -96,8 +111,28 @@ def weigh(things: Iterable[Any]) -> Weight:
         Graph nodes and literals, in any mix.
     """
     weight = Weight(list(things))
+    if len(weight.things) > PART_LENGTH:
+        nbytes = _nbytes_if_light(weight)
+        if nbytes is not None:
+            weight.light, weight.nbytes = True, nbytes
+            return weight
     weight.nbytes = _nbytes(weight.things, weight.pickles, weight.proxies)
     return weight
+
+
+def _nbytes_if_light(weight: Weight) -> int | None:
+    """Bytes of many things, at most, if none of them is heavy and none is stored."""
+    start, total, length = 0, 0, PART_LENGTH
+    while start < len(weight.things):
+        part = weight.things[start : start + length]
+        proxies: list[Any] = []
+        nbytes = _nbytes(part, weight.pickles, proxies)
+        start, total = start + len(part), total + nbytes
+        if proxies or nbytes >= HEAVY_NBYTES or total > PARTS_NBYTES:
+            return None
+        fitting = HEAVY_NBYTES * start // (2 * total + 1)
+        length = min(max(fitting, PARTS_AT_LEAST), PARTS_AT_MOST)
+    return total
 
 
 def _nbytes(things: list[Any], pickles: Pickles, proxies: list[Any] | None) -> int:

@@ -160,7 +160,7 @@ def nbytes_of_all(
         Nodes for values that are stored already, and proxies made by hand, are added to
         this list.
     """
-    counted: dict[int, Any] = {}
+    counted = _Seen()
     nbytes = 0
     for type_, members in _leaves(by_type(things)):
         if not issubclass(type_, (ProxyNode, Proxy)):
@@ -172,7 +172,7 @@ def nbytes_of_all(
 
 def _leaves(groups: dict[type, list[Any]]) -> Iterator[tuple[type, list[Any]]]:
     """All that has a size of its own, by type. Long containers come as :class:`_Plain`."""
-    seen: dict[int, Any] = {}
+    seen = _Seen()
     depth = 0
     while groups:
         level: list[Iterable[Any]] = []
@@ -187,7 +187,7 @@ def _leaves(groups: dict[type, list[Any]]) -> Iterator[tuple[type, list[Any]]]:
             plain = issubclass(type_, _PLAIN)
             many = len(members) > MANY and depth > SHALLOW
             told_apart = depth > DEEP_LEVELS or many or not plain
-            new = _unseen(members, seen) if told_apart else members
+            new = seen.new(members) if told_apart else members
             if issubclass(type_, _CONTAINERS):
                 level.append([_Plain(CONTAINER_NBYTES * len(new))])
                 new, summaries = _summarised(new, seen, told_apart)
@@ -197,7 +197,7 @@ def _leaves(groups: dict[type, list[Any]]) -> Iterator[tuple[type, list[Any]]]:
 
 
 def _summarised(
-    containers: list[Any], seen: dict[int, Any], told_apart: bool
+    containers: list[Any], seen: _Seen, told_apart: bool
 ) -> tuple[list[Any], list[list[Any]]]:
     """Containers that are to be opened, and what stands for the others."""
     if max(map(len, containers), default=0) <= SHORT_ITEMS:
@@ -205,7 +205,7 @@ def _summarised(
     long = [c for c in containers if len(c) > SHORT_ITEMS]
     to_open = [c for c in containers if len(c) <= SHORT_ITEMS]
     summaries = []
-    for container in long if told_apart else _unseen(long, seen):
+    for container in long if told_apart else seen.new(long):
         summary = _summary(container)
         if summary is None:
             to_open.append(container)
@@ -239,13 +239,23 @@ def by_type(things: list[Any]) -> dict[type, list[Any]]:
     return groups
 
 
-def _unseen(things: list[Any], seen: dict[int, Any]) -> list[Any]:
-    new = dict(zip(map(id, things), things, strict=True))
-    for known in new.keys() & seen.keys():
-        del new[known]
-    # Kept alive as well, so that an id means one object.
-    seen.update(new)
-    return list(new.values())
+class _Seen:
+    """Objects that were met. They are kept alive, so that an id means one of them."""
+
+    def __init__(self) -> None:
+        self._ids: set[int] = set()
+        self._kept: list[list[Any]] = []
+
+    def new(self, things: list[Any]) -> list[Any]:
+        """Those that were not met before, once each."""
+        ids = list(map(id, things))
+        new = set(ids) - self._ids if self._ids else set(ids)
+        if len(new) < len(ids):
+            by_id = dict(zip(ids, things, strict=True))
+            things = [by_id[i] for i in by_id if i in new]
+        self._ids |= new
+        self._kept.append(things)
+        return things
 
 
 _Contents = Callable[[list[Any]], list[Iterable[Any]]]
@@ -526,7 +536,7 @@ class _Plain:
 
 
 def _total(
-    type_: type[Any], members: list[Any], counted: dict[int, Any], pickles: Pickles
+    type_: type[Any], members: list[Any], counted: _Seen, pickles: Pickles
 ) -> int:
     """Bytes of those of these objects that were not counted before."""
     if type_ in _NUMBERS:
@@ -534,8 +544,8 @@ def _total(
     if type_ in (str, bytes, bytearray):
         if max(map(len, members)) <= TINY_NBYTES:
             return STRING_HEAD_NBYTES * len(members) + sum(map(len, members))
-        return sum(map(len, _unseen(members, counted)))
-    members = _unseen(members, counted)
+        return sum(map(len, counted.new(members)))
+    members = counted.new(members)
     for known, nbytes in _KNOWN:
         if issubclass(type_, known):
             return sum(map(nbytes, members))

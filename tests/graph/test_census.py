@@ -20,9 +20,10 @@ import pandas as pd
 import pytest
 from dask._task_spec import DataNode, List, Task, TaskRef
 
-from daskps.graph.census import weigh
+from daskps.graph.census import HEAVY_NBYTES, weigh
 from daskps.graph.contents import graph_contents as contents
 from daskps.objects.sizes import nbytes_of
+from daskps.references.nodes import ProxyNode, StoredValue
 
 pytestmark = pytest.mark.core
 
@@ -186,6 +187,31 @@ def test_a_heavy_thing_is_found_among_many_light_ones(where):
     assert 80_000 <= nbytes < 90_000
 
 
+@pytest.mark.parametrize("where", [0, 99, 100, 4321, 9999])
+@pytest.mark.parametrize("nbytes", [70_000, 5_000_000])
+def test_a_heavy_thing_is_found_among_very_many(where, nbytes):
+    tasks = [Task(i, print, i) for i in range(10_000)]
+    tasks[where] = Task("heavy", print, [np.zeros(nbytes // 80) for _ in range(10)])
+    ((thing, found),) = weigh(tasks).heavy(HEAVY_NBYTES)
+    assert thing is tasks[where]
+    assert nbytes <= found < 1.1 * nbytes
+
+
+@pytest.mark.parametrize("nbytes", [0, 10, 1000, 60_000])
+def test_very_many_light_things(nbytes):
+    """Also if each has nearly as much as a heavy one."""
+    n = 20_000 if nbytes < 100 else 50_000_000 // max(nbytes, 5000)
+    weight = weigh([Task(i, print, bytes([i % 256]) * nbytes) for i in range(n)])
+    assert not weight.has(HEAVY_NBYTES)
+    assert n * nbytes <= weight.nbytes <= n * (nbytes + 20)
+
+
+def test_nodes_of_stored_values_are_found_among_very_many():
+    node = ProxyNode("key", StoredValue(b"", [], []))
+    weight = weigh([*(Task(i, print, i) for i in range(10_000)), node])
+    assert weight.proxies == [node]
+
+
 def test_things_that_share_what_is_large_are_all_heavy():
     tasks = [Task(i, print, ARRAY) for i in range(10)]
     weight = weigh(tasks)
@@ -195,8 +221,14 @@ def test_things_that_share_what_is_large_are_all_heavy():
 
 def test_a_value_that_occurs_often_counts_once():
     small = np.zeros(100)
-    weight = weigh([Task(i, print, small) for i in range(1000)])
+    weight = weigh([Task(i, print, small) for i in range(100)])
     assert small.nbytes <= weight.nbytes < small.nbytes + OVERHEAD
+    # More things are weighed in parts, which are few.
+    weight = weigh([Task(i, print, small) for i in range(1000)])
+    assert small.nbytes <= weight.nbytes < 10 * small.nbytes
+    large = np.zeros(10_000)
+    weight = weigh([Task(i, print, large) for i in range(1000)])
+    assert large.nbytes <= weight.nbytes < large.nbytes + OVERHEAD
 
 
 def test_a_cycle_ends():
