@@ -1,4 +1,4 @@
-"""Programs that make a cluster as users do, and services that stay for as long as they run."""
+"""Programs that make a cluster as users do, and services for as long as they run."""
 
 from __future__ import annotations
 
