@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,10 +18,14 @@ from typing import Any
 import pytest
 from processes import PATH, PATIENCE, eventually
 
+from benchmarks.hosts import Host, RefusedError
+
 #: Where the commands of packages are: as if the environment were active.
 BIN = os.path.dirname(sys.executable)
 #: Where Debian has daemons, which not every user's PATH has.
 DAEMONS = "/usr/sbin"
+#: For how long (seconds) a program and its cluster may take.
+PATIENCE_OF_PROGRAMS = 10 * PATIENCE
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -48,6 +53,7 @@ def run(
     *arguments: str,
     launcher: Sequence[str] = (),
     env: dict[str, str] | None = None,
+    host: Host | None = None,
 ) -> dict[str, Any]:
     """Run a script, which ends with ``say(try_on(client, ...))``; what it says.
 
@@ -59,11 +65,15 @@ def run(
         A command that starts it, with its options.
     env
         Environment variables besides those of :func:`environment`.
+    host
+        On which it runs; None: this one.
     """
     file = directory / "script.py"
     file.write_text(script)
-    process = subprocess.Popen(
-        [*launcher, sys.executable, str(file), *arguments],
+    start = subprocess.Popen if host is None else host.start
+    command = [*launcher, sys.executable, str(file), *arguments]
+    process = start(
+        *([command] if host is None else command),
         cwd=directory,
         env=environment(**(env or {})),
         stdout=subprocess.PIPE,
@@ -72,7 +82,7 @@ def run(
         start_new_session=True,
     )
     try:
-        output, errors = process.communicate(timeout=3 * PATIENCE)
+        output, errors = process.communicate(timeout=PATIENCE_OF_PROGRAMS)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGABRT)
         output, errors = process.communicate()
@@ -91,13 +101,25 @@ def said(output: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def service(
-    *command: str, log: Path, env: dict[str, str] | None = None
+    *command: str,
+    log: Path,
+    host: Host | None = None,
+    env: dict[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A service that runs for a block, in the foreground."""
+    """A service that runs for a block, in the foreground.
+
+    Parameters
+    ----------
+    host
+        On which it runs; None: this one.
+    """
+    variables = environment(**(env or {}))
     with open(log, "ab") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=output, env=environment(**(env or {}))
-        )
+        streams = {"stdout": output, "stderr": output}
+        if host is None:
+            process = subprocess.Popen(command, env=variables, **streams)
+        else:
+            process = host.start(*command, env=variables, **streams)
     try:
         yield process
     finally:
@@ -116,10 +138,14 @@ def wait_for(condition: Any, process: subprocess.Popen[bytes], log: Path) -> Non
     assert condition(), f"it does not answer:\n{log.read_text()}"
 
 
-def answers(port: int, host: str = "127.0.0.1") -> bool:
-    """Whether somebody listens on a port."""
-    import socket
-
-    with contextlib.suppress(OSError), socket.create_connection((host, port), 1):
+def answers(port: int, address: str = "127.0.0.1", host: Host | None = None) -> bool:
+    """Whether somebody listens on a port, seen from a host; None: from this one."""
+    if host is not None:
+        try:
+            host.run("bash", "-c", f"< /dev/tcp/{address}/{port}")
+        except RefusedError:
+            return False
+        return True
+    with contextlib.suppress(OSError), socket.create_connection((address, port), 1):
         return True
     return False

@@ -80,7 +80,7 @@ def try_on(client: Client, workers: int) -> dict[str, Any]:
     logger = logging.getLogger("daskps")
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
-    client.wait_for_workers(workers, timeout=100)
+    client.wait_for_workers(workers, timeout=500)
     without, plain = _measured(client)
     begin = time.monotonic()
     with daskps.proxy_graph() as session:
