@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,8 +44,10 @@ NodeName={name} NodeAddr=127.0.0.1 CPUs=8 RealMemory=8000 State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 
-#: Each job has a /dev/shm of its own, as sites configure it.
+#: Each job has a /dev/shm and a /tmp of its own, as sites configure it.
 OWN_MEMORY = "JobContainerType=job_container/tmpfs\nPrologFlags=contain"
+#: For temporary files that such jobs see.
+OUTSIDE = "/var/tmp"
 
 
 @contextlib.contextmanager
@@ -57,7 +61,7 @@ def slurm(directory: Path, more: str = "") -> Iterator[dict[str, str]]:
     more
         Settings for ``slurm.conf``.
     """
-    for name in "state", "spool", "containers":
+    for name in "state", "spool":
         (directory / name).mkdir()
     configuration = _CONFIGURATION.format(
         name=socket.gethostname().split(".")[0],
@@ -68,11 +72,13 @@ def slurm(directory: Path, more: str = "") -> Iterator[dict[str, str]]:
     )
     file = directory / "slurm.conf"
     file.write_text(configuration)
-    (directory / "job_container.conf").write_text(
-        f"AutoBasePath=true\nBasePath={directory}/containers\n"
-    )
     variables = {"SLURM_CONF": str(file)}
     with contextlib.ExitStack() as stack:
+        # Refused below /tmp and /dev/shm, which jobs do not see.
+        base = tempfile.mkdtemp(prefix="containers-of-tests-", dir=OUTSIDE)
+        stack.callback(shutil.rmtree, base, ignore_errors=True)
+        containers = f"AutoBasePath=true\nBasePath={base}\n"
+        (directory / "job_container.conf").write_text(containers)
         _munge(directory, stack)
         for name in "slurmctld", "slurmd":
             log = directory / f"{name}.log"

@@ -14,8 +14,8 @@ import tempfile
 import pytest
 from deployments import PATIENCE_OF_PROGRAMS, need, run
 from gateway import gateway
-from processes import ProcessCluster, eventually
-from slurm import OWN_MEMORY, slurm
+from processes import ROOT, VARIABLES, ProcessCluster, eventually
+from slurm import OUTSIDE, OWN_MEMORY, slurm
 from sshd import sshd
 
 pytestmark = [pytest.mark.deployment, pytest.mark.timeout(3 * PATIENCE_OF_PROGRAMS)]
@@ -60,13 +60,11 @@ with LocalCluster(n_workers=2, threads_per_worker=1, security=True,
     assert_by_reference(run(tmp_path, script(body)))
 
 
-@pytest.mark.parametrize("protocol", ["ws", "wss"])
-def test_websockets(tmp_path, protocol):
-    need("cryptography")
-    body = f"""
-with LocalCluster(n_workers=2, threads_per_worker=1, protocol="{protocol}://",
-                  security={protocol == "wss"}, dashboard_address=":0") as cluster:
-    assert cluster.scheduler_address.startswith("{protocol}://")
+def test_websockets(tmp_path):
+    body = """
+with LocalCluster(n_workers=2, threads_per_worker=1, protocol="ws://",
+                  dashboard_address=":0") as cluster:
+    assert cluster.scheduler_address.startswith("ws://")
     with cluster.get_client() as client:
         say(try_on(client, 2))
 """
@@ -97,9 +95,11 @@ with SSHCluster(["127.0.0.1"] * 3, connect_options=json.loads(sys.argv[1]),
 
 SLURM = """
 from dask_jobqueue import SLURMCluster
+directory, *prologue = sys.argv[1:]
 with SLURMCluster(cores=1, processes=1, memory="1 GB", walltime="01:00:00",
                   interface="lo", scheduler_options={"dashboard_address": ":0"},
-                  local_directory=sys.argv[1], log_directory=sys.argv[1]) as cluster:
+                  local_directory=directory, log_directory=directory,
+                  job_script_prologue=prologue) as cluster:
     cluster.scale(jobs=2)
     with Client(cluster) as client:
         say(try_on(client, 2))
@@ -115,9 +115,16 @@ def test_slurm(tmp_path):
 
 def test_slurm_whose_jobs_have_memory_of_their_own(tmp_path):
     need("dask_jobqueue", commands=NEEDED_BY_SLURM, root=True)
-    with slurm(tmp_path, OWN_MEMORY) as variables:
-        said = run(tmp_path, script(SLURM), str(tmp_path), env=variables)
-        assert_by_reference(said, "peer://")
+    if ROOT.startswith("/tmp/"):
+        pytest.skip("such jobs have a /tmp of their own, and the checkout is in /tmp")
+    values = {VARIABLES[0]: "/dev/shm", VARIABLES[1]: "null"}
+    exports = [f"export {name}={value}" for name, value in values.items()]
+    with (
+        tempfile.TemporaryDirectory(dir=OUTSIDE) as seen_by_jobs,
+        slurm(tmp_path, OWN_MEMORY) as variables,
+    ):
+        arguments = [script(SLURM), seen_by_jobs, *exports]
+        assert_by_reference(run(tmp_path, *arguments, env=variables), "peer://")
 
 
 def test_mpi(tmp_path):
