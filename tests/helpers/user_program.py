@@ -19,7 +19,6 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 from distributed import Client, wait, worker_client
-from processes import eventually
 from relayed import Received
 from same import digest
 
@@ -87,7 +86,9 @@ def try_on(client: Client, workers: int) -> dict[str, Any]:
         opening = time.monotonic() - begin
         found, ours = _measured(client)
         shown = repr(session)
-    eventually(lambda: not daskps.usage(client).objects)
+    deadline = time.monotonic() + 60
+    while daskps.usage(client).objects and time.monotonic() < deadline:
+        time.sleep(0.1)
     lines = log.getvalue().splitlines()
     return {
         "wrong": [name for name in without if found[name] != without[name]],

@@ -97,7 +97,7 @@ def translate(network, source, destination="accept"):
     [
         (takes_no_connections, [IN_GRAPHS]),
         (behind_translation, [IN_GRAPHS]),
-        (with_one_forwarded_port, [IN_GRAPHS, RESULTS, TASKS]),
+        (with_one_forwarded_port, [IN_GRAPHS, RESULTS]),
     ],
 )
 def test_a_closed_client(network, tmp_path, arrange, limits):
