@@ -81,8 +81,14 @@ def in_directories(
 
 
 def _files(directories: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """Names and sizes; a file that has several names, under one of them."""
+    seen = set()
     for directory in directories:
         with os.scandir(directory) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
-                    yield entry.name, entry.stat(follow_symlinks=False).st_size
+                    status = entry.stat(follow_symlinks=False)
+                    file = status.st_dev, status.st_ino
+                    if file not in seen:
+                        seen.add(file)
+                        yield entry.name, status.st_size

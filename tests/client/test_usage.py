@@ -74,7 +74,8 @@ def test_usage_says_what_is_there_besides(client):
         assert row["kept"] == row["bytes"]
         assert row["kept"] <= row["kept_at_most"]
         assert row["copies"] == 0
-        assert usage.total == row["bytes"] + row["result_bytes"] + row["warm"]
+        counted = "bytes", "result_bytes", "warm", "copies"
+        assert usage.total == sum(r[name] for r in usage.values() for name in counted)
         assert "1 results, 2.00 MiB" in repr(usage)
         del future
 

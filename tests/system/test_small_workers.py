@@ -12,6 +12,7 @@ MEMORY = 512 * MIB
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
+@pytest.mark.filterwarnings("ignore:Sending large graph")
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_no_worker_is_paused_or_killed_that_plain_dask_leaves_alone(name):
     ours = run(name, MEMORY, by_reference=True)
