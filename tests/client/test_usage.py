@@ -62,10 +62,17 @@ def test_usage_counts_what_was_found_stored(client):
         del futures
 
 
-def test_usage_says_what_is_there_besides(client):
+@pytest.fixture
+def own_client(own_cluster):
+    """Of a cluster on which no other test has left stores."""
+    with own_cluster.client() as client:
+        yield client
+
+
+def test_usage_says_what_is_there_besides(own_client):
     """Results, what is kept, and warm memory: as much as there is in the directory."""
     with daskps.proxy_graph():
-        future = client.submit(np.add, X, 1)
+        future = own_client.submit(np.add, X, 1)
         assert (future.result() == X + 1).all()
         seen = []
 
