@@ -103,7 +103,7 @@ def test_usage_says_what_is_there_besides(own_client):
     assert "kept warm" in repr(daskps.usage())
 
 
-def test_usage_says_how_much_room_is_left_and_why(client):
+def test_usage_says_how_much_room_is_left_and_why(own_client):
     with daskps.proxy_graph():
         (row,) = [row for row in daskps.usage().values() if row["store"] == "shm://"]
         assert 0 < row["warm_at_most"] < row["room"]
