@@ -16,6 +16,9 @@ Checked with dask and distributed 2025.4.0 and 2026.8.0. What is used:
     A worker says that a task has failed; with what ``distributed.core.error_message`` gives.
 ``distributed.Worker.state.tasks``, ``TaskState.run_id``, ``batched_send(message)``
     Which run of a task this is, and the stream on which its outcome goes.
+``distributed.Worker.state.stimulus_log``
+    What a worker was told; the last of it is what it does now. Empty where no log is kept
+    (``distributed.admin.low-level-log-length: 0``).
 ``distributed.Worker.active_keys``, names of its ``asyncio`` tasks
     Which task runs on the event loop, if that is a coroutine.
 """
@@ -29,6 +32,7 @@ from typing import Any
 
 import distributed
 import distributed.core
+from distributed.worker_state_machine import RemoveReplicasEvent
 
 from daskps.dask_private.connections import send_from_worker
 
@@ -57,6 +61,15 @@ def current_task(worker: distributed.Worker) -> Any:
     name = "" if running is None else running.get_name()
     keys = (key for key in list(worker.active_keys) if name == f"execute({key!r})")
     return next(keys, None)
+
+
+def drops_replicas(worker: distributed.Worker) -> bool:
+    """Whether what a worker drops now is on other workers, too, and wanted by somebody.
+
+    For a plugin's ``transition``.
+    """
+    log = worker.state.stimulus_log
+    return bool(log) and isinstance(log[-1], RemoveReplicasEvent)
 
 
 def tell_before_outcome(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from daskps.dask_private.connections import add_operations
+from daskps.dask_private.scheduling import drops_replicas
 from daskps.messages import CALL, HOLDINGS, READ, RUN
 from daskps.references.results import register_reader
 from daskps.settings import Settings
@@ -136,7 +137,7 @@ class WorkerStorePlugin(WorkerPlugin):
         self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any
     ) -> None:
         if start == "memory" and self._writer is not None:
-            self._writer.dropped(key)
+            self._writer.dropped(key, wanted=drops_replicas(self._worker))
         # Not as soon as it is cancelled: its function may still run, and submit more.
         if finish in ("memory", "error", "released", "forgotten"):
             session = self.sessions.pop(key, None)

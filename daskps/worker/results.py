@@ -67,6 +67,9 @@ logger = logging.getLogger(__name__)
 # reads at once, so this is for those that died: they leave no word. It is long, since one
 # that was only stopped meanwhile cannot ask for it again.
 LENT_SECONDS = 600.0
+# For how long (seconds) it holds what was stored of a key that others have as well: whoever
+# was answered may be about to read it. Dask drops such keys every two seconds.
+REPLICA_SECONDS = 10.0
 
 #: Those of each worker in this process, by the families in which they answer.
 _writers: weakref.WeakKeyDictionary[Worker, dict[str, Writer]]
@@ -227,9 +230,20 @@ class Writer:
             self._by_key[key] = stored
         return answer, stored
 
-    def dropped(self, key: Any) -> None:
-        """The worker has this key in its memory no more: evict what was stored of it."""
-        self._by_key.pop(key, None)
+    def dropped(self, key: Any, wanted: bool) -> None:
+        """The worker has this key in its memory no more: evict what was stored of it.
+
+        Parameters
+        ----------
+        key
+            Of a result.
+        wanted
+            Whether somebody may be about to read it: then it is evicted later.
+        """
+        stored = self._by_key.pop(key, None)
+        worker = self._worker()
+        if stored and wanted and worker is not None:
+            worker.loop.call_later(REPLICA_SECONDS, stored.clear)
 
     async def lend(self, name: str, value: Any, protocol: int) -> Answer | None:
         """What to send of a value that is nobody's result; None: as in plain Dask."""

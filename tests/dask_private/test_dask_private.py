@@ -28,7 +28,7 @@ from dask.blockwise import Blockwise, BlockwiseDepDict
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from distributed import wait
 from distributed.client import _MapExpr
-from distributed.diagnostics.plugin import SchedulerPlugin
+from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
 from distributed.protocol.serialize import Serialize
 from distributed.scheduler import _materialize_graph
 from processes import eventually, messages_sent
@@ -980,6 +980,36 @@ def test_which_task_runs(client, function):
     """Of a coroutine, the name of the ``asyncio`` task and ``active_keys`` tell."""
     for key in ("a-key", ("key", 1)):
         assert client.submit(function, 0, key=key).result() == key
+
+
+def note_drops(dask_worker):
+    class Noting(WorkerPlugin):
+        def transition(self, key, start, finish, **kwargs):
+            if start == "memory":
+                told = scheduling.drops_replicas(dask_worker)
+                dask_worker.dropped_keys.append((key, told))
+
+    dask_worker.dropped_keys = []
+    dask_worker.plugins["noting"] = Noting()
+
+
+def drops(dask_worker):
+    return dask_worker.dropped_keys
+
+
+def test_a_worker_knows_whether_it_drops_one_of_several_replicas(own_client):
+    """And not so when a key is wanted by nobody any more."""
+    own_client.run(note_drops)
+    future = own_client.scatter(1, broadcast=True, hash=False)
+    key = future.key
+
+    def known():
+        return [drop for told in own_client.run(drops).values() for drop in told]
+
+    # Dask's own memory manager does it, every two seconds.
+    assert eventually(lambda: known() == [(key, True)])
+    del future
+    assert eventually(lambda: known().count((key, False)) == 1)
 
 
 def test_outside_of_tasks_none_runs(client):

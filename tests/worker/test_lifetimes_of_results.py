@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import os
@@ -284,3 +285,57 @@ def test_results_of_other_clients(own_cluster):
         assert not objects_in(own_cluster)
         del actor
     assert by_value.nbytes > 2 * NBYTES
+
+
+class ReadSlowly:
+    """Whoever reads it makes a file, and waits for another one."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return read_slowly, (self.path,)
+
+
+def read_slowly(path):
+    with open(f"{path}-reading", "a"):
+        pass
+    deadline = time.monotonic() + PATIENCE
+    while not os.path.exists(f"{path}-dropped") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return path
+
+
+def drop_while_it_is_read(key, path, dask_scheduler):
+    """As if another worker had the key as well, and Dask did not want it twice."""
+
+    async def drop():
+        while not os.path.exists(f"{path}-reading"):
+            await asyncio.sleep(0.01)
+        (worker,) = dask_scheduler.tasks[key].who_has
+        message = {"op": "remove-replicas", "keys": [key], "stimulus_id": "test"}
+        dask_scheduler.stream_comms[worker.address].send(message)
+        # There is no other worker: it is computed again.
+        while ("memory", "released") not in {t[1:3] for t in dask_scheduler.story(key)}:
+            await asyncio.sleep(0.01)
+        with open(f"{path}-dropped", "x"):
+            pass
+
+    dask_scheduler.loop.add_callback(drop)
+
+
+def test_what_a_client_is_about_to_read_stays_when_another_worker_has_it(
+    own, tmp_path, caplog
+):
+    path = str(tmp_path / "file")
+    # From one worker, in this order.
+    first = own.submit(ReadSlowly, path, workers="w0", pure=False)
+    second = own.submit(data, 1, workers="w0", pure=False)
+    wait([first, second])
+    own.run_on_scheduler(drop_while_it_is_read, second.key, path)
+    read, array = own.gather([first, second])
+    assert os.path.exists(f"{path}-dropped"), "it was read too early"
+    assert read == path
+    np.testing.assert_array_equal(array, data(1))
+    assert "fetched again" not in caplog.text
+    del first, second
