@@ -26,6 +26,7 @@ from daskps.dask_private.graphs import (
     LLGExpr,
     MaterializedLayer,
     _HLGExprSequence,
+    _MapExpr,
     has_legacy_tasks,
     needed_of_layer,
     output_keys,
@@ -51,6 +52,8 @@ def needed_keys(expr: Expr, keys: Iterable[Any]) -> set[Any] | None:
     set or None
         None: not known. All are to be taken for needed.
     """
+    if isinstance(expr, _MapExpr):
+        return None  # each call is wanted
     try:
         wanted: set[Any] = set()
         layers: list[Layer] = []

@@ -19,9 +19,10 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
-# For how long (seconds) what was read is taken for true, unless much is wanted of it.
-READING_SECONDS = 0.1
-# It is read again for whoever wants more than this share of what is free.
+# For how long (seconds) what was read is taken for true, unless much is wanted of it: it
+# takes half a millisecond to read.
+READING_SECONDS = 0.5
+# It is read again when more than this share of what was free is wanted since.
 WANTED_SHARE = 1 / 8
 # Of what a limit of memory allows, so much is left for others by whoever stores something:
 # the kernel kills where a file system would refuse.
@@ -125,6 +126,7 @@ class _Reading:
 
     limits: list[Room] = []
     until = 0.0
+    wanted = 0
 
 
 def available(nbytes: int = 0) -> Room:
@@ -133,10 +135,11 @@ def available(nbytes: int = 0) -> Room:
     Parameters
     ----------
     nbytes
-        As for :func:`room`.
+        As for :func:`room`. Many small ones add up.
     """
     found = min(_limits(), key=lambda limit: limit.free)
-    if nbytes > found.free * WANTED_SHARE:
+    _Reading.wanted += nbytes
+    if _Reading.wanted > found.free * WANTED_SHARE:
         found = min(_read(), key=lambda limit: limit.free)
     return found
 
@@ -153,6 +156,7 @@ def _read() -> list[Room]:
     for group in _groups():
         limits += group.limits(machine.total)
     _Reading.limits, _Reading.until = limits, time.monotonic() + READING_SECONDS
+    _Reading.wanted = 0
     return limits
 
 

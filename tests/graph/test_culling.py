@@ -121,6 +121,15 @@ def test_a_layer_of_another_library_has_all_that_it_may_need(client):
     np.testing.assert_array_equal(result, expected)
 
 
+def test_all_calls_of_a_map_are_wanted(client, caplog):
+    caplog.set_level("DEBUG", "daskps")
+    x = np.random.default_rng(4).random(4000)
+    with daskps.proxy_graph(threshold=THRESHOLD):
+        sums = client.gather(client.map(np.sum, [x, x + 1]))
+    assert sums == [x.sum(), (x + 1).sum()]
+    assert "taken for needed" not in caplog.text
+
+
 CORNERS = st.integers(0, 39)
 
 

@@ -361,8 +361,24 @@ class TestCache:
         assert eventually(lambda: not len(self.cache))
 
 
+def test_much_that_is_wanted_in_small_pieces_is_seen(monkeypatch):
+    """Or else a fast writer would go beyond a limit before it is looked at again."""
+    monkeypatch.setattr(memory, "_read", lambda: read(100 * MIB))
+    monkeypatch.setattr(memory, "_Reading", Reading := type("", (), {"until": 0.0}))
+
+    def read(free):
+        Reading.limits = [Room(2 * GIB, free, "a test")]
+        Reading.until, Reading.wanted = float("inf"), 0
+        return Reading.limits
+
+    read(GIB)
+    found = [memory.available(8 * MIB).free for _ in range(20)]
+    # Sixteen are an eighth of what was free.
+    assert found == [GIB] * 16 + [100 * MIB] * 4
+
+
 def test_reading_takes_little():
-    """It is done at most every tenth of a second, unless much is wanted."""
+    """It is done at most every half a second, unless much is wanted."""
     start = time.process_time()
     for _ in range(50):
         memory._read()
