@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -363,14 +364,15 @@ class TestCache:
 
 def test_much_that_is_wanted_in_small_pieces_is_seen(monkeypatch):
     """Or else a fast writer would go beyond a limit before it is looked at again."""
-    monkeypatch.setattr(memory, "_read", lambda: read(100 * MIB))
-    monkeypatch.setattr(memory, "_Reading", Reading := type("", (), {"until": 0.0}))
+    last = SimpleNamespace()
 
     def read(free):
-        Reading.limits = [Room(2 * GIB, free, "a test")]
-        Reading.until, Reading.wanted = float("inf"), 0
-        return Reading.limits
+        last.limits = [Room(2 * GIB, free, "a test")]
+        last.until, last.wanted = float("inf"), 0
+        return last.limits
 
+    monkeypatch.setattr(memory, "_Reading", last)
+    monkeypatch.setattr(memory, "_read", lambda: read(100 * MIB))
     read(GIB)
     found = [memory.available(8 * MIB).free for _ in range(20)]
     # Sixteen are an eighth of what was free.
