@@ -174,6 +174,11 @@ def _keys_nbytes(header: dict[str, Any]) -> int:
     return nbytes_of(header) if header.get("type-serialized") == "dict" else 0
 
 
+def _has(worker: Worker, key: Any) -> bool:
+    """Whether a worker has a key, in memory or spilled. Actors are beside its data."""
+    return key in worker.data or key in worker.state.actors
+
+
 class Writer:
     """Stores the results of one worker.
 
@@ -224,9 +229,8 @@ class Writer:
         """
         answer, stored = await self._answer(name, value, protocol, lent=False)
         worker = self._worker()
-        # It may have been dropped meanwhile, and nobody would say so again. What is spilled
-        # to disk is still there.
-        if stored and worker is not None and key in worker.data:
+        # It may have been dropped meanwhile, and nobody would say so again.
+        if stored and worker is not None and _has(worker, key):
             self._by_key[key] = stored
         return answer, stored
 

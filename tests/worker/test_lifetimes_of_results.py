@@ -339,3 +339,27 @@ def test_what_a_client_is_about_to_read_stays_when_another_worker_has_it(
     np.testing.assert_array_equal(array, data(1))
     assert "fetched again" not in caplog.text
     del first, second
+
+
+class ReadLate:
+    """Whoever reads it waits a little."""
+
+    def __reduce__(self):
+        return time.sleep, (0.5,)
+
+
+def test_an_actor_that_is_read_late(caplog):
+    """Dask keeps it beside the other results."""
+    with (
+        ProcessCluster(1) as cluster,
+        cluster.client() as client,
+        daskps.proxy_graph(threshold=1),
+    ):
+        # From one worker, in this order.
+        first = client.submit(ReadLate)
+        second = client.submit(Maker, actor=True)
+        wait([first, second])
+        _, actor = client.gather([first, second])
+        assert actor.make(1).result()[1] == text(1)
+        assert "fetched again" not in caplog.text
+        del first, second, actor
