@@ -986,6 +986,7 @@ def note_drops(dask_worker):
     class Noting(WorkerPlugin):
         def transition(self, key, start, finish, **kwargs):
             if start == "memory":
+                assert dask_worker.state.stimulus_log
                 told = scheduling.drops_replicas(dask_worker)
                 dask_worker.dropped_keys.append((key, told))
 
