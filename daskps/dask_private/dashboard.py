@@ -14,9 +14,9 @@ template_variables=)``
     The pages and plots in the dashboard's bar, in lists that all pages share.
 ``distributed.dashboard.components.scheduler.BOKEH_THEME``, ``env``
     How pages look; the template ``simple.html``.
-``distributed.http.scheduler.info.Task.get(task)``, its route, ``task.html``, and
-``_get_actual_scheduler_key(key, scheduler)``
-    The page of a task, which ends its table before ``<div id="dependencies-dependents"``.
+``distributed.http.scheduler.info.Task.get(task)``, ``task.html``
+    The page of a task, rendered with its key as "Task"; its table ends before
+    ``<div id="dependencies-dependents"``. The route says where it is.
 ``distributed.Scheduler.performance_report(...)``
     Saves ``bokeh.models.Tabs`` by ``bokeh.plotting.save``, which it imports when it is
     called.

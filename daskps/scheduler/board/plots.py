@@ -6,10 +6,13 @@ Imports Bokeh, so it is imported where Dask has imported that. Runs on the sched
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from html import escape
 from typing import Any
 
 from bokeh.models import (
+    AdaptiveTicker,
     ColumnDataSource,
     DataTable,
     Div,
@@ -20,16 +23,16 @@ from bokeh.models import (
 )
 from bokeh.palettes import Colorblind
 from bokeh.plotting import figure
+from bokeh.transform import dodge
 from dask.utils import format_bytes, format_time
 
-from daskps.scheduler.board.history import KINDS, History, Sample, sums
+from daskps.scheduler.board.history import KINDS, History, HostRate, Sample, sums
 from daskps.scheduler.board.largest import largest
 from daskps.scheduler.overview import Overview
 
 COLORS = dict(zip(KINDS, Colorblind[len(KINDS)], strict=True))
 # So much of the past is shown (milliseconds).
 SHOWN_MILLISECONDS = 300_000
-BYTES = "0.0 b"
 
 
 class Board:
@@ -81,30 +84,18 @@ class OccupancyPlot(Plot):
         self._board = board
         self._since = since
         self.source = ColumnDataSource({name: [] for name in ("time", *KINDS)})
-        self.root = figure(
-            title="Bytes in stores",
-            name="daskps-occupancy",
-            x_axis_type="datetime",
-            tools="",
-            y_axis_label="",
-            **options,
-        )
+        self.root = _figure("occupancy", x_axis_type="datetime", **options)
         self.root.varea_stack(
             list(KINDS),
             x="time",
             source=self.source,
             color=list(COLORS.values()),
             legend_label=list(KINDS.values()),
-            alpha=0.8,
         )
-        self.root.yaxis.formatter = NumeralTickFormatter(format=BYTES)
+        _bytes_on(self.root.yaxis)
         self.root.y_range.start = 0
-        self.root.legend.location = "top_left"
-        self.root.legend.background_fill_alpha = 0.5
-        self.root.legend.orientation = "horizontal"
-        self.root.legend.label_text_font_size = "8pt"
-        self._follows = since is None
-        if self._follows:
+        _legend_outside(self.root)
+        if since is None:
             self.root.x_range.follow = "end"
             self.root.x_range.follow_interval = SHOWN_MILLISECONDS
 
@@ -123,71 +114,55 @@ class BandwidthPlot(Plot):
 
     def __init__(self, board: Board, **options: Any):
         self._board = board
-        names = (
-            "host",
-            "puts",
-            "reads",
-            "put_rate",
-            "read_rate",
-            "put_all",
-            "read_all",
-        )
-        self.source = ColumnDataSource({name: [] for name in names})
-        self.root = figure(
-            title="Puts and reads by host",
-            name="daskps-bandwidth",
-            y_range=["-"],
-            tools="",
-            **options,
-        )
-        self.root.hbar_stack(
-            ["puts", "reads"],
-            y="host",
-            height=0.7,
-            source=self.source,
-            color=[COLORS["needed"], COLORS["result_bytes"]],
-            legend_label=["puts", "reads"],
-        )
-        self.root.x_range.start = 0
-        self.root.xaxis.formatter = NumeralTickFormatter(format=BYTES)
-        self.root.legend.location = "top_right"
-        self.root.add_tools(
-            HoverTool(
-                tooltips=[
-                    ("host", "@host"),
-                    ("puts now", "@put_rate"),
-                    ("reads now", "@read_rate"),
-                    ("puts in all", "@put_all"),
-                    ("reads in all", "@read_all"),
-                ]
+        self.source = ColumnDataSource(_bandwidths({}))
+        self.root = _figure("bandwidth", y_range=["-"], **options)
+        for name, offset, kind in (
+            ("puts", 0.18, "needed"),
+            ("reads", -0.18, "result_bytes"),
+        ):
+            self.root.hbar(
+                y=dodge("host", offset, range=self.root.y_range),
+                right=name,
+                height=0.32,
+                source=self.source,
+                color=COLORS[kind],
+                legend_label=name,
             )
+        self.root.x_range.start = 0
+        _bytes_on(self.root.xaxis)
+        _legend_outside(self.root)
+        _tell_when_hovered(
+            self.root,
+            **{
+                "host": "@host",
+                "puts now": "@put_rate",
+                "reads now": "@read_rate",
+                "puts in all": "@put_all",
+                "reads in all": "@read_all",
+            },
         )
 
     def update(self) -> None:
         rates = self._board.history.rates()
-        self.source.data = {
-            "host": list(rates),
-            "puts": [rate.puts for rate in rates.values()],
-            "reads": [rate.reads for rate in rates.values()],
-            "put_rate": [f"{format_bytes(int(r.puts))}/s" for r in rates.values()],
-            "read_rate": [f"{format_bytes(int(r.reads))}/s" for r in rates.values()],
-            "put_all": [
-                _done(r.counts.puts, r.counts.put_bytes, r.counts.put_seconds)
-                for r in rates.values()
-            ],
-            "read_all": [
-                _done(r.counts.reads, r.counts.read_bytes, r.counts.read_seconds)
-                for r in rates.values()
-            ],
-        }
+        self.source.data = _bandwidths(rates)
         if rates and list(rates) != self.root.y_range.factors:
             self.root.y_range.factors = list(rates)
         puts = sum(rate.puts for rate in rates.values())
         reads = sum(rate.reads for rate in rates.values())
-        self.root.title.text = (
-            f"By host: puts {format_bytes(int(puts))}/s, "
-            f"reads {format_bytes(int(reads))}/s"
-        )
+        self.root.title.text = f"By host: puts {_rate(puts)}, reads {_rate(reads)}"
+
+
+def _bandwidths(rates: Mapping[str, HostRate]) -> dict[str, list[Any]]:
+    counts = [rate.counts for rate in rates.values()]
+    return {
+        "host": list(rates),
+        "puts": [rate.puts for rate in rates.values()],
+        "reads": [rate.reads for rate in rates.values()],
+        "put_rate": [_rate(rate.puts) for rate in rates.values()],
+        "read_rate": [_rate(rate.reads) for rate in rates.values()],
+        "put_all": [_done(c.puts, c.put_bytes, c.put_seconds) for c in counts],
+        "read_all": [_done(c.reads, c.read_bytes, c.read_seconds) for c in counts],
+    }
 
 
 class HitsPlot(Plot):
@@ -195,45 +170,75 @@ class HitsPlot(Plot):
 
     def __init__(self, board: Board, **options: Any):
         self._board = board
-        names = ("store", "puts", "found", "put_bytes", "found_bytes")
-        self.source = ColumnDataSource({name: [] for name in names})
-        self.root = figure(
-            title="Hits", name="daskps-hits", y_range=["-"], tools="", **options
-        )
+        self.source = ColumnDataSource(_hits([]))
+        self.root = _figure("hits", y_range=["-"], **options)
         self.root.hbar_stack(
             ["puts", "found"],
             y="store",
-            height=0.7,
+            height=0.6,
             source=self.source,
             color=[COLORS["needed"], COLORS["idle"]],
-            legend_label=["stored", "found stored (hits)"],
+            legend_label=["stored", "hits"],
         )
         self.root.x_range.start = 0
-        self.root.legend.location = "top_right"
-        self.root.add_tools(
-            HoverTool(
-                tooltips=[
-                    ("store", "@store"),
-                    ("stored", "@puts objects, @put_bytes"),
-                    ("found stored", "@found, @found_bytes"),
-                ]
-            )
+        _legend_outside(self.root)
+        _tell_when_hovered(
+            self.root,
+            **{
+                "store": "@store",
+                "stored": "@puts objects, @put_bytes",
+                "found stored": "@found, @found_bytes",
+            },
         )
 
     def update(self) -> None:
-        rows = list(self._board.overview.rows().values())
-        stores = [row["store"] for row in rows]
-        self.source.data = {
-            "store": stores,
-            "puts": [row["puts"] for row in rows],
-            "found": [row["found"] for row in rows],
-            "put_bytes": [format_bytes(row["put_bytes"]) for row in rows],
-            "found_bytes": [format_bytes(row["found_bytes"]) for row in rows],
-        }
-        if stores and stores != self.root.y_range.factors:
-            self.root.y_range.factors = stores
-        puts, found = (sum(row[name] for row in rows) for name in ("puts", "found"))
+        data = _hits(self._board.overview.rows().values())
+        self.source.data = data
+        if data["store"] and data["store"] != self.root.y_range.factors:
+            self.root.y_range.factors = data["store"]
+        puts, found = sum(data["puts"]), sum(data["found"])
         self.root.title.text = f"Hits: {found} of {puts + found} values were there"
+
+
+def _hits(rows: Iterable[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Puts and hits, of stores with one URL together."""
+    found: dict[str, Counter[str]] = {}
+    names = ("puts", "found", "put_bytes", "found_bytes")
+    for row in rows:
+        found.setdefault(row["store"], Counter()).update({n: row[n] for n in names})
+    data: dict[str, list[Any]] = {n: [f[n] for f in found.values()] for n in names}
+    data["store"] = list(found)
+    for name in ("put_bytes", "found_bytes"):
+        data[name] = list(map(format_bytes, data[name]))
+    return data
+
+
+def _figure(name: str, **options: Any) -> Any:
+    return figure(
+        title=name, name=f"daskps-{name}", tools="", toolbar_location=None, **options
+    )
+
+
+def _bytes_on(axis: Any) -> None:
+    axis.formatter = NumeralTickFormatter(format="0.0 b")
+    axis.ticker = AdaptiveTicker(base=1024, mantissas=[2**n for n in range(10)])
+
+
+def _legend_outside(root: Any) -> None:
+    """Beside the plot, where it hides nothing."""
+    (legend,) = root.legend
+    root.add_layout(legend, "right")
+    legend.label_text_font_size = "9pt"
+    legend.border_line_alpha = 0
+    legend.background_fill_alpha = 0
+
+
+def _tell_when_hovered(root: Any, **lines: str) -> None:
+    root.add_tools(HoverTool(tooltips=list(lines.items())))
+
+
+def _rate(nbytes: float) -> str:
+    return f"{format_bytes(int(nbytes))}/s"
 
 
 class ObjectsTable(Plot):
@@ -294,8 +299,6 @@ class Summary(Plot):
 
 def summary(rows: list[dict[str, Any]]) -> str:
     """Each store as a row of a table, as HTML."""
-    from html import escape
-
     if not rows:
         return "No store is open yet: begin a session (daskps.proxy_graph())."
     columns: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -323,5 +326,5 @@ def summary(rows: list[dict[str, Any]]) -> str:
 
 
 def _done(number: int, nbytes: int, seconds: float) -> str:
-    rate = f" at {format_bytes(int(nbytes / seconds))}/s" if seconds else ""
+    rate = f" at {_rate(nbytes / seconds)}" if seconds else ""
     return f"{number}, {format_bytes(nbytes)}{rate}"
