@@ -1,7 +1,7 @@
 """Pages on Dask's own dashboard, and what is on those that it has.
 
-Checked with dask and distributed 2025.4.0 and 2026.8.0, and bokeh 3.1 to 3.8. Bokeh is
-imported only where the dashboard has imported it already. What is used:
+Checked with dask and distributed 2025.4.0 and 2026.8.0, and bokeh 3.9. Bokeh is imported
+only where the dashboard has imported it already. What is used:
 
 ``distributed.Scheduler.http_application.applications``, ``http_server``
     Applications of Tornado. The first ``bokeh.server.tornado.BokehTornado`` is the

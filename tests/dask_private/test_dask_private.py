@@ -1276,6 +1276,7 @@ def test_a_description_is_put_into_a_page():
 def test_performance_reports_import_what_saves_them_when_they_are_made():
     report = inspect.getsource(distributed.Scheduler.performance_report)
     assert "from bokeh.plotting import output_file, save" in report
+    assert "tabs = Tabs(" in report
     assert "save(tabs, filename=fn, template=template)" in report
     assert parameters(distributed.Scheduler.performance_report)[1:3] == [
         "start",
