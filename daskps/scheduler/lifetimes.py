@@ -293,6 +293,7 @@ class LifetimePlugin(SchedulerPlugin):
         self._publications.close()
         if self._history is not None:
             self._history.close()
+        self._overview.close()
         rest = [*self._objects, *chain(*self._results.values())]
         self._objects.clear()
         await self._evictor.close(rest)

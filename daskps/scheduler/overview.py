@@ -147,6 +147,11 @@ class Overview:
             self._looked = now
             self._looking = asyncio.ensure_future(self._look())
 
+    def close(self) -> None:
+        """Ask nobody any more."""
+        if self._looking is not None:
+            self._looking.cancel()
+
     async def _look(self) -> None:
         hosts = {ws.host: address for address, ws in self._scheduler.workers.items()}
         some = sorted(hosts.values())
