@@ -34,6 +34,8 @@ RELEASE = "daskps-release"
 RESULTS = "daskps-results"
 #: How often one of its processes fell back on plain Dask.
 FAULTS = "daskps-faults"
+#: From either: what it has put into a store and read from it since it last said so.
+TRAFFIC = "daskps-traffic"
 #: It cannot use a store for now, or for good, or can again.
 ACCESS = "daskps-access"
 #: A task that it gives back.

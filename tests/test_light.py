@@ -40,6 +40,7 @@ SHOW = "import sys; print(*(m for m in {} if m in sys.modules))"
 HEAVY = [
     *("pandas", "pydantic", "pyarrow", "polars", "dask.dataframe", "sqlite3"),
     *("proxystore.store", "proxystore.serialize", "redis", "zmq", "proxystore_ex"),
+    "bokeh",
 ]
 
 

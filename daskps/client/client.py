@@ -55,3 +55,6 @@ class Client(HookedClient):
 
     def __repr__(self) -> str:
         return f"<daskps.{super().__repr__()[1:-1]}, {self.daskps_session}>"
+
+    def _repr_html_(self) -> str:
+        return f"{super()._repr_html_()}{self.daskps_session._repr_html_()}"

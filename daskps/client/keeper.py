@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from distributed.protocol.serialize import ToPickle
 
+from daskps.client.reporting import tell_with_next
 from daskps.dask_private.connections import connection, send_to_scheduler
 from daskps.exceptions import ClusterError
 from daskps.messages import HOLD, RELEASE, STORED
@@ -74,6 +75,10 @@ class ClientKeeper:
 
     def hold(self, objects: list[tuple[ObjectId, int]]) -> None:
         self._announce(HOLD, objects, with_next=True)
+        client = self._client()
+        if client is not None:
+            stores = {id.store for id, _ in objects}
+            tell_with_next(client, self._over(client), stores)
 
     def _announce(
         self, op: str, objects: list[tuple[ObjectId, int]], with_next: bool = False

@@ -13,6 +13,7 @@ from daskps.client.chosen import ChosenStore
 from daskps.client.fetching import Fetching
 from daskps.client.keeper import ClientKeeper
 from daskps.client.opening import catalog_of, install_plugin, open_everywhere
+from daskps.client.reporting import report_while_connected
 from daskps.client.sending import Sending
 from daskps.dask_private.connections import connection
 from daskps.exceptions import ClusterError
@@ -86,6 +87,10 @@ class ClusterLink:
         self._forget_if_disconnected()
         chosen = self._chosen.get(request)
         return self._catalogs.get(request) if chosen is None else chosen.catalog
+
+    def store_names(self) -> list[str]:
+        """The names of the stores that are open."""
+        return [catalog.name for catalog in self._catalogs.values()]
 
     def remark(self, request: StoreRequest) -> Remark | None:
         """What a user should know of a store that was opened."""
@@ -224,6 +229,7 @@ class ClusterLink:
             catalog = await open_everywhere(client, request, settings)
             self._catalogs[request] = catalog
             self._remarks[request] = catalog.store.connector.remark()
+            report_while_connected(client, catalog.name)
             self.fetching.update()
         return self._catalogs[request]
 

@@ -214,6 +214,7 @@ async def _run(place: Place, message: dict[str, Any]) -> Stored | None:
     encoder = place.encoder()
     stored = await asyncio.to_thread(lambda: encoder.place(serialize(parts)))
     reference = pickle.dumps(stored)
+    place.catalog.refer(encoder.stored)
     by_reference = {"op": RUN, "reference": reference, "wait": msg["wait"]}
     return Stored({**message, "msg": by_reference}, encoder.abandon)
 
@@ -233,6 +234,7 @@ async def _actor_call(place: Place, msg: dict[str, Any]) -> Stored | None:
     references = await asyncio.to_thread(_references, encoder, values)
     if not references:
         return None
+    place.catalog.refer(encoder.stored)
     args = [None if i in references else arg for i, arg in enumerate(msg["args"])]
     kwargs = {k: None if k in references else arg for k, arg in msg["kwargs"].items()}
     by_reference = {

@@ -7,24 +7,31 @@ import contextvars
 import logging
 import weakref
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dask.utils import format_bytes
 from distributed import default_client
 
+from daskps.client.inventory import ask, done_in_rows, done_in_words, in_rows
 from daskps.client.link import ClusterLink, open_now
+from daskps.client.shown import table
+from daskps.exceptions import DaskpsError
 from daskps.linux import is_linux, system
 from daskps.objects.cache import Cache
 from daskps.objects.catalog import Catalog
 from daskps.objects.encoder import Encoder
 from daskps.settings import Settings
 from daskps.stores.requests import ChoiceRequest, StoreRequest, request_for
+from daskps.stores.traffic import Counts, total
 from daskps.stores.urls import describe
 
 if TYPE_CHECKING:
     from distributed import Client
 
 logger = logging.getLogger(__name__)
+
+# For how long (seconds) a notebook waits for what the cluster has to say of a session.
+ANSWER_SECONDS = 3.0
 
 #: Sessions of the blocks around the running code, the innermost last. A context variable,
 #: so that threads and asyncio tasks have their own.
@@ -240,28 +247,53 @@ class Session:
         found = [ClusterLink.of(c).remark(self.request) for c in self._opened]
         return list({remark.text: None for remark in found if remark is not None})
 
+    def _done(self) -> Counts:
+        """What this process has done with the session's stores since they were opened."""
+        links = [ClusterLink.of(client) for client in self._opened]
+        catalogs = {
+            c for link in links if (c := link.catalog(self.request)) is not None
+        }
+        return total(catalog.store.traffic.counts for catalog in catalogs)
+
     def __str__(self) -> str:
         threshold = format_bytes(self.settings.threshold)
-        return f"store: {self._store}, threshold: {threshold}"
+        parts = [f"store: {self._store}, threshold: {threshold}"]
+        if len(self.cache):
+            kept = format_bytes(self.cache.spare_nbytes())
+            parts.append(f"{len(self.cache)} objects kept, {kept}")
+        return "; ".join([*parts, *done_in_words(self._done())])
 
     def __repr__(self) -> str:
         return f"<daskps session, {self}>"
 
     def _repr_html_(self) -> str:
-        from html import escape
-
+        kept = f"{len(self.cache)} objects, {format_bytes(self.cache.spare_nbytes())}"
         rows = {
             "Store": self._store,
             "Threshold": format_bytes(self.settings.threshold),
-            "Kept for later graphs": f"{len(self.cache)} objects, at most "
+            "Kept for later graphs": f"{kept} of at most "
             f"{format_bytes(self.settings.cache_size)}",
         }
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{escape(name)}</th>"
-            f"<td style='text-align:left'>{escape(value)}</td></tr>"
-            for name, value in rows.items()
-        )
-        return f"<table><caption>daskps session</caption>{cells}</table>"
+        whole, remarks = self._usage_for_people(), []
+        if whole is None:
+            rows |= done_in_rows(self._done())
+            remarks = ["As this process knows it. daskps.usage() asks the cluster."]
+        else:
+            rows |= in_rows(whole)
+        return table("daskps session", {"": rows}, remarks)
+
+    def _usage_for_people(self) -> dict[str, Any] | None:
+        """What the cluster says of the session's store, if it says so at once."""
+        for client in self._opened:
+            catalog = ClusterLink.of(client).catalog(self.request)
+            if catalog is None or client.asynchronous or client.status != "running":
+                continue
+            try:
+                usage = client.sync(ask, client, callback_timeout=ANSWER_SECONDS)
+            except (OSError, TimeoutError, DaskpsError):
+                return None  # a cell that shows something does not fail
+            return dict(usage).get(catalog.name)
+        return None
 
 
 def enter(session: Session) -> None:

@@ -33,6 +33,8 @@ Checked with dask and distributed 2025.4.0 and 2026.8.0. What is used:
     By name, the ``Serialized`` as "data" that came.
 ``distributed.comm.Comm.handshake_options``
     What both ends of a connection have agreed upon.
+``distributed.Worker.periodic_callbacks["heartbeat"].callback_time``
+    How often (ms) a worker says that it lives: less often, the more workers there are.
 ``distributed.Worker.batched_send(message)``, ``loop``
     Called on the event loop, puts a message on the stream to the scheduler.
 ``distributed.protocol.serialize.families``
@@ -100,6 +102,11 @@ def send_to_scheduler(
 def send_from_worker(worker: distributed.Worker, message: dict[str, Any]) -> None:
     """Send a message to the scheduler, from any thread."""
     worker.loop.add_callback(worker.batched_send, message)
+
+
+def heartbeat_seconds(worker: distributed.Worker) -> float:
+    """How often the scheduler wants to hear from a worker: of many, less often."""
+    return float(worker.periodic_callbacks["heartbeat"].callback_time) / 1000
 
 
 def add_operations(

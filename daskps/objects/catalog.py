@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -174,14 +175,21 @@ class Catalog:
         array = _immutable(frames)
         known = None if array is None else self._put_before(array)
         if known is not None and self._is_there(known):
-            return known
+            return self._found(known)
         alike = self._alike_to(fingerprint(frames))
         others = _living(alike.objects)
         # Without others it is certainly new: most data is.
         digest = content_hash(frames) if others or not self.maps_its_own else None
-        stored = self._find(others, digest) or self._store(alike, frames, digest)
+        found = self._find(others, digest)
+        if found is not None:
+            self._found(found)
+        stored = found or self._store(alike, frames, digest)
         if array is not None:
             self._note_immutable(array, stored)
+        return stored
+
+    def _found(self, stored: StoredObject) -> StoredObject:
+        self.store.traffic.was_found(stored.nbytes)
         return stored
 
     def _alike_to(self, mark: bytes) -> _Alike:
@@ -251,12 +259,14 @@ class Catalog:
     ) -> StoredObject:
         nbytes = sum(map(frame_nbytes, frames))
         put = partial(self._connector.put_frames, frames, self.creator)
+        began = time.perf_counter()
         try:
             key = self._ask(put, nbytes=nbytes, late=self._connector.evict)
         except DaskpsError:
             raise
         except Exception as e:  # whatever a connector raises
             raise _failed(self.name, e) from e
+        self.store.traffic.was_put(nbytes, time.perf_counter() - began)
         id = ObjectId(self.name, key)
         stored = StoredObject(id, nbytes, alike)
         finalizer = weakref.finalize(stored, self._keeper.release, [id])
@@ -302,9 +312,21 @@ class Catalog:
 
     def hold(self, objects: Iterable[StoredObject]) -> None:
         """Say that a graph which uses these objects is about to be submitted."""
-        ids = {stored.id: stored.nbytes for stored in objects}
+        ids = self.refer(objects)
         if ids:
             self._keeper.hold(list(ids.items()))
+
+    def refer(self, objects: Iterable[StoredObject]) -> dict[ObjectId, int]:
+        """Note that a message has references to these objects, and not their bytes.
+
+        Returns
+        -------
+        dict
+            Their sizes, each once.
+        """
+        ids = {stored.id: stored.nbytes for stored in objects}
+        self.store.traffic.went_by_reference(sum(ids.values()))
+        return ids
 
 
 def _living(

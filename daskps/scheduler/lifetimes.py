@@ -18,9 +18,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -42,7 +41,11 @@ from daskps.linux import check_linux
 from daskps.references.nodes import ObjectId, stored_objects
 from daskps.references.results import register_reader
 from daskps.safety_net import PROCESS, count, fell_back
+from daskps.scheduler.board.history import History
+from daskps.scheduler.board.showing import show
 from daskps.scheduler.evictor import Evictor
+from daskps.scheduler.ledger import Entry, Ledger
+from daskps.scheduler.overview import Overview
 from daskps.scheduler.publications import Publications
 from daskps.scheduler.returns import Returns
 from daskps.scheduler.scatter import scatter
@@ -50,24 +53,18 @@ from daskps.stores import leases, opened
 from daskps.stores.connectors.config import ConnectorConfig
 from daskps.stores.keys import creator_name
 from daskps.stores.opening import make
-from daskps.stores.requests import ConnectorRequest, NamedRequest, UrlRequest
+from daskps.stores.requests import ConnectorRequest, NamedRequest, name_for_people
 from daskps.stores.store import Store
 from daskps.versions import check_version
 
 if TYPE_CHECKING:
     from distributed import Scheduler
 
-logger = logging.getLogger(__name__)
-
 # For how long (seconds) results of a worker that is gone can still be read.
 DEAD_WORKERS_RESULTS_SECONDS = 5.0
 # Share of the workers' memory that tasks may read which do not wait for a free thread. What
 # they produce is as large, as a rule, and what comes of that again.
 SPREAD_MEMORY_SHARE = 0.25
-
-
-# For how long (seconds) to wait for a worker that is asked what it holds.
-HOLDINGS_SECONDS = 2.0
 
 # A task that is never forgotten.
 _UNKNOWN = object()
@@ -91,43 +88,6 @@ def _outlives(request: NamedRequest) -> ConnectorConfig | None:
     return request.connector if isinstance(request, ConnectorRequest) else None
 
 
-def _shown(request: NamedRequest, store: Store) -> str:
-    """A store for people."""
-    return request.url if isinstance(request, UrlRequest) else str(store.connector)
-
-
-class _Object:
-    """What is known of one object.
-
-    Attributes
-    ----------
-    nbytes
-        Size in the store.
-    tasks, clients
-        Who needs it: keys of tasks, ids of clients.
-    graphs
-        For how many graphs a client has held it.
-    """
-
-    nbytes: int
-    tasks: set[Any]
-    clients: set[str]
-    graphs: int
-
-    __slots__ = ("clients", "graphs", "nbytes", "tasks")
-
-    def __init__(self, nbytes: int):
-        self.nbytes = nbytes
-        self.tasks = set()
-        self.clients = set()
-        self.graphs = 0
-
-    @property
-    def hits(self) -> int:
-        """How often a client would have stored it again, had it not been there."""
-        return max(0, self.graphs - 1)
-
-
 class LifetimePlugin(SchedulerPlugin):
     """Opens the cluster's stores, and evicts objects that nothing needs any more.
 
@@ -146,7 +106,10 @@ class LifetimePlugin(SchedulerPlugin):
     version: str
     _scheduler: Scheduler
     _stores: dict[NamedRequest, Store]
-    _objects: dict[ObjectId, _Object]
+    _objects: Ledger
+    _overview: Overview
+    #: What was there, for the dashboard.
+    _history: History | None
     _by_task: dict[Any, set[ObjectId]]
     _by_client: dict[str, set[ObjectId]]
     #: For how many graphs a client has held it that have not come yet. Two threads may
@@ -173,7 +136,8 @@ class LifetimePlugin(SchedulerPlugin):
         check_version(self.version, f"the scheduler ({scheduler.address})")
         self._scheduler = scheduler
         self._stores = {}
-        self._objects = {}
+        self._objects = Ledger()
+        self._overview = Overview(scheduler, self._shown, self._objects)
         self._by_task = {}
         self._by_client = {}
         self._expected = {}
@@ -188,6 +152,9 @@ class LifetimePlugin(SchedulerPlugin):
             self.add_worker(scheduler, worker)
         self._publications = Publications(
             scheduler, _forgiving(self.stored), _forgiving(self.release)
+        )
+        self._history = show(
+            scheduler, self._overview, lambda key: self._by_task.get(key, ())
         )
         add_operations(scheduler, self._operations())
         add_operations(scheduler, self._publications.operations)
@@ -209,6 +176,7 @@ class LifetimePlugin(SchedulerPlugin):
             messages.RELEASE: _forgiving(self.release),
             messages.RESULTS: _forgiving(self.results),
             messages.FAULTS: _forgiving(self.faults),
+            messages.TRAFFIC: _forgiving(self.traffic),
             **{op: _forgiving(h) for op, h in self._returns.handlers().items()},
         }
 
@@ -289,62 +257,43 @@ class LifetimePlugin(SchedulerPlugin):
 
     def _needed(self, store: str) -> list[Any]:
         """Keys of the objects of a store that somebody needs. For another thread."""
-        # Copying the names is one step for the interpreter.
-        return [id.key for id in list(self._objects) if id.store == store]
+        return self._objects.keys(store)
+
+    def _shown(self) -> Mapping[str, str]:
+        """The stores for people, by name."""
+        return {
+            store.name: name_for_people(request, store.connector)
+            for request, store in self._stores.items()
+        }
 
     async def scatter(self, **options: Any) -> None:
         """Put stored values on workers: see :func:`daskps.scheduler.scatter.scatter`."""
         await scatter(self._scheduler, **options)
 
-    async def usage(self) -> dict[str, Any]:
+    async def usage(self, reports: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
         """What each store holds now, and how often processes fell back on plain Dask.
+
+        Parameters
+        ----------
+        reports
+            What the client has to say of its traffic.
 
         Returns
         -------
         dict
-            ``"stores"``: what tasks and sessions need, by store; ``"faults"``: how often,
-            by process; ``"workers"``: what each worker says that answers at once, and
-            ``"holdings"`` what this process does (:mod:`daskps.worker.holdings`).
+            As :meth:`daskps.scheduler.overview.Overview.usage`, and ``"faults"``: how
+            often, by process.
         """
-        usage: dict[str, dict[str, Any]] = {
-            store.name: {
-                "store": _shown(request, store),
-                "objects": 0,
-                "bytes": 0,
-                "hits": 0,
-            }
-            for request, store in self._stores.items()
-        }
-        for id, entry in self._objects.items():
-            row = usage.get(id.store)
-            if row is None:
-                continue  # a store that is not the cluster's
-            row["objects"] += 1
-            row["bytes"] += entry.nbytes
-            row["hits"] += entry.hits
-        asked = self._scheduler.workers if usage else ()
-        answers = await asyncio.gather(*map(self._holdings, asked))
-        return {
-            "stores": usage,
-            "faults": {**self._faults, PROCESS: count()},
-            "workers": [answer for answer in answers if answer is not None],
-            "holdings": await offload(opened.holdings),
-        }
-
-    async def _holdings(self, worker: str) -> dict[str, Any] | None:
-        """What a worker says that it holds; None if it does not answer at once."""
-        try:
-            ask = getattr(self._scheduler.rpc(worker), messages.HOLDINGS)
-            answer: dict[str, Any] = await asyncio.wait_for(ask(), HOLDINGS_SECONDS)
-        except Exception as e:  # it is busy, or gone, or has no store
-            logger.debug("Worker %s does not say what it holds: %r", worker, e)
-            return None
-        return answer
+        usage = await self._overview.usage(reports)
+        return {**usage, "faults": {**self._faults, PROCESS: count()}}
 
     async def close(self) -> None:
         """With the cluster, everything in its stores goes."""
         remove_operations(self._scheduler, *self._operations(), *self._handlers())
         self._publications.close()
+        if self._history is not None:
+            self._history.close()
+        self._overview.close()
         rest = [*self._objects, *chain(*self._results.values())]
         self._objects.clear()
         await self._evictor.close(rest)
@@ -356,8 +305,7 @@ class LifetimePlugin(SchedulerPlugin):
         """A client has put objects where they do not bear its name."""
         held = self._by_client.setdefault(client, set())
         for id, nbytes in objects:
-            entry = self._objects.setdefault(id, _Object(nbytes))
-            entry.clients.add(client)
+            self._objects.note(id, nbytes).clients.add(client)
             held.add(id)
             self._evictor.write_down(id)
 
@@ -365,7 +313,7 @@ class LifetimePlugin(SchedulerPlugin):
         """A client holds objects; a graph that uses them may follow."""
         self.stored(client, objects)
         for id, _ in objects:
-            self._objects[id].graphs += 1
+            self._objects.hold(id)
         self._expected.setdefault(client, Counter()).update(id for id, _ in objects)
 
     def release(self, client: str, objects: Iterable[ObjectId]) -> None:
@@ -391,6 +339,14 @@ class LifetimePlugin(SchedulerPlugin):
         results.difference_update(dropped)
         self._evictor.evict(dropped)
 
+    def traffic(self, store: str, worker: str = "", **report: Any) -> None:
+        """A process has done more with a store, or a worker has more results, or less."""
+        traffic = self._overview.traffic
+        if "counts" in report:
+            traffic.add(store, report["host"], report["counts"])
+        if "results" in report and worker in self._workers:
+            traffic.has_results(store, worker, report["results"])
+
     def faults(self, worker: str, process: str, count: int) -> None:
         """A process has fallen back on plain Dask so often."""
         self._faults[process] = count
@@ -407,7 +363,8 @@ class LifetimePlugin(SchedulerPlugin):
         except Exception as e:
             # Some task may need them, so they stay until the cluster closes.
             for id in expected:
-                self._objects.setdefault(id, _Object(0)).tasks.add(_UNKNOWN)
+                self._objects.note(id, 0)
+                self._objects.need(id, _UNKNOWN)
             fell_back(e, "find what the tasks of a graph need")
             return
         arrived = set(chain.from_iterable(self._by_task[key] for key in new))
@@ -431,10 +388,9 @@ class LifetimePlugin(SchedulerPlugin):
             self._by_task[key] = found
             new.append(key)
             for id in found:
-                if id not in self._objects:
-                    # From a graph that another client made.
-                    self._objects[id] = _Object(0)
-                self._objects[id].tasks.add(key)
+                # Not known yet if another client made the graph.
+                self._objects.note(id, 0)
+                self._objects.need(id, key)
         return new
 
     def _spread(self, keys: list[Any]) -> None:
@@ -495,6 +451,7 @@ class LifetimePlugin(SchedulerPlugin):
         # Later: references to its results may be on their way to a client. By its id,
         # since another worker may have its address by then.
         id = self._workers.pop(worker, worker)
+        self._overview.traffic.worker_gone(worker)
         self._returns.remove_worker(worker)
         scheduler.loop.call_later(DEAD_WORKERS_RESULTS_SECONDS, self._evict_results, id)
 
@@ -521,12 +478,11 @@ class LifetimePlugin(SchedulerPlugin):
 
     def _forget(self, key: Any) -> None:
         for id in self._by_task.pop(key):
-            entry = self._objects[id]
-            entry.tasks.discard(key)
-            self._evict_unneeded(id, entry)
+            self._objects.need_no_more(id, key)
+            self._evict_unneeded(id, self._objects[id])
 
-    def _evict_unneeded(self, id: ObjectId, entry: _Object) -> None:
+    def _evict_unneeded(self, id: ObjectId, entry: Entry) -> None:
         if entry.tasks or entry.clients:
             return
-        del self._objects[id]
+        self._objects.drop(id)
         self._evictor.evict([id])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from daskps.stores import memory
 
@@ -27,6 +27,9 @@ class Holdings(NamedTuple):
         Bytes that may still be stored in memory.
     limit
         Which limit makes that, for people.
+    linked
+        Bytes that objects take which are more names of the files of others: none, but
+        whoever adds up the sizes of objects counts them.
     """
 
     place: str
@@ -35,6 +38,21 @@ class Holdings(NamedTuple):
     warm_at_most: int
     room: int
     limit: str
+    linked: int = 0
+
+
+def together(said: Iterable[Holdings]) -> dict[str, Any]:
+    """What hosts hold together, of which several processes may have said it."""
+    hosts = list({one.place: one for one in said}.values())
+    least = min(hosts, key=lambda one: one.room, default=None)
+    return {
+        "copies": sum(one.copies for one in hosts),
+        "warm": sum(one.warm for one in hosts),
+        "warm_at_most": sum(one.warm_at_most for one in hosts),
+        "linked": sum(one.linked for one in hosts),
+        "room": None if least is None else least.room,
+        "limit": None if least is None else least.limit,
+    }
 
 
 def in_directories(
@@ -57,23 +75,28 @@ def in_directories(
         If they are gone.
     """
     status = os.stat(directories[0])
-    sizes = {"copies": 0, "warm": 0}
-    for name, nbytes in _files(directories):
+    sizes = {"copies": 0, "warm": 0, "linked": 0}
+    seen = set()
+    for name, file in _files(directories):
         if name.startswith(cached):
-            sizes["copies"] += nbytes
+            sizes["copies"] += file.st_size
         elif name.startswith(free):
-            sizes["warm"] += nbytes
+            sizes["warm"] += file.st_size
+        elif file.st_nlink > 1:
+            inode = file.st_dev, file.st_ino
+            sizes["linked"] += file.st_size if inode in seen else 0
+            seen.add(inode)
     room = memory.room(directories[0])
-    with open("/proc/sys/kernel/random/boot_id") as file:
-        place = f"{file.read().strip()}-{status.st_dev}-{status.st_ino}"
+    with open("/proc/sys/kernel/random/boot_id") as boot:
+        place = f"{boot.read().strip()}-{status.st_dev}-{status.st_ino}"
     return Holdings(
         place, **sizes, warm_at_most=warm_at_most, room=room.free, limit=room.limit
     )
 
 
-def _files(directories: Sequence[str]) -> Iterator[tuple[str, int]]:
+def _files(directories: Sequence[str]) -> Iterator[tuple[str, os.stat_result]]:
     for directory in directories:
         with os.scandir(directory) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
-                    yield entry.name, entry.stat(follow_symlinks=False).st_size
+                    yield entry.name, entry.stat(follow_symlinks=False)

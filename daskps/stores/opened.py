@@ -21,6 +21,7 @@ from distributed import get_worker
 from daskps.dask_private.scheduling import current_task
 from daskps.exceptions import ObjectMissingError
 from daskps.linux import is_linux
+from daskps.serialize.frames import frame_nbytes
 from daskps.stores.connectors.sealed import DamagedError
 from daskps.stores.patience import may_wait
 from daskps.stores.store import Store, StoreConfig
@@ -210,6 +211,7 @@ def _when_open(name: str) -> Store | None:
     missing.try_now()
     if not may_wait():
         return get(name)
+    began = time.monotonic()
     left = (
         missing.since + min(OPENING_GRACE_SECONDS, missing.patience) - time.monotonic()
     )
@@ -220,7 +222,10 @@ def _when_open(name: str) -> Store | None:
 
     with _changed:
         _changed.wait_for(settled, max(left, 0.0))
-    return get(name)
+    store = get(name)
+    if store is not None:
+        store.traffic.has_waited(time.monotonic() - began)
+    return store
 
 
 def _why_not_open(name: str, key: Any) -> str:
@@ -249,7 +254,7 @@ def _read_patiently(store: Store, key: Any) -> Any:
     delay = 0.05
     while True:
         try:
-            return store.connector.get(key)
+            return _read(store, key)
         except DamagedError as e:
             raise ObjectMissingError(
                 f"Object {key} in store {store.name!r}{_for_task()} is damaged: {e}. "
@@ -265,7 +270,16 @@ def _read_patiently(store: Store, key: Any) -> Any:
                     "computation again.",
                 ) from e
         time.sleep(delay)
+        store.traffic.has_waited(delay)
         delay = min(2 * delay, 1.0)
+
+
+def _read(store: Store, key: Any) -> Any:
+    began = time.perf_counter()
+    data = store.connector.get(key)
+    if data is not None:
+        store.traffic.was_read(frame_nbytes(data), time.perf_counter() - began)
+    return data
 
 
 def _for_task() -> str:
@@ -342,6 +356,7 @@ def evict(name: str, key: Any) -> None:
     store = get(name)
     if store is not None:
         store.connector.evict(key)
+        store.traffic.was_evicted()
 
 
 def try_to_evict(store: str, key: Any) -> bool:

@@ -76,6 +76,11 @@ NamedRequest: TypeAlias = UrlRequest | ConnectorRequest
 StoreRequest: TypeAlias = UrlRequest | ConnectorRequest | ChoiceRequest
 
 
+def name_for_people(request: NamedRequest, connector: Any) -> str:
+    """A store for people, without credentials: its URL, or what its connector says."""
+    return request.url if isinstance(request, UrlRequest) else str(connector)
+
+
 def request_for(store: Any) -> StoreRequest:
     """What to ask for, given a setting that was checked.
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from daskps.stores.connectors.base import StoreConnector
 from daskps.stores.connectors.config import ConnectorConfig
 from daskps.stores.connectors.proxystore import adapted
+from daskps.stores.traffic import Traffic
 
 if TYPE_CHECKING:
     from proxystore.connectors.protocols import Connector
@@ -44,16 +45,23 @@ class Store:
         As in :mod:`daskps.stores.opened`.
     connector
         A connector, of ProxyStore's too: then it is adapted.
+
+    Attributes
+    ----------
+    traffic
+        What this process does with it.
     """
 
     name: str
     connector: StoreConnector[Any]
+    traffic: Traffic
 
-    __slots__ = ("__weakref__", "connector", "name")
+    __slots__ = ("__weakref__", "connector", "name", "traffic")
 
     def __init__(self, name: str, connector: Connector[Any]):
         self.name = name
         self.connector = adapted(connector)
+        self.traffic = Traffic()
 
     @classmethod
     def from_config(cls, config: StoreConfig) -> Store:

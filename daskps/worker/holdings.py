@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from distributed.utils import offload
 
 from daskps.stores import opened
+from daskps.stores.reports import reports
 from daskps.worker.results import stored_results
 
 if TYPE_CHECKING:
@@ -21,10 +22,9 @@ async def holdings(worker: Worker) -> dict[str, Any]:
     dict
         ``"holdings"``: by store, what :func:`daskps.stores.opened.holdings` gives;
         ``"results"``: by store, how many objects are of results of this worker, and their
-        bytes.
+        bytes; ``"reports"``: :func:`daskps.stores.reports.reports`.
     """
     # In a thread: directories are read.
-    return {
-        "holdings": await offload(opened.holdings),
-        "results": stored_results(worker),
-    }
+    holdings = await offload(opened.holdings)
+    results = stored_results(worker)
+    return {"holdings": holdings, "results": results, "reports": reports(results)}

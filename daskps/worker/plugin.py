@@ -14,10 +14,12 @@ from daskps.dask_private.scheduling import drops_replicas
 from daskps.messages import CALL, HOLDINGS, READ, RUN
 from daskps.references.results import register_reader
 from daskps.settings import Settings
-from daskps.stores.requests import NamedRequest
+from daskps.stores.requests import NamedRequest, name_for_people
 from daskps.worker.calls import Calls
 from daskps.worker.holdings import holdings
+from daskps.worker.metrics import tell_of
 from daskps.worker.opening import StoreOpening
+from daskps.worker.reporting import Reporting
 from daskps.worker.results import Writer, read_dependencies, register_writer
 from daskps.worker.scatter import read
 
@@ -76,6 +78,7 @@ class WorkerStorePlugin(WorkerPlugin):
     #: Sessions of the tasks that run on this worker, by key (:mod:`daskps.client.in_task`).
     sessions: dict[Any, TaskSession]
     _writer: Writer | None
+    _reporting: Reporting | None
     #: Whether what tasks submit is stored: it has to be read by other workers.
     tasks_store: bool
     _worker: Worker
@@ -92,6 +95,7 @@ class WorkerStorePlugin(WorkerPlugin):
         self.version = version
         self.sessions = {}
         self._writer = None
+        self._reporting = None
         self.tasks_store = True
 
     async def setup(self, worker: Worker) -> None:
@@ -124,6 +128,9 @@ class WorkerStorePlugin(WorkerPlugin):
         _watch_own_memory(worker)
         self._worker = worker
         self._writer = register_writer(self.store, self.settings.threshold, worker)
+        shown = name_for_people(self.request, store.connector)
+        tell_of(worker, self.store, shown)
+        self._reporting = Reporting(worker, self.store, self._writer.stored)
 
     async def read(self, nodes: dict[Any, bytes]) -> dict[str, Any]:
         """Read scattered values: see :func:`daskps.worker.scatter.read`."""
@@ -147,6 +154,8 @@ class WorkerStorePlugin(WorkerPlugin):
     def teardown(self, worker: Worker) -> None:
         if self._writer is not None:
             self._writer.close()
+        if self._reporting is not None:
+            self._reporting.close()
         if self.opening is not None:
             self.opening.close()
 

@@ -277,6 +277,9 @@ class Writer:
             fell_back(e, "store a result of type", value)
             return None, []
         reference, stored = placed
+        if self._catalog is not None and name == family(self.store_name):
+            # What workers tell each other does not go through the scheduler anyway.
+            self._catalog.refer(stored)
         return Answer(name, kind, [reference]), stored
 
     async def _to_sent(self, value: Any, protocol: int) -> Sent | None:

@@ -6,13 +6,16 @@ import asyncio
 import os
 import re
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-from distributed import Client
+from distributed import Client, wait
 from processes import ProcessCluster, eventually
 
 import daskps
+from daskps.stores.traffic import Counts
 
 pytestmark = pytest.mark.core
 
@@ -146,3 +149,173 @@ def test_usage_says_that_there_is_no_client():
 def test_usage_of_what_is_no_client_is_an_error(other):
     with pytest.raises(TypeError, match=re.escape(repr(other))):
         daskps.usage(other)
+
+
+def same(x):
+    """Pass on what was given."""
+    return x
+
+
+def nbytes_of_files(cluster):
+    """What the stores of a cluster take on this host: each file once."""
+    files = {}
+    for directory in cluster.directories:
+        for entry in os.scandir(directory):
+            if entry.name != "owner.lock":
+                status = entry.stat()
+                files[status.st_ino] = status.st_size
+    return sum(files.values())
+
+
+def test_a_result_that_is_what_it_was_given_takes_no_memory_twice(
+    own_cluster, own_client
+):
+    """Its file has one more name."""
+    with daskps.proxy_graph():
+        future = own_client.submit(same, X)
+        assert (future.result() == X).all()
+
+        def complete():
+            return sum(row["results"] for row in daskps.usage().values())
+
+        assert eventually(complete)
+        usage = daskps.usage()
+        (row,) = [row for row in usage.values() if row["results"]]
+        assert row["linked"] == row["bytes"]
+        assert row["result_bytes"] == 0
+        # What others have evicted meanwhile is kept for a while.
+        assert eventually(lambda: daskps.usage().total == nbytes_of_files(own_cluster))
+        del future
+
+
+def done_since(before, client):
+    """What was added to the counts of all stores."""
+    after = totals(client)
+    return {name: after[name] - before[name] for name in after}
+
+
+def totals(client):
+    rows = daskps.usage(client).values()
+    return {name: sum(row[name] for row in rows) for name in Counts._fields}
+
+
+def test_usage_says_what_was_done(own_client):
+    with daskps.proxy_graph():
+        before = totals(own_client)
+        futures = [own_client.submit(np.sum, X, initial=i) for i in range(4)]
+        assert own_client.gather(futures) == [X.sum() + i for i in range(4)]
+        done = {}
+
+        def told():
+            done.update(done_since(before, own_client))
+            return done["reads"]
+
+        assert eventually(told)
+        assert (done["puts"], done["found"]) == (1, 3)
+        nbytes = daskps.usage().nbytes
+        assert done["put_bytes"] == nbytes
+        assert done["found_bytes"] == 3 * nbytes
+        assert done["off_scheduler"] == 4 * nbytes
+        assert done["put_seconds"] > 0
+        assert done["reads"] == done["read_bytes"] / nbytes
+        assert done["read_seconds"] > 0
+        text = repr(daskps.usage())
+        assert "3 found again" in text
+        assert "kept off the scheduler" in text
+        del futures
+    assert eventually(lambda: done_since(before, own_client)["evictions"] == 1)
+
+
+def test_what_another_process_did_is_known_without_asking_it(own_cluster, own_client):
+    """Also after it has ended."""
+    with daskps.proxy_graph():
+        own_client.submit(np.sum, X).result()
+        before = totals(own_client)
+    code = (
+        "import daskps, numpy as np; from distributed import Client\n"
+        f"with Client('{own_cluster.address}') as client, daskps.proxy_graph():\n"
+        "    client.submit(np.sum, np.ones(1 << 18)).result()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
+    done = done_since(before, own_client)
+    assert (done["puts"], done["put_bytes"] >= X.nbytes) == (1, True)
+
+
+def test_results_kept_off_the_scheduler_count(own_client):
+    with daskps.proxy_graph():
+        future = own_client.submit(np.add, X, 2)
+        wait(future)
+        before = totals(own_client)
+        assert (future.result() == X + 2).all()
+        assert eventually(
+            lambda: done_since(before, own_client)["off_scheduler"] >= X.nbytes
+        )
+        done = done_since(before, own_client)
+        assert done["reads"] == 1, "by this client"
+        del future
+
+
+class TestSession:
+    def test_it_shows_what_this_process_did(self, own_client):
+        with daskps.proxy_graph() as session:
+            assert "puts" not in repr(session).partition("threshold")[0]
+            assert own_client.submit(np.sum, X).result() == X.sum()
+            text = repr(session)
+        assert "1 objects kept, 2.00 MiB" in text
+        assert re.search(r"\d+ puts, ", text)
+
+    def test_a_notebook_shows_what_the_cluster_has(self, own_client):
+        with daskps.proxy_graph() as session:
+            future = own_client.submit(np.add, X, 1)
+            assert (future.result() == X + 1).all()
+            assert eventually(
+                lambda: (
+                    "Results</th><td style='text-align:left'>1, 2.00 MiB"
+                    in session._repr_html_()
+                )
+            )
+            html = session._repr_html_()
+            for heading in ("Objects", "Copies", "Kept warm", "Puts", "Reads", "Room"):
+                assert f">{heading}" in html
+            del future
+
+    def test_an_asynchronous_client_is_not_asked(self, cluster, client):
+        async def main():
+            async with (
+                Client(cluster.address, asynchronous=True) as other,
+                daskps.proxy_graph(client=other) as session,
+            ):
+                assert await other.submit(np.sum, X) == X.sum()
+                return session._repr_html_()
+
+        html = asyncio.run(main())
+        assert "As this process knows it" in html
+        assert "Puts" in html
+
+    def test_a_cluster_that_does_not_answer_is_no_error(self):
+        with (
+            ProcessCluster(workers=1) as another,
+            another.client() as client,
+            daskps.proxy_graph() as session,
+        ):
+            assert client.submit(np.sum, X).result() == X.sum()
+            os.kill(another.scheduler.pid, signal.SIGSTOP)
+            try:
+                assert "As this process knows it" in session._repr_html_()
+            finally:
+                os.kill(another.scheduler.pid, signal.SIGCONT)
+
+    def test_a_clients_widget_has_its_session(self, cluster, client):
+        with daskps.Client(cluster.address, set_as_default=False) as other:
+            assert other.submit(np.sum, X).result() == X.sum()
+            html = other._repr_html_()
+            assert "Scheduler" in html
+            assert "daskps session" in html
+            assert "Kept off the scheduler" in html
+
+
+def test_a_notebook_shows_usage(own_client):
+    with daskps.proxy_graph():
+        own_client.submit(np.sum, X).result()
+        assert "shm://" in daskps.usage()._repr_html_()
+        assert "Kept off the scheduler" in daskps.usage()._repr_html_()

@@ -35,7 +35,14 @@ from processes import eventually, messages_sent
 
 import daskps
 from daskps.client.link import ClusterLink
-from daskps.dask_private import connections, graphs, hooks, memory, scheduling
+from daskps.dask_private import (
+    connections,
+    dashboard,
+    graphs,
+    hooks,
+    memory,
+    scheduling,
+)
 from daskps.dask_private.connections import finish
 from daskps.dask_private.graphs import (
     GraphNode,
@@ -913,7 +920,7 @@ def test_the_list_of_what_is_used_is_complete():
     """Each name of the modules' docstrings occurs in this file."""
     with open(__file__) as f:
         here = f.read()
-    for module in connections, graphs, hooks, memory, scheduling:
+    for module in connections, dashboard, graphs, hooks, memory, scheduling:
         _, _, used = module.__doc__.partition("What is used:")
         listed = re.findall(r"``([^`]+)``", used)
         assert listed
@@ -1242,3 +1249,103 @@ def test_where_a_worker_spills_to(tmp_path):
     assert data["x"] == "loaded"
     assert calls == [("dump", "value"), ("load", b"onethree")]
     assert not slow.d
+
+
+def heartbeat(dask_worker):
+    callback_time = dask_worker.periodic_callbacks["heartbeat"].callback_time
+    return callback_time / 1000, connections.heartbeat_seconds(dask_worker)
+
+
+def test_workers_say_how_often_they_are_to_be_heard(client):
+    for milliseconds, seconds in client.run(heartbeat).values():
+        assert milliseconds == seconds
+        assert 0 < seconds < 60
+
+
+# The dashboard
+
+
+def serves(dask_scheduler):
+    """The pattern of tasks' pages, whether daskps serves them, and their route."""
+    from distributed.http.scheduler import info
+
+    application = dask_scheduler.http_application
+    (pattern,) = [route for route, handler, _ in info.routes if handler is info.Task]
+    return (
+        dashboard._path_of(dask_scheduler, info.Task),
+        pattern,
+        len(application.applications),
+        dashboard.has_dashboard(dask_scheduler),
+        dask_scheduler.http_server.port,
+    )
+
+
+def test_pages_of_tasks_are_at_one_address(client):
+    path, pattern, applications, has_dashboard, _ = client.run_on_scheduler(serves)
+    assert re.fullmatch(path, "/info/task/inc-1.html").group(1) == "inc-1"
+    assert pattern in path
+    assert (applications, has_dashboard) == (0, False), "it was started without one"
+
+
+def test_a_page_of_a_task_is_rendered_with_its_key_and_has_our_place():
+    from distributed.http.scheduler import info
+
+    source = inspect.getsource(info.Task.get)
+    assert "Task=key" in source
+    assert parameters(info.Task.get) == ["self", "task"]
+    template = Path(info.__file__).parents[1] / "templates" / "task.html"
+    assert template.read_text().count('<div id="dependencies-dependents"') == 1
+
+
+def test_a_description_is_put_into_a_page():
+    page = b'<table></table><div id="dependencies-dependents" class="box">'
+    new = dashboard._with_description(page, "<p>here</p>")
+    assert new.startswith(b"<table></table><p>here</p><div id=")
+    assert dashboard._with_description(page, None) == page
+
+
+def test_performance_reports_import_what_saves_them_when_they_are_made():
+    report = inspect.getsource(distributed.Scheduler.performance_report)
+    assert "from bokeh.plotting import output_file, save" in report
+    assert "tabs = Tabs(" in report
+    assert "save(tabs, filename=fn, template=template)" in report
+    assert parameters(distributed.Scheduler.performance_report)[1:3] == [
+        "start",
+        "last_count",
+    ]
+
+
+def test_what_makes_dashboards():
+    pytest.importorskip("bokeh", reason="Bokeh is not installed")
+    from distributed.dashboard.components.scheduler import BOKEH_THEME, env
+    from distributed.dashboard.core import BokehApplication
+    from distributed.dashboard.scheduler import template_variables
+
+    assert BOKEH_THEME is not None
+    assert env.get_template("simple.html")
+    assert parameters(BokehApplication) == [
+        "applications",
+        "server",
+        "prefix",
+        "template_variables",
+    ]
+
+    class Scheduler:
+        jupyter = False
+
+    scheduler = Scheduler()
+    variables = template_variables(scheduler)
+    assert template_variables(scheduler) is variables
+    assert "status" in variables["pages"]
+    assert {"url", "name"} == set(variables["plots"][0])
+
+
+def test_plots_for_jupyterlab_are_those_of_the_first_application():
+    tornado = pytest.importorskip("bokeh.server.tornado", reason="there is no Bokeh")
+    from distributed.http.scheduler import info
+
+    source = inspect.getsource(info.IndividualPlots.get)
+    assert "bokeh_application.app_paths" in source, "individual-plots.json"
+    application = tornado.BokehTornado({"/one": lambda doc: None})
+    application.applications.update({"/individual-two": None})
+    assert application.app_paths == {"/one", "/individual-two"}

@@ -15,7 +15,10 @@ from distributed import Client
 
 import daskps
 
-HEAVY = ("pandas", "pydantic", "pyarrow", "polars", "dask.dataframe", "redis", "zmq")
+HEAVY = (
+    *("pandas", "pydantic", "pyarrow", "polars", "dask.dataframe", "redis", "zmq"),
+    "bokeh",
+)
 
 
 def heavy() -> list[str]:
