@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterable
 from itertools import chain
 from types import FunctionType, MethodType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -24,6 +24,9 @@ MOST_STEPS = 8
 MOST_COLUMNS = 500
 # Characters of a key that are shown.
 KEY_LENGTH = 40
+
+#: Given the path to a value, gives that to a part of it.
+_Step: TypeAlias = Callable[[str], str]
 
 
 class Part(NamedTuple):
@@ -47,12 +50,20 @@ class Part(NamedTuple):
     kind: str = ""
 
 
-class _Child(NamedTuple):
-    """What a value consists of: how its path goes on, it, and the kind of a variable."""
+class _Children(NamedTuple):
+    """What a value consists of.
 
-    step: Callable[[str], str]
-    value: Any
-    kind: str = ""
+    Attributes
+    ----------
+    things
+        All of it: there may be millions.
+    name
+        Gives, for the place of one of them, how its path goes on, and the kind of a
+        variable.
+    """
+
+    things: list[Any]
+    name: Callable[[int], tuple[_Step, str]]
 
 
 def largest_parts(value: Any, name: str, nbytes: int, pickles: Pickles) -> list[Part]:
@@ -71,43 +82,45 @@ def largest_parts(value: Any, name: str, nbytes: int, pickles: Pickles) -> list[
         Each at least a tenth of it, the largest first; none if there is none, or if the
         value is all there is.
     """
-    whole = Part(name, value, nbytes)
-    deepest = _deepest(whole, pickles)
-    parts = _heavy(deepest, nbytes, pickles)
-    if not parts:
-        return [] if deepest is whole else [deepest]
-    return [_deepest(part, pickles) for part in parts[:MOST_PARTS]]
+    whole = part = Part(name, value, nbytes)
+    for _ in range(MOST_STEPS):
+        inner = _heavy(part, SHARE * nbytes, pickles)
+        if not inner:
+            break
+        if inner[0].nbytes < NEARLY_ALL * part.nbytes:
+            return [_deepest(p, pickles) for p in inner[:MOST_PARTS]]
+        part = inner[0]
+    return [] if part is whole else [part]
 
 
 def _deepest(part: Part, pickles: Pickles) -> Part:
     """What nearly all of a part is in."""
     for _ in range(MOST_STEPS):
-        inner = _heavy(part, part.nbytes, pickles, NEARLY_ALL)
+        inner = _heavy(part, NEARLY_ALL * part.nbytes, pickles)
         if not inner:
             break
         part = inner[0]
     return part
 
 
-def _heavy(
-    part: Part, nbytes: int, pickles: Pickles, share: float = SHARE
-) -> list[Part]:
-    """Children of a part that have a share of so many bytes, the largest first."""
-    at_least = max(1, int(share * nbytes))
+def _heavy(part: Part, at_least: float, pickles: Pickles) -> list[Part]:
+    """Children of a part that have so many bytes, the largest first."""
     if is_frame(type(part.value)):
         columns = _columns(part.value, pickles)
         found = [Part(_item(n)(part.path), None, b, part.kind) for n, b in columns]
         return _largest(p for p in found if p.nbytes >= at_least)
-    children = {id(child.value): child for child in _children(part.value)}
-    things = [child.value for child in children.values()]
-    weight = Weight(things, part.nbytes, pickles=pickles)
+    children = _children(part.value)
+    weight = Weight(children.things, part.nbytes, pickles=pickles)
+    heavy = {id(thing): thing for thing, _ in weight.heavy(max(1, int(at_least)))}
+    if not heavy:
+        return []
     found = []
-    for item, _ in weight.heavy(at_least):
-        child = children[id(item)]
-        # A single one is taken for as large as all of them.
-        own = nbytes_of_all([item], pickles)
-        path, kind = child.step(part.path), child.kind or part.kind
-        found.append(Part(path, item, own, kind))
+    for i, thing in enumerate(children.things):
+        if heavy.pop(id(thing), None) is not None:
+            step, kind = children.name(i)
+            # A single one is taken for as large as all of them.
+            own = nbytes_of_all([thing], pickles)
+            found.append(Part(step(part.path), thing, own, kind or part.kind))
     return _largest(p for p in found if p.nbytes >= at_least)
 
 
@@ -121,64 +134,74 @@ def _columns(frame: Any, pickles: Pickles) -> list[tuple[Any, int]]:
     return nbytes_of_each_column(frame, lambda cells: nbytes_of_all(cells, pickles))
 
 
-def _children(value: Any) -> Iterable[_Child]:
+def _children(value: Any) -> _Children:
     """What a value consists of, with names that people know."""
     if isinstance(value, dict):
-        return (_Child(_item(key), item) for key, item in value.items())
+        keys = list(value)
+        return _Children(list(value.values()), lambda i: (_item(keys[i]), ""))
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        named = zip(value._fields, value, strict=True)
-        return (_Child(_attribute(name), item) for name, item in named)
+        fields = value._fields
+        return _Children(list(value), lambda i: (_attribute(fields[i]), ""))
     if isinstance(value, (list, tuple)):
-        return (_Child(_item(i), item) for i, item in enumerate(value))
+        return _Children(list(value), lambda i: (_item(i), ""))
     if isinstance(value, (set, frozenset)):
-        return (_Child(lambda path: f"an item of {path}", item) for item in value)
-    if isinstance(value, FunctionType):
-        return _of_function(value)
-    if isinstance(value, MethodType):
-        return [_Child(lambda path: "self", value.__self__)]
-    if isinstance(value, functools.partial):
-        return _of_partial(value)
+        return _Children(list(value), lambda i: (lambda path: f"an item of {path}", ""))
     if isinstance(value, np.ndarray):
-        items = value.ravel().tolist() if value.dtype == object else ()
-        return (_Child(_item(i), item) for i, item in enumerate(items))
-    return _attributes(value)
+        items = value.ravel().tolist() if value.dtype == object else []
+        return _Children(items, lambda i: (_item(i), ""))
+    if isinstance(value, FunctionType):
+        return _named(_of_function(value))
+    if isinstance(value, MethodType):
+        return _Children([value.__self__], lambda i: (lambda path: "self", ""))
+    if isinstance(value, functools.partial):
+        return _named(_of_partial(value))
+    return _named(_attributes(value))
 
 
-def _of_function(function: FunctionType) -> Iterable[_Child]:
+#: A child with its name: how its path goes on, it, and the kind of a variable.
+_Named: TypeAlias = tuple[_Step, Any, str]
+
+
+def _named(children: Iterable[_Named]) -> _Children:
+    listed = list(children)
+    return _Children([c[1] for c in listed], lambda i: (listed[i][0], listed[i][2]))
+
+
+def _of_function(function: FunctionType) -> Iterable[_Named]:
     names = function.__code__.co_freevars
     for name, cell in zip(names, function.__closure__ or (), strict=True):
         try:
-            yield _Child(_called(name), cell.cell_contents, "captured")
+            yield _called(name), cell.cell_contents, "captured"
         except ValueError:  # not assigned yet
             continue
     for name, item in globals_of(function).items():
-        yield _Child(_called(name), item, "global")
+        yield _called(name), item, "global"
     arguments = function.__code__.co_varnames[: function.__code__.co_argcount]
     defaults = function.__defaults__ or ()
     named = zip(arguments[len(arguments) - len(defaults) :], defaults, strict=True)
     for name, item in chain(named, (function.__kwdefaults__ or {}).items()):
-        yield _Child(_called(name), item, "default")
+        yield _called(name), item, "default"
     for name, item in vars(function).items():
-        yield _Child(_attribute(name), item)
+        yield _attribute(name), item, ""
 
 
-def _of_partial(value: functools.partial[Any]) -> Iterable[_Child]:
-    yield _Child(_attribute("func"), value.func)
+def _of_partial(value: functools.partial[Any]) -> Iterable[_Named]:
+    yield _attribute("func"), value.func, ""
     for i, item in enumerate(value.args):
-        yield _Child(lambda path, i=i: f"{path}.args[{i}]", item)  # type: ignore[misc]
+        yield _attribute(f"args[{i}]"), item, ""
     for name, item in value.keywords.items():
-        yield _Child(_called(name), item, "partial")
+        yield _called(name), item, "partial"
 
 
-def _attributes(value: Any) -> Iterable[_Child]:
+def _attributes(value: Any) -> Iterable[_Named]:
     named = getattr(value, "__dict__", None)
     found = dict(named) if type(named) is dict else {}
     for name in slots_of(type(value)):
         found.setdefault(name, getattr(value, name, None))
-    return (_Child(_attribute(name), item) for name, item in found.items())
+    return ((_attribute(name), item, "") for name, item in found.items())
 
 
-def _item(key: Any) -> Callable[[str], str]:
+def _item(key: Any) -> _Step:
     def step(path: str) -> str:
         shown = repr(key)
         if len(shown) > KEY_LENGTH:
@@ -188,10 +211,10 @@ def _item(key: Any) -> Callable[[str], str]:
     return step
 
 
-def _attribute(name: str) -> Callable[[str], str]:
+def _attribute(name: str) -> _Step:
     return lambda path: f"{path}.{name}"
 
 
-def _called(name: str) -> Callable[[str], str]:
+def _called(name: str) -> _Step:
     """A variable of a function, which has a name of its own."""
     return lambda path: name
