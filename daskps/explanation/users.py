@@ -72,7 +72,7 @@ class Users:
 
 
 def _is_in(key: Any, layer: Any) -> bool:
-    return type(key) is tuple and bool(key) and key[0] == layer
+    return key == layer or (type(key) is tuple and key[:1] == (layer,))
 
 
 def _graphs(expr: Expr) -> list[HighLevelGraph | Mapping[Any, Any]]:

@@ -75,7 +75,7 @@ def index_in_every_task() -> LargeGraph:
     """pydata/xarray#8409: every task of ``map_blocks`` has all of the index."""
     index = pd.Index(random(2 * MIB), name="points")
     blocks = [dask.delayed(look_up)(i, index=index) for i in range(20)]
-    return _collections(*blocks, fault=["argument index of look_up", "20"])
+    return _collections(*blocks, fault=["in look_up, argument index", "20"])
 
 
 def infer(expression: pd.DataFrame, gene: str) -> float:
@@ -87,7 +87,7 @@ def frame_in_every_task() -> LargeGraph:
     """dask/dask#11562: a graph of 11.52 GiB, of one frame that each task takes."""
     matrix = pd.DataFrame({f"gene{i}": random(MIB // 2, i) for i in range(8)})
     tasks = [dask.delayed(infer)(matrix, gene) for gene in matrix.columns]
-    return _collections(*tasks, fault=["argument expression of infer"])
+    return _collections(*tasks, fault=["in infer, argument expression"])
 
 
 def run_workflow(paths: list[str]) -> int:
@@ -98,7 +98,7 @@ def run_workflow(paths: list[str]) -> int:
 def many_small_ones() -> LargeGraph:
     """danforthcenter/plantcv#1773: 46,645 workflows, 13 MiB together."""
     workflows = [[f"/images/{i}/{j}.png" for j in range(400)] for i in range(2000)]
-    return _map(run_workflow, workflows, fault=["argument paths of run_workflow"])
+    return _map(run_workflow, workflows, fault=["in run_workflow, argument paths"])
 
 
 def of_column(column: pd.Series) -> pd.Series:
@@ -161,7 +161,7 @@ def equal_copies() -> LargeGraph:
     """300 equal copies, made one by one."""
     add = functools.partial(look_up, 1)
     copies = [dask.delayed(add)(random(MIB // 8)) for _ in range(300)]
-    return _collections(*copies, fault=["300 equal x", "argument index of look_up"])
+    return _collections(*copies, fault=["300 equal x", "argument index"])
 
 
 def blocks_of_an_array() -> LargeGraph:
