@@ -182,7 +182,7 @@ def test_a_script_runs_and_its_large_graphs_are_explained(script):
     assert "small 2" in output
     assert f"large {3 + 3 * (1 << 21)}" in output
     assert output.count("submitted at") == 1
-    assert "Graph 2, submitted at scores.py:14" in output
+    assert "Graph 2, submitted at scores.py:15" in output
     assert "in score, argument model (" in output
     assert "scores.py:6)" in output
     assert "model['emb']" in output

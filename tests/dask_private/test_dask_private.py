@@ -26,6 +26,7 @@ from dask._expr import Expr, HLGExpr, LLGExpr, _HLGExprSequence
 from dask._task_spec import Alias, DataNode, List, Task, TaskRef
 from dask.blockwise import Blockwise, BlockwiseDepDict
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+from dask.sizeof import sizeof
 from distributed import wait
 from distributed.client import _MapExpr
 from distributed.diagnostics.plugin import SchedulerPlugin
@@ -904,10 +905,15 @@ def test_blocks_of_a_symbolic_layer():
         for name, layer in x.__dask_graph__().layers.items()
         if name == x.name and isinstance(layer, Blockwise)
     )
+    assert layer.output == x.name
+    assert set(layer.output_indices) == {".0", ".1"}
+    assert [layer.dims[index] for index in layer.output_indices] == [4, 6]
+    del layer._dims
     assert graphs.blocks_along(layer, range(2)) == 24
     assert graphs.blocks_along(layer, [1]) == 6
     assert not hasattr(layer, "_dims"), "it would be pickled with the layer"
     culled, _ = layer.cull({(x.name, 0, 0), (x.name, 3, 5)}, set())
+    assert culled.output_blocks == {(0, 0), (3, 5)}
     assert graphs.blocks_along(culled, range(2)) == 2
 
 
@@ -953,11 +959,21 @@ def test_expressions_of_calls_are_those_that_a_client_submits(client, monkeypatc
 def test_large_keywords_of_a_map_become_tasks():
     large, small = np.zeros(1 << 14), np.zeros(1 << 12)
     expr = graphs.mapped(np.add, [[1, 2]], {"out": large, "where": small})
+    assert sizeof(large) > graphs.MAP_KEYWORD_NBYTES > sizeof(small)
     made = expr._layer()
     assert {key for key in made if isinstance(made[key], DataNode)} == {"out"}
     assert graphs.is_map_task(expr, large)
     assert not graphs.is_map_task(expr, small)
     assert not graphs.is_map_task(expr, np.zeros(1 << 14)), "none of its keywords"
+
+
+def test_containers_and_references_in_tasks():
+    task = Task("x", len, task_spec.List(TaskRef("y"), task_spec.Dict({"a": 1})))
+    (items,) = task.args
+    assert isinstance(items, task_spec.NestedContainer)
+    reference, dictionary = items.args
+    assert reference.key == "y"
+    assert dictionary.args == ("a", 1), "keys and values in turn"
 
 
 def test_frames_of_an_expression():
@@ -966,8 +982,8 @@ def test_frames_of_an_expression():
     ((name, found),) = graphs.frames_of(x.expr).items()
     pd.testing.assert_frame_equal(found, frame)
     lowered = graphs.lower(x.expr).operand("dsk")
-    keys = str([task.args for task in lowered.values()])
-    assert name in keys
+    inner = [getattr(node, "args", ()) for node in lowered.values()]
+    assert name in str([*lowered, *inner]), "its partitions bear the name"
 
 
 def test_nothing_else_uses_private_parts_of_dask():
