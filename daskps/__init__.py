@@ -27,7 +27,7 @@ from daskps.exceptions import (
     StoreError,
     StoreFullError,
 )
-from daskps.graph.explanation import explain
+from daskps.explanation.explaining import explain
 from daskps.stores.opening import open_store
 from daskps.versions import __version__
 

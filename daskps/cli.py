@@ -10,8 +10,8 @@ import click
 from daskps.exceptions import ConfigError
 from daskps.linux import is_linux, system
 
-# Dask's command imports this module whenever it starts a scheduler or a worker. What only
-# sweeping needs is imported then.
+# Dask's command imports this module whenever it starts a scheduler or a worker. What a
+# command needs is imported when it is called.
 
 
 @click.group(name="daskps")
@@ -45,6 +45,38 @@ def sweep_command(dry_run: bool, places: tuple[str, ...]) -> None:
     for name in swept:
         click.echo(name)
     click.echo(f"{len(swept)} {'found' if dry_run else 'deleted'}")
+
+
+@daskps.command(name="explain", context_settings={"ignore_unknown_options": True})
+@click.option(
+    "--no-run",
+    is_flag=True,
+    help="Stop at the first graph that is explained, before it is sent.",
+)
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Explain every graph, not only those that Dask would warn of.",
+)
+@click.argument("script", type=click.Path(exists=True, dir_okay=False))
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+def explain_command(
+    script: str, args: tuple[str, ...], no_run: bool, everything: bool
+) -> None:
+    """Run SCRIPT, and say which values make the graphs that it submits large.
+
+    Each graph that Dask would warn of is explained when it is submitted, as daskps.explain
+    does. ARGS are the script's own. Nothing else changes in what it does.
+    """
+    from daskps.client.script import Explainer, Stopped
+
+    explainer = Explainer(script, click.echo, everything, run=not no_run)
+    try:
+        explainer.script(list(args))
+    except Stopped:
+        click.echo("Stopped before this graph was sent.")
+    click.echo(f"{explainer.graphs} graphs submitted, {explainer.explained} explained")
 
 
 def _sweep(place: str, dry_run: bool) -> list[str]:

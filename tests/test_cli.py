@@ -138,3 +138,82 @@ def test_on_another_system_there_is_nothing_to_sweep(monkeypatch, system):
     done = sweep()
     assert done.exit_code
     assert f"Error: daskps keeps nothing on {system}" in done.output
+
+
+SCRIPT = """
+import sys
+import dask
+import numpy as np
+
+def score(i, model):
+    return i + len(model["emb"])
+
+if __name__ == "__main__":
+    print("arguments", sys.argv[1:])
+    dask.config.set(scheduler="sync")
+    print("small", dask.delayed(score)(1, {"emb": [1]}).compute())
+    model = {"emb": np.random.default_rng(0).random(1 << 21)}
+    scores = [dask.delayed(score)(i, model) for i in range(3)]
+    print("large", sum(dask.compute(*scores)))
+"""
+
+
+@pytest.fixture
+def script(tmp_path):
+    path = tmp_path / "scores.py"
+    path.write_text(SCRIPT)
+    return path
+
+
+def explain(*args):
+    """Run the command in a process of its own, as its user does."""
+    return subprocess.run(
+        [sys.executable, "-m", "dask", "daskps", "explain", *map(str, args)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    ).stdout
+
+
+def test_a_script_runs_and_its_large_graphs_are_explained(script):
+    output = explain(script, "--level", 3)
+    assert "arguments ['--level', '3']" in output
+    assert "small 2" in output
+    assert f"large {3 + 3 * (1 << 21)}" in output
+    assert output.count("submitted at") == 1
+    assert "Graph 2, submitted at scores.py:15" in output
+    assert "in score, argument model (" in output
+    assert "scores.py:6)" in output
+    assert "model['emb']" in output
+    assert "2 graphs submitted, 1 explained" in output
+
+
+def test_every_graph_is_explained_if_asked(script):
+    output = explain("--all", script)
+    assert output.count("submitted at") == 2
+    assert "2 graphs submitted, 2 explained" in output
+
+
+def test_a_script_stops_before_its_large_graph_is_sent(script):
+    output = explain("--no-run", script)
+    assert "small 2" in output
+    assert "in score, argument model (" in output
+    assert "Stopped before this graph was sent." in output
+    assert "\nlarge" not in output
+
+
+def test_graphs_of_a_client_are_explained(tmp_path, cluster):
+    path = tmp_path / "clients.py"
+    path.write_text(f"""
+import numpy as np
+from distributed import Client
+
+table = np.random.default_rng(0).random(1 << 21)
+with Client({cluster.address!r}) as client:
+    print("sum", client.submit(lambda i: i + len(table), 1).result())
+""")
+    output = explain(path)
+    assert f"sum {1 + (1 << 21)}" in output
+    assert "table (global)" in output
+    assert "submitted at clients.py:7" in output

@@ -77,7 +77,7 @@ def test_importing_prints_nothing_and_warns_of_nothing():
 
 
 @pytest.mark.parametrize(
-    "name", ["graph.explanation", "testing.graphs", "stores.opening"]
+    "name", ["explanation.explaining", "testing.graphs", "stores.opening"]
 )
 def test_examples_in_docstrings_run(name):
     module = importlib.import_module(f"daskps.{name}")

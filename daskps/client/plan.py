@@ -17,6 +17,7 @@ from daskps.graph import expressions
 from daskps.graph.census import Weight, weigh
 from daskps.graph.contents import contents
 from daskps.graph.culling import needed_keys
+from daskps.graph.findings import Findings
 from daskps.graph.search import Search
 from daskps.graph.tasks import Replacement
 from daskps.objects.catalog import Catalog
@@ -96,7 +97,7 @@ class Plan:
 
         def search_from(at_least: int) -> tuple[Search, Replacement]:
             weigh = exact if self._exactly else estimated
-            search = Search(at_least, in_process, needed, weigh, pickles)
+            search = Search(Findings(at_least, weigh), in_process, needed, pickles)
             return search, find(search)
 
         pack_from = self._pack_from

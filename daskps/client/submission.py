@@ -19,8 +19,9 @@ from daskps.client.local import can_read, local_catalog, reading_options
 from daskps.client.plan import Plan, owners_of, plan_for, store_found
 from daskps.client.scatter import scatter
 from daskps.client.session import Session, current_session
+from daskps.client.watching import is_watched, show
 from daskps.dask_private.connections import families_allowed
-from daskps.dask_private.graphs import Expr, _MapExpr
+from daskps.dask_private.graphs import MAP_KEYWORD_NBYTES, Expr, _MapExpr
 from daskps.dask_private.hooks import (
     Submission,
     hook_clients,
@@ -33,6 +34,7 @@ from daskps.exceptions import DaskpsError
 from daskps.graph import expressions
 from daskps.graph.census import weigh
 from daskps.graph.contents import contents, graph_contents
+from daskps.graph.findings import Findings
 from daskps.graph.search import Search
 from daskps.objects.cache import Cache
 from daskps.objects.catalog import Catalog
@@ -43,12 +45,14 @@ from daskps.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-# Dask makes a task of its own of each keyword of Client.map above this size (bytes, by
-# dask.sizeof), with the bare keyword as its key: the second such map fails or hangs.
-MAP_KEYWORD_NBYTES = 100_000
-
 # What a task takes in a graph besides its literals (bytes), at most.
 TASK_NBYTES = 1 << 11
+
+# For Dask's warning of a large graph, where no session is on.
+HINT = (
+    "daskps.explain(...) says which values make it so large, where they come from and "
+    "what to do."
+)
 
 #: For clients that use daskps.optimize through Dask's configuration.
 _config_sessions: weakref.WeakKeyDictionary[Any, Session] = weakref.WeakKeyDictionary()
@@ -107,6 +111,7 @@ def optimize(dsk: Any, keys: Any, **kwargs: Any) -> Any:
 def _before_submission(client: Client, expr: Expr, keys: Iterable[Any]) -> Submission:
     if client.status == "closed":
         return Submission(expr, expr)  # Dask says so
+    show(expr, keys)
     expr, wanted = _after_other_passes(expr, keys)
     try:
         return _for_cluster(client, expr, keys, wanted)
@@ -172,13 +177,13 @@ def _outside_sessions(client: Client, expr: Expr) -> Submission:
     """A graph may have what was stored within a session, or by :func:`daskps.proxy`."""
     catalog = ClusterLink.of(client).holding()
     if catalog is None:
-        return Submission(expr, expr)
+        return Submission(expr, expr, hint=HINT)
     weight = weigh(contents(expr))
     if not weight.proxies:
-        return Submission(expr, expr)
+        return Submission(expr, expr, hint=HINT)
     encoder = Encoder(catalog, Cache(0), sys.maxsize)
     encoder.stored += owners_of(weight.proxies)
-    search = Search(encoder.at_least)
+    search = Search(Findings(encoder.at_least))
     replacement = search.expression(expressions.prepared(expr))
     return Submission(store_found(search, replacement, encoder), expr, encoder)
 
@@ -242,6 +247,7 @@ async def _scattered(
 def _before_local(
     get: Callable[..., Any], expr: Expr, keys: Iterable[Any], options: dict[str, Any]
 ) -> tuple[Expr, dict[str, Any], Any]:
+    show(expr, keys)
     expr, wanted = _after_other_passes(expr, keys)
     try:
         return _for_local(get, expr, keys, options, wanted)
@@ -287,9 +293,8 @@ def _after_other_passes(expr: Expr, keys: Iterable[Any]) -> tuple[Expr, bool]:
 
 
 def _wanted_locally() -> bool:
-    return bool(dask.config.get("optimizations", None)) or (
-        current_session(None) is not None
-    )
+    configured = bool(dask.config.get("optimizations", None))
+    return configured or current_session(None) is not None or is_watched()
 
 
 def _plan_of_pass(client: Client | None, things: Iterable[Any]) -> Plan | None:

@@ -33,6 +33,14 @@ Checked with dask and distributed 2025.4.0 and 2026.8.0. What is used:
     What ``dask.array.store`` runs for each chunk.
 ``dask.blockwise.Blockwise.indices``, ``task``, ``io_deps``, ``blockwise_token``
     The literals of a symbolic layer, and what stands for them in its task.
+``dask.blockwise.Blockwise.output``, ``output_indices``, ``output_blocks``, ``dims``
+    Which tasks a symbolic layer stands for, and which blocks each of them takes.
+``dask.sizeof.sizeof``, as ``_MapExpr`` asks it
+    Which keyword arguments of ``Client.map`` become tasks of their own.
+``dask._task_spec.NestedContainer``, ``Dict``, ``TaskRef.key``
+    Containers in tasks, and references to other tasks.
+``distributed.Client.submit``, ``map``
+    The expressions that they make.
 ``dask.base.collections_to_expr``
     The expression that ``compute`` makes of collections.
 ``HLGExpr._optimized_dsk``
@@ -42,8 +50,9 @@ Checked with dask and distributed 2025.4.0 and 2026.8.0. What is used:
 from __future__ import annotations
 
 import copy
+import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
@@ -51,7 +60,9 @@ from dask._expr import Expr, FinalizeCompute, HLGExpr, LLGExpr, _HLGExprSequence
 from dask._task_spec import (
     Alias,
     DataNode,
+    Dict,
     GraphNode,
+    NestedContainer,
     Task,
     TaskRef,
     convert_legacy_graph,
@@ -61,6 +72,8 @@ from dask._task_spec import (
 from dask.base import collections_to_expr
 from dask.blockwise import Blockwise, BlockwiseDepDict, blockwise_token
 from dask.highlevelgraph import HighLevelGraph, Layer, MaterializedLayer
+from dask.sizeof import sizeof
+from dask.utils import funcname
 from distributed.client import _MapExpr
 from toolz import identity
 
@@ -69,6 +82,7 @@ __all__ = [
     "Blockwise",
     "BlockwiseDepDict",
     "DataNode",
+    "Dict",
     "Expr",
     "GraphNode",
     "HLGExpr",
@@ -76,10 +90,12 @@ __all__ = [
     "LLGExpr",
     "Layer",
     "MaterializedLayer",
+    "NestedContainer",
     "Task",
     "TaskRef",
     "_HLGExprSequence",
     "_MapExpr",
+    "blockwise_token",
     "convert_legacy_task",
     "parse_input",
 ]
@@ -173,6 +189,15 @@ def _expressions_in(operand: Any) -> list[Expr]:
     if isinstance(operand, list) and operand and isinstance(operand[0], Expr):
         return operand  # Fused keeps its members in a list
     return []
+
+
+def frames_of(expr: Expr) -> dict[str, Any]:
+    """Frames that ``dask.dataframe.from_pandas`` took, by the names of their layers."""
+    io = sys.modules.get("dask.dataframe.dask_expr.io.io")
+    if io is None:
+        return {}
+    nodes = _expressions(expr)
+    return {n._name: n.frame._data for n in nodes if isinstance(n, io.FromPandas)}
 
 
 def set_divisions(expr: Expr, find: Callable[[Any, Any, Any], Any]) -> None:
@@ -321,6 +346,73 @@ def clone_graph(graph: HighLevelGraph, layers: Mapping[str, Any]) -> HighLevelGr
     """A copy of a graph with other layers of the same names."""
     return HighLevelGraph(
         layers, dependencies=graph.dependencies, key_dependencies=graph.key_dependencies
+    )
+
+
+def blocks_along(layer: Blockwise, axes: Iterable[int]) -> int:
+    """How many blocks a symbolic layer has along some axes of its result."""
+    axes = list(axes)
+    if layer.output_blocks and len(axes) == len(layer.output_indices):
+        return len(layer.output_blocks)
+    # Of a copy, which keeps them: they would be pickled with the layer.
+    dims = copy.copy(layer).dims
+    return math.prod(dims[layer.output_indices[axis]] for axis in axes)
+
+
+def index_of_dependency(layer: Blockwise, name: str) -> list[tuple[int, int]]:
+    """Which axes of a layer's result tell apart the blocks of what it depends on.
+
+    Returns
+    -------
+    list of tuple of int
+        The axis of the result, and that of the dependency. Along others there is one block,
+        or each task takes all of them.
+    """
+    index = next(i for dependency, i in layer.indices if dependency == name)
+    numblocks = layer.io_deps[name].numblocks
+    place = {symbol: axis for axis, symbol in enumerate(layer.output_indices)}
+    return [
+        (place[symbol], axis)
+        for axis, symbol in enumerate(index)
+        if symbol in place and numblocks[axis] > 1
+    ]
+
+
+#: Dask makes a task of its own of each keyword of ``Client.map`` above this size (bytes, by
+#: ``dask.sizeof``), with the bare keyword as its key: the second such map fails or hangs.
+MAP_KEYWORD_NBYTES = 100_000
+
+
+def is_map_task(expr: Any, value: Any) -> bool:
+    """Whether Dask makes a task of its own of a value that each call of a map takes."""
+    if not isinstance(expr, _MapExpr):
+        return False
+    given = any(value is argument for argument in expr.operand("kwargs").values())
+    return given and sizeof(value) > MAP_KEYWORD_NBYTES
+
+
+def submitted(
+    function: Callable[..., Any], args: Iterable[Any], kwargs: Mapping[str, Any]
+) -> LLGExpr:
+    """What ``Client.submit`` would submit."""
+    key = funcname(function)
+    named = {name: parse_input(value) for name, value in kwargs.items()}
+    return LLGExpr({key: Task(key, function, *map(parse_input, args), **named)})
+
+
+def mapped(
+    function: Callable[..., Any],
+    iterables: Iterable[Iterable[Any]],
+    kwargs: Mapping[str, Any],
+) -> _MapExpr:
+    """What ``Client.map`` would submit."""
+    return _MapExpr(
+        function,
+        list(map(list, iterables)),
+        key=funcname(function),
+        pure=False,
+        annotations={},
+        kwargs=dict(kwargs),
     )
 
 

@@ -8,6 +8,8 @@ Checked with dask and distributed 2025.4.0 and 2026.8.0. What is used:
 ``distributed.client.serialize(x, ...)``
     Called by it alone in that module, to pickle the expression; before the size is
     warned of, and before anything is sent.
+``distributed.client.warnings.warn(message)``
+    How it warns of a large graph, and how the message begins.
 ``distributed.Client._gather_remote(...)``
     Fetches results. What it returns with status "error" is fetched again.
 ``dask.base.get_scheduler``
@@ -24,6 +26,7 @@ import functools
 import inspect
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -54,6 +57,8 @@ class Submission:
         What it takes when it is pickled, at most; None: any size will do.
     if_larger
         Gives what to submit if it takes more than that, and what has to stay alive.
+    hint
+        What is said besides, if Dask warns that the graph is large.
     """
 
     expr: Expr
@@ -61,7 +66,11 @@ class Submission:
     alive: Any = None
     expected_nbytes: int | None = None
     if_larger: Callable[[], tuple[Expr, Any]] | None = None
+    hint: str = ""
 
+
+#: What Dask's warning of a large graph begins with.
+LARGE_GRAPH = "Sending large graph of size"
 
 #: Called with client, expression and keys.
 BeforeSubmission: TypeAlias = Callable[
@@ -100,6 +109,7 @@ def hook_clients(
         submission = before(self, expr, keys)
         _expected.expr = submission.expr
         _expected.nbytes = submission.expected_nbytes
+        _expected.hint = submission.hint
         try:
             return original(self, submission.expr, keys, *args, **kwargs)
         except _LargerError as e:
@@ -110,6 +120,7 @@ def hook_clients(
             failure = e
         finally:
             _expected.expr = _expected.nbytes = None
+            _expected.hint = ""
         if isinstance(failure, _LargerError) and submission.if_larger is not None:
             try:
                 submission.expr, submission.alive = submission.if_larger()
@@ -123,6 +134,7 @@ def hook_clients(
 
     distributed.Client._graph_to_futures = _graph_to_futures
     _watch_sizes()
+    distributed.client.warnings = _Warnings()
 
 
 class _LargerError(Exception):
@@ -146,6 +158,27 @@ def _watch_sizes() -> None:
         return header, frames
 
     distributed.client.serialize = serialize
+
+
+class _Warnings:
+    """The module ``warnings``, as ``distributed.client`` uses it, with one more line."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(warnings, name)
+
+    def warn(
+        self,
+        message: Any,
+        category: Any = None,
+        stacklevel: int = 1,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        hint = getattr(_expected, "hint", "")
+        if hint and isinstance(message, str) and message.startswith(LARGE_GRAPH):
+            message = f"{message}\n{hint}"
+        # From the line in Dask that warns, as before.
+        warnings.warn(message, category, stacklevel + 1, *args, **kwargs)
 
 
 def hook_gather(

@@ -58,7 +58,7 @@ def needed_keys(expr: Expr, keys: Iterable[Any]) -> set[Any] | None:
         wanted: set[Any] = set()
         layers: list[Layer] = []
         external: set[Any] = set()
-        for graph, outputs in _graphs(expr, keys):
+        for graph, outputs in graphs_of(expr, keys):
             of_graph = _layers(graph)
             if of_graph is None:
                 return None
@@ -72,17 +72,17 @@ def needed_keys(expr: Expr, keys: Iterable[Any]) -> set[Any] | None:
         return None
 
 
-def _graphs(
+def graphs_of(
     expr: Expr, keys: Iterable[Any]
 ) -> Iterator[tuple[HighLevelGraph | Mapping[Any, Any], Any]]:
     """The graphs of an expression, each with the keys that are wanted of it."""
     if isinstance(expr, _HLGExprSequence):
         for operand in expr.operands:
-            yield from _graphs(operand, output_keys(operand))
+            yield from graphs_of(operand, output_keys(operand))
     elif isinstance(expr, (HLGExpr, LLGExpr)):
         graph = expr.operand("dsk")
         if isinstance(graph, Expr):  # HLGFinalizeCompute
-            yield from _graphs(graph, output_keys(graph))
+            yield from graphs_of(graph, output_keys(graph))
         else:
             yield graph, output_keys(expr) if isinstance(expr, HLGExpr) else list(keys)
     else:

@@ -1,4 +1,4 @@
-"""What a search has found: which values are large, where, and how often they occur."""
+"""What a search has found: which values are large, each once."""
 
 from __future__ import annotations
 
@@ -20,16 +20,10 @@ class Found:
         The value.
     nbytes
         Its size, about as it would be sent.
-    where
-        The layer, or the task, in which it occurs first.
-    count
-        How often it occurs in the graph.
     """
 
     value: Any
     nbytes: int
-    where: Any
-    count: int = 0
 
 
 class Together(NamedTuple):
@@ -57,14 +51,13 @@ class Findings:
     weigh
         Gives the bytes of a value.
 
-    Attributes
-    ----------
-    where
-        The layer, or the task, that the search is at.
+    Notes
+    -----
+    Who also wants to know where a value is, derives from this
+    (:class:`daskps.explanation.uses.Uses`).
     """
 
     at_least: int
-    where: Any
     _found: dict[int, Found]
     #: With the value, so that its id stays its own.
     _sizes: dict[int, tuple[Any, int]]
@@ -74,13 +67,28 @@ class Findings:
     def __init__(self, at_least: int, weigh: Callable[[Any], int] = nbytes_of):
         self.at_least = at_least
         self._weigh = weigh
-        self.where = ""
         self._found = {}
         self._sizes = {}
         self._together = {}
 
     def __iter__(self) -> Iterator[Found]:
         return iter(self._found.values())
+
+    def enter_layer(self, name: str) -> None:
+        """The search comes to a layer of a graph."""
+
+    def enter(self, key: Any, holder: Any) -> None:
+        """The search comes to what holds values.
+
+        Parameters
+        ----------
+        key
+            Of the task. Where `holder` stands for many tasks, what stands for some of them:
+            ``(dependency, block)`` in a symbolic layer, ``(iterable, position)`` in a map;
+            or None: all of them.
+        holder
+            The task, symbolic layer or expression.
+        """
 
     def is_large(self, value: Any) -> bool:
         """Whether a value is to leave the graph; proxies made by hand are."""
@@ -98,8 +106,7 @@ class Findings:
         """Note that a value occurs here."""
         if id(value) not in self._found:
             nbytes = nbytes_of(value) if is_proxy(value) else self.nbytes(value)
-            self._found[id(value)] = Found(value, nbytes, self.where)
-        self._found[id(value)].count += 1
+            self._found[id(value)] = Found(value, nbytes)
 
     def together(self, values: list[Any]) -> Together:
         """Note that these values of one task are to be stored as one."""

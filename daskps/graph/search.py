@@ -10,7 +10,7 @@ layer stays symbolic.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -60,18 +60,19 @@ class Search:
 
     Parameters
     ----------
-    at_least
-        Bytes from which on a value is to leave the graph.
+    findings
+        Where to note it: says which values are to leave the graph.
     in_process
         Whether tasks run in this process, where an array that the user gives them to
         write to is to be that very array.
     needed
         Keys of the tasks that are needed; None: all. What others hold is not stored, and
         does not travel.
-    weigh
-        Gives the bytes of a value.
     pickles
         Keeps what had to be pickled to see what it consists of.
+    together
+        Whether values of one task that share objects are to be stored as one. Who only
+        looks need not know, and these objects are found by pickling.
     """
 
     _tasks: TaskSearch
@@ -80,15 +81,15 @@ class Search:
 
     def __init__(
         self,
-        at_least: int,
+        findings: Findings,
         in_process: bool = False,
         needed: set[Any] | None = None,
-        weigh: Callable[[Any], int] = nbytes_of,
         pickles: Pickles | None = None,
+        together: bool = True,
     ):
-        self._findings = Findings(at_least, weigh)
+        self._findings = findings
         self._needed = needed
-        self._tasks = TaskSearch(self._findings, in_process, pickles)
+        self._tasks = TaskSearch(findings, in_process, pickles, together)
 
     @property
     def found(self) -> list[Found]:
@@ -131,11 +132,15 @@ class Search:
         names = "func", "iterables", "kwargs"
         func, iterables, kwargs = map(expr.operand, names)
         tasks = self._tasks
+        self._findings.enter(None, expr)
         new_func, found = tasks.noting(partial(tasks.function, func))
         new_kwargs, found_in_kwargs = tasks.noting(
             partial(changed, kwargs, lambda key, value: tasks.input(value))
         )
-        columns = [list(map(self._item, iterable)) for iterable in iterables]
+        columns = [
+            [self._item(expr, (i, j), value) for j, value in enumerate(iterable)]
+            for i, iterable in enumerate(iterables)
+        ]
         if self._share([*found, *found_in_kwargs], columns):
             # What calls have in common would be read apart from what is their own.
             return self._expression(map_tasks(expr))
@@ -151,7 +156,10 @@ class Search:
             expr, **dict(zip(names, replace(encode), strict=True))
         )
 
-    def _item(self, value: Any) -> tuple[Replacement | None, list[Any]]:
+    def _item(
+        self, expr: _MapExpr, place: tuple[int, int], value: Any
+    ) -> tuple[Replacement | None, list[Any]]:
+        self._findings.enter(place, expr)
         return self._tasks.noting(partial(self._tasks.input, value))
 
     def _share(
@@ -178,7 +186,7 @@ class Search:
         self._graph = graph
         self._legacy = LegacySearch(self._findings, self._tasks, graph)
         if not isinstance(graph, HighLevelGraph):
-            return changed(graph, self._task_at)
+            return changed(graph, self._task)
         layers = changed(graph.layers, self._layer)
         if layers is None:
             return None
@@ -192,7 +200,7 @@ class Search:
     # Layers
 
     def _layer(self, name: str, layer: Any) -> Replacement | None:
-        self._findings.where = name
+        self._findings.enter_layer(name)
         graph = self._graph
 
         def search() -> Replacement | None:
@@ -236,6 +244,7 @@ class Search:
     def _blockwise(self, layer: Blockwise) -> Replacement | None:
         if self._tasks.stays(layer.task):
             return None
+        self._findings.enter(None, layer)
         literals = [value for value, _ in layer.indices]
         deps = list(layer.io_deps.values())
         old = [[layer.task, *literals], deps]
@@ -253,7 +262,11 @@ class Search:
             )
 
         replace = each(
-            [self._tasks.task(in_task), each(map(self._io_dep, deps), deps)], old
+            [
+                self._tasks.task(in_task),
+                each((self._io_dep(layer, name) for name in layer.io_deps), deps),
+            ],
+            old,
         )
         if replace is None:
             return None
@@ -271,10 +284,16 @@ class Search:
 
         return replace_layer
 
-    def _io_dep(self, dep: Any) -> Replacement | None:
+    def _io_dep(self, layer: Blockwise, name: str) -> Replacement | None:
+        dep = layer.io_deps[name]
         if not isinstance(dep, BlockwiseDepDict):
             return None
-        mapping = changed(dep.mapping, lambda _, value: self._tasks.argument(value))
+
+        def search_block(block: Any, value: Any) -> Replacement | None:
+            self._findings.enter((name, block), layer)
+            return self._tasks.argument(value)
+
+        mapping = changed(dep.mapping, search_block)
         if mapping is None:
             return None
 
@@ -290,10 +309,6 @@ class Search:
 
     # Tasks
 
-    def _task_at(self, key: Any, task: Any) -> Replacement | None:
-        self._findings.where = key
-        return self._task(key, task)
-
     def _task(self, key: Any, task: Any) -> Replacement | None:
         if self._needed is None or key in self._needed:
             inside = partial(self._needed_task, key, task)
@@ -305,6 +320,7 @@ class Search:
         return lambda encode: ProxyNode(key, _LEFT_OUT)
 
     def _needed_task(self, key: Any, task: Any) -> Replacement | None:
+        self._findings.enter(key, task)
         if isinstance(task, GraphNode):
             return self._tasks.node(task)
         return self._legacy.task(key, task)

@@ -57,6 +57,8 @@ class TaskSearch:
         write to is to be that very array, and functions are to be those very functions.
     pickles
         Keeps what had to be pickled to see what it consists of.
+    together
+        Whether values of one task that share objects are to be stored as one.
     """
 
     _functions: dict[int, tuple[Any, Replacement | None]]
@@ -70,8 +72,10 @@ class TaskSearch:
         findings: Findings,
         in_process: bool = False,
         pickles: Pickles | None = None,
+        together: bool = True,
     ):
         self._findings = findings
+        self._together = together
         self._in_process = in_process
         self._functions = {}
         self._sharing = Sharing((pickles or Pickles()).objects_in)
@@ -80,7 +84,7 @@ class TaskSearch:
 
     def task(self, search: Callable[[], Replacement | None]) -> Replacement | None:
         """A whole task, given the search of it: what is one object in it stays one."""
-        if self._here is not None:
+        if self._here is not None or not self._together:
             return search()
         replace, found = self.noting(search)
         if replace is None:
@@ -117,7 +121,8 @@ class TaskSearch:
         return bool(self._groups(found))
 
     def _groups(self, found: list[Any]) -> list[list[int]]:
-        return self._sharing.groups(found) if len(found) > 1 else []
+        several = self._together and len(found) > 1
+        return self._sharing.groups(found) if several else []
 
     def _found(self, value: Any) -> None:
         if self._beside is None:  # otherwise this task was searched before

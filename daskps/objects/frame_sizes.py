@@ -57,6 +57,15 @@ def frame_nbytes(value: Any, weigh: Callable[[list[Any]], int]) -> int:
     return nbytes + _nbytes_of_array(value.array, weigh)
 
 
+def nbytes_of_each_column(
+    frame: Any, weigh: Callable[[list[Any]], int]
+) -> list[tuple[Any, int]]:
+    """Names of a data frame's columns, each with its bytes."""
+    columns = (frame.iloc[:, i].array for i in range(len(frame.columns)))
+    sizes = (_nbytes_of_array(column, weigh) for column in columns)
+    return list(zip(frame.columns, sizes, strict=True))
+
+
 def _attached(value: Any) -> list[Any]:
     """What a frame carries besides its data: attributes of pandas, and of derived types."""
     names = getattr(value, "_metadata", ())

@@ -288,7 +288,7 @@ def _contents(type_: type[Any]) -> _Contents | None:
         return _in_partials
     if _has_size(type_) or not _pickles_attributes(type_, object):
         return None
-    slots = _slots(type_)
+    slots = slots_of(type_)
     # Python 3.13: futures of asyncio have a dictionary that nobody can ask for.
     if not slots and any("__dict__" in vars(base) for base in type_.__mro__):
         return lambda instances: [
@@ -311,7 +311,7 @@ def _contents_of_containers(type_: type[Any]) -> _Contents | None:
         return items
     if not _pickles_attributes(type_, base):
         return None
-    attributes = functools.partial(_attributes, _slots(type_))
+    attributes = functools.partial(_attributes, slots_of(type_))
     return lambda containers: [*items(containers), *map(attributes, containers)]
 
 
@@ -374,12 +374,19 @@ def _in_function(function: Any) -> Iterable[Any]:
             cells.append(cell.cell_contents)
         except ValueError:  # not assigned yet
             continue
-    variables = function.__globals__
-    used = (variables[n] for n in _names(function.__code__) if n in variables)
+    used = globals_of(function).values()
     keywords = (function.__kwdefaults__ or {}).values()
     attributes = vars(function).values()
     code = (function.__code__,)
     return chain(code, cells, function.__defaults__ or (), keywords, attributes, used)
+
+
+def globals_of(function: FunctionType) -> dict[str, Any]:
+    """Global variables that are pickled with a function."""
+    if not _by_value(function):
+        return {}
+    variables = function.__globals__
+    return {n: variables[n] for n in _names(function.__code__) if n in variables}
 
 
 def _in_code(codes: list[Any]) -> list[Iterable[Any]]:
@@ -449,7 +456,8 @@ def _pickles_attributes(type_: type[Any], base: type) -> bool:
 
 
 @_by_type_once
-def _slots(type_: type[Any]) -> tuple[str, ...]:
+def slots_of(type_: type[Any]) -> tuple[str, ...]:
+    """The names of attributes that instances of a type have in slots."""
     names: list[str] = []
     for base in type_.__mro__:
         slots = vars(base).get("__slots__", ())

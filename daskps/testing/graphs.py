@@ -7,9 +7,12 @@ from typing import Any
 from dask.utils import format_bytes
 from distributed.protocol.serialize import serialize, to_serialize
 
+from daskps.dask_private.graphs import expression_of
+from daskps.explanation.explaining import explain
 from daskps.graph import expressions
-from daskps.graph.explanation import explain, optimized
+from daskps.graph.findings import Findings
 from daskps.graph.search import Search
+from daskps.objects.encoder import PACKED_NBYTES_AT_LEAST
 from daskps.references.nodes import StoredValue
 from daskps.settings import Settings
 
@@ -40,15 +43,16 @@ def assert_proxied(*collections: Any, threshold: Any = None) -> None:
     """
     limit = Settings.resolve(threshold=threshold).threshold
     explanation = explain(*collections, threshold=limit)
-    if not explanation.values:
+    if not explanation.nbytes:
         raise AssertionError(
             f"No value of {format_bytes(limit)} or more is in these collections: nothing "
             "would travel by reference. Is the data loaded by tasks, or the threshold "
             "too high?"
         )
-    smallest = min(value.nbytes for value in explanation)
-    search = Search(min(limit, smallest))
-    replacement = search.expression(expressions.prepared(optimized(collections)))
+    packs = any(value.packed for value in explanation)
+    at_least = min(limit, PACKED_NBYTES_AT_LEAST) if packs else limit
+    search = Search(Findings(at_least))
+    replacement = search.expression(expressions.prepared(expression_of(collections)))
     expr = replacement(lambda value: StoredValue(b"", [], []))
     _, frames = serialize(to_serialize(expr), on_error="raise")
     left = max(memoryview(frame).nbytes for frame in frames[1:]) if frames[1:] else 0

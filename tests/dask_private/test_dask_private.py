@@ -26,6 +26,7 @@ from dask._expr import Expr, HLGExpr, LLGExpr, _HLGExprSequence
 from dask._task_spec import Alias, DataNode, List, Task, TaskRef
 from dask.blockwise import Blockwise, BlockwiseDepDict
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+from dask.sizeof import sizeof
 from distributed import wait
 from distributed.client import _MapExpr
 from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
@@ -892,6 +893,104 @@ PRIVATE_ATTRIBUTES = {
     "periodic_callbacks",
     "_slow_uncached",
 }
+
+
+# What explanations ask
+
+
+def test_a_warning_of_a_large_graph_is_made_with_the_modules_warnings():
+    source = inspect.getsource(inspect.unwrap(distributed.Client._graph_to_futures))
+    assert "warnings.warn(" in source
+    assert hooks.LARGE_GRAPH in source
+    assert isinstance(distributed.client.warnings, hooks._Warnings)
+
+
+def test_blocks_of_a_symbolic_layer():
+    x = da.ones((40, 60), chunks=(10, 10)) + 1
+    (layer,) = (
+        layer
+        for name, layer in x.__dask_graph__().layers.items()
+        if name == x.name and isinstance(layer, Blockwise)
+    )
+    assert layer.output == x.name
+    assert set(layer.output_indices) == {".0", ".1"}
+    assert [layer.dims[index] for index in layer.output_indices] == [4, 6]
+    del layer._dims
+    assert graphs.blocks_along(layer, range(2)) == 24
+    assert graphs.blocks_along(layer, [1]) == 6
+    assert not hasattr(layer, "_dims"), "it would be pickled with the layer"
+    culled, _ = layer.cull({(x.name, 0, 0), (x.name, 3, 5)}, set())
+    assert culled.output_blocks == {(0, 0), (3, 5)}
+    assert graphs.blocks_along(culled, range(2)) == 2
+
+
+def test_axes_of_what_a_symbolic_layer_depends_on():
+    deps = {
+        "ij": BlockwiseDepDict({}, (3, 4)),
+        "ki": BlockwiseDepDict({}, (5, 3)),
+        "j": BlockwiseDepDict({}, (1,)),
+    }
+    task = Task("x", len, TaskRef("__dask_blockwise__0"))
+    indices = [(dep, tuple(index)) for index, dep in deps.items()]
+    layer = Blockwise("x", "ij", task, indices, {})
+    names = {id(dep): name for name, dep in layer.io_deps.items()}
+    found = {
+        index: graphs.index_of_dependency(layer, names[id(dep)])
+        for index, dep in deps.items()
+    }
+    assert found == {"ij": [(0, 0), (1, 1)], "ki": [(0, 1)], "j": []}
+
+
+def test_expressions_of_calls_are_those_that_a_client_submits(client, monkeypatch):
+    seen = []
+    original = distributed.Client._graph_to_futures
+
+    def tap(self, expr, *args, **kwargs):
+        seen.append(expr)
+        return original(self, expr, *args, **kwargs)
+
+    monkeypatch.setattr(distributed.Client, "_graph_to_futures", tap)
+    client.submit(divmod, 7, [2, 3][0], pure=False).result()
+    client.gather(client.map(pow, [1, 2], [3, 4], mod=5, pure=False))
+    submit, map_ = seen
+    ours = graphs.submitted(divmod, (7, 2), {})
+    assert type(ours) is type(submit)
+    (task,), (other,) = ours.operand("dsk").values(), submit.operand("dsk").values()
+    assert (task.func, task.args, task.kwargs) == (other.func, other.args, other.kwargs)
+    ours = graphs.mapped(pow, ([1, 2], [3, 4]), {"mod": 5})
+    assert type(ours) is type(map_)
+    for name in ("func", "iterables", "kwargs", "key"):
+        assert list(np.ravel(ours.operand(name))) == list(np.ravel(map_.operand(name)))
+
+
+def test_large_keywords_of_a_map_become_tasks():
+    large, small = np.zeros(1 << 14), np.zeros(1 << 12)
+    expr = graphs.mapped(np.add, [[1, 2]], {"out": large, "where": small})
+    assert sizeof(large) > graphs.MAP_KEYWORD_NBYTES > sizeof(small)
+    made = expr._layer()
+    assert {key for key in made if isinstance(made[key], DataNode)} == {"out"}
+    assert graphs.is_map_task(expr, large)
+    assert not graphs.is_map_task(expr, small)
+    assert not graphs.is_map_task(expr, np.zeros(1 << 14)), "none of its keywords"
+
+
+def test_containers_and_references_in_tasks():
+    task = Task("x", len, task_spec.List(TaskRef("y"), task_spec.Dict({"a": 1})))
+    (items,) = task.args
+    assert isinstance(items, task_spec.NestedContainer)
+    reference, dictionary = items.args
+    assert reference.key == "y"
+    assert dictionary.args == ("a", 1), "keys and values in turn"
+
+
+def test_frames_of_an_expression():
+    frame = pd.DataFrame({"a": range(10), "b": 1.0})
+    x = (dd.from_pandas(frame, npartitions=2)["a"] + 1).optimize()
+    ((name, found),) = graphs.frames_of(x.expr).items()
+    pd.testing.assert_frame_equal(found, frame)
+    lowered = graphs.lower(x.expr).operand("dsk")
+    inner = [getattr(node, "args", ()) for node in lowered.values()]
+    assert name in str([*lowered, *inner]), "its partitions bear the name"
 
 
 def test_nothing_else_uses_private_parts_of_dask():

@@ -21,6 +21,7 @@ from dask.highlevelgraph import HighLevelGraph
 from processes import PATIENCE, graph_nbytes, messages_sent
 
 import daskps
+from daskps.graph.findings import Findings
 from daskps.graph.search import Search
 from daskps.objects.cache import Cache
 from daskps.objects.catalog import Catalog
@@ -58,7 +59,7 @@ class Sub(np.ndarray):
 
 def replaced(encoder, graph):
     """A graph whose large values are stored."""
-    return Search(encoder.at_least).graph(graph)(encoder.encode)
+    return Search(Findings(encoder.at_least)).graph(graph)(encoder.encode)
 
 
 def describe(*args, **kwargs):
