@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 from outputs import Scenario, lines, number, scenarios
 from plots import PEERS, Bar, bars, curves
@@ -50,8 +51,7 @@ def one_model() -> Picture:
         "A model of 64 MB in 32 submits",
         [("", rows)],
         low=10,
-        note="Time, on a logarithmic scale, and bytes through the scheduler. "
-        "Two workers on one machine.",
+        note="Time, on a logarithmic scale; bytes through the scheduler.",
     )
 
 
@@ -82,7 +82,7 @@ def collections() -> Picture:
         "Collections: how many times as fast as plain Dask",
         [("", rows)],
         low=0.9,
-        left=230,
+        left=216,
         marked=1,
     )
 
@@ -95,9 +95,9 @@ def shapes() -> Picture:
         [("", rows)],
         low=0.5,
         left=330,
+        width=640,
         marked=1,
-        note="Medians and quartiles of pairs of runs, on a logarithmic scale; the line "
-        "is plain Dask.",
+        note="Medians and quartiles, on a logarithmic scale; the line is plain Dask.",
     )
 
 
@@ -132,20 +132,20 @@ def network() -> Picture:
 
 def scheduler() -> Picture:
     """The scheduler with daskps and without."""
-    title = "The same 256 MB for three workers, without daskps and with it"
-    picture = Picture(600, 520, title)
+    title = "The same data for three workers, without daskps and with it"
+    picture = Picture(480, 540, title)
     _without(picture, 0)
-    picture.line([(20, 252), (580, 252)], colour="edge", width=1)
-    _with(picture, 256)
+    picture.line([(16, 256), (464, 256)], colour="edge", width=1)
+    _with(picture, 260)
     return picture
 
 
 def _processes(picture: Picture, top: float, heading: str) -> None:
-    picture.text(20, top + 32, heading, size=17, bold=True)
-    _process(picture, (20, top + 100), (112, 60), "client")
-    _process(picture, (228, top + 60), (132, 76), "scheduler")
+    picture.text(16, top + 32, heading, size=18, bold=True)
+    _process(picture, (16, top + 66), (108, 74), "client")
+    _process(picture, (180, top + 66), (116, 74), "scheduler")
     for i in range(3):
-        _process(picture, (474, top + 48 + 50 * i), (106, 38), "worker")
+        _process(picture, (376, top + 52 + 46 * i), (88, 36), "worker")
 
 
 def _process(
@@ -153,90 +153,89 @@ def _process(
 ) -> None:
     (x, y), (width, height) = at, size
     picture.box(x, y, width, height, edge="edge")
-    picture.text(x + width / 2, y + 23, name, size=15, anchor="middle")
+    picture.text(x + width / 2, y + 23, name, size=16, anchor="middle")
+
+
+def _blocks(picture: Picture, x: float, y: float) -> None:
+    for i in range(4):
+        picture.box(x + 23 * i, y, 19, 26, colour="data", round=3)
 
 
 def _without(picture: Picture, top: float) -> None:
-    _processes(picture, top, "Dask: the data is in the graph")
-    picture.line([(132, top + 130), (218, top + 104)], colour="data", width=11)
+    middle = top + 117
+    picture.line([(124, middle), (180, middle)], colour="data", width=12)
     for i in range(3):
-        end = top + 67 + 50 * i
-        picture.line([(360, top + 100), (466, end)], colour="data", width=11)
-    for i in range(4):
-        picture.box(246 + 25 * i, top + 96, 21, 26, colour="data", round=3)
-    picture.text(20, top + 190, "sent to the scheduler,", colour="data", bold=True)
-    picture.text(20, top + 208, "which keeps a copy,", colour="data", bold=True)
-    picture.text(20, top + 226, "and sent on for each task", colour="data", bold=True)
+        picture.line([(296, middle), (376, top + 70 + 46 * i)], colour="data", width=12)
+    _processes(picture, top, "Dask: the data is in the graph")
+    _blocks(picture, 26, top + 104)
+    _blocks(picture, 194, top + 104)
+    for i, text in enumerate(
+        (
+            "The scheduler gets all of it, keeps a copy,",
+            "and sends it on for each task.",
+        )
+    ):
+        picture.text(16, top + 216 + 21 * i, text, size=16, colour="data", bold=True)
 
 
 def _with(picture: Picture, top: float) -> None:
+    middle, store = top + 112, top + 216
+    picture.line([(46, top + 140), (46, store), (130, store)], colour="data", width=12)
     _processes(picture, top, "With daskps: a reference is in the graph")
-    picture.line(
-        [(132, top + 118), (222, top + 98)], colour="ours", width=1.8, arrow=True
-    )
+    _blocks(picture, 26, top + 104)
+    picture.line([(124, middle), (174, middle)], colour="ours", width=2, arrow=True)
     for i in range(3):
-        end = top + 67 + 50 * i
-        picture.line(
-            [(360, top + 98), (470, end)], colour="ours", width=1.8, arrow=True
-        )
-    picture.text(294, top + 118, "references", size=13, colour="ours", anchor="middle")
-    picture.box(180, top + 198, 230, 44, colour="card", edge="data")
-    for i in range(4):
-        picture.box(194 + 25 * i, top + 207, 21, 26, colour="data", round=3)
-    picture.text(302, top + 225, "shared memory", size=14)
-    picture.line(
-        [(76, top + 160), (76, top + 220), (180, top + 220)], colour="data", width=11
-    )
-    picture.text(20, top + 182, "stored once", colour="data", bold=True)
-    picture.line(
-        [(410, top + 220), (527, top + 220), (527, top + 190)],
-        colour="data",
-        width=2,
-        dashed=True,
-        arrow=True,
-    )
-    picture.text(
-        424, top + 240, "mapped, not copied", colour="data", bold=True, size=13
-    )
+        end = (370, top + 70 + 46 * i)
+        picture.line([(296, middle), end], colour="ours", width=2, arrow=True)
+    picture.text(238, middle + 6, "references", size=15, colour="ours", anchor="middle")
+    picture.box(130, store - 22, 236, 44, colour="card", edge="data")
+    _blocks(picture, 142, store - 13)
+    picture.text(242, store + 6, "shared memory", size=15)
+    up = [(366, store), (420, store), (420, top + 186)]
+    picture.line(up, colour="data", width=2.5, dashed=True, arrow=True)
+    picture.text(62, store - 32, "stored once", size=16, colour="data", bold=True)
+    picture.text(464, store + 42, "mapped, not copied", size=16, **RIGHT)
+
+
+RIGHT: dict[str, Any] = {"colour": "data", "bold": True, "anchor": "end"}
 
 
 def value() -> Picture:
     """The way of one value, in numbered steps."""
-    picture = Picture(600, 452, "The way of one value from the client to a task")
-    for x, name in ((16, "client"), (214, "scheduler"), (412, "worker")):
-        picture.box(x, 14, 172, 290, edge="edge")
-        picture.text(x + 86, 40, name, size=16, anchor="middle", bold=True)
-    picture.box(16, 334, 568, 102, colour="card", edge="data")
-    picture.text(34, 362, "store", size=16, bold=True)
-    for i in range(4):
-        picture.box(270 + 27 * i, 370, 23, 30, colour="data", round=3)
-    picture.text(315, 422, "objects", size=13, anchor="middle", colour="soft")
-    _steps(picture)
-    picture.line([(60, 130), (60, 386), (262, 386)], colour="data", width=9)
-    picture.line(
-        [(384, 386), (438, 386), (438, 224)], colour="data", width=2, dashed=True
-    )
-    picture.line([(438, 228), (438, 222)], colour="data", width=2, arrow=True)
-    picture.line([(170, 206), (228, 206)], colour="ours", width=1.8, arrow=True)
-    picture.line([(368, 206), (426, 206)], colour="ours", width=1.8, arrow=True)
-    picture.line([(300, 272), (300, 362)], colour="soft", width=1.8, arrow=True)
+    picture = Picture(480, 450, "The way of one value from the client to a task")
+    for x, name in ((10, "client"), (167, "scheduler"), (324, "worker")):
+        picture.box(x, 12, 146, 300, edge="edge")
+        picture.text(x + 73, 38, name, size=17, anchor="middle", bold=True)
+    picture.box(10, 336, 460, 102, colour="card", edge="data")
+    picture.text(456, 364, "store", size=17, bold=True, anchor="end")
+    _blocks(picture, 196, 360)
+    picture.text(240, 412, "objects", size=15, anchor="middle", colour="soft")
+    picture.line([(25, 146), (25, 374), (190, 374)], colour="data", width=9)
+    up = [(288, 374), (341, 374), (341, 228)]
+    picture.line(up, colour="data", width=2.5, dashed=True, arrow=True)
+    for x in (144, 301):
+        picture.line([(x, 214), (x + 30, 214)], colour="ours", width=2, arrow=True)
+    picture.line([(240, 306), (240, 350)], colour="soft", width=2, arrow=True)
+    for step, (x, y, *texts) in enumerate(STEPS, start=1):
+        picture.dot(x, y - 5, 10, "ink")
+        picture.text(
+            x, y, str(step), size=14, colour="card", anchor="middle", bold=True
+        )
+        for i, text in enumerate(texts):
+            picture.text(x + 15, y + 19 * i, text, size=15)
     return picture
 
 
-def _steps(picture: Picture) -> None:
-    for x, y, step, *texts in (
-        (30, 74, "1", "find what is", "large"),
-        (76, 148, "2", "store it once"),
-        (30, 196, "3", "send the graph", "with a node in it"),
-        (232, 196, "4", "send tasks to", "workers"),
-        (432, 196, "5", "map the value"),
-        (452, 256, "6", "call your", "function"),
-        (232, 262, "7", "no task needs it:", "evict"),
-    ):
-        picture.dot(x, y - 5, 10, "ink")
-        picture.text(x, y, step, size=13, colour="card", anchor="middle", bold=True)
-        for i, text in enumerate(texts):
-            picture.text(x + 15, y + 17 * i, text, size=14)
+#: Where each stands, and what it is.
+STEPS = (
+    (44, 76, "find what", "is large"),
+    (44, 140, "store it", "once"),
+    (44, 204, "send a node", "for it"),
+    (187, 204, "send tasks", "to workers"),
+    (344, 204, "map the value"),
+    (360, 268, "call your", "function"),
+    (187, 268, "no task needs", "it: evict it"),
+)
 
 
 IMAGES: dict[str, Callable[[], Picture]] = {

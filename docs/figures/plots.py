@@ -18,8 +18,8 @@ PEERS = {
     "ray": "red",
     "limit": "ink",
 }
-WIDTH = 640
-ROW = 20
+WIDTH = 520
+ROW = 22
 
 
 @dataclass
@@ -54,7 +54,8 @@ def bars(
     groups: list[tuple[str, list[Bar]]],
     *,
     low: float,
-    left: int = 130,
+    left: int = 122,
+    width: int = WIDTH,
     marked: float | None = None,
     note: str = "",
 ) -> Picture:
@@ -68,6 +69,8 @@ def bars(
         Where bars begin.
     left
         Pixels for the labels.
+    width
+        Pixels of all.
     marked
         A number at which there is a line through all bars.
     note
@@ -76,17 +79,18 @@ def bars(
     headings = sum(bool(heading) for heading, _ in groups)
     rows = sum(len(group) for _, group in groups)
     height = 54 + ROW * rows + 32 * headings + (26 if note else 8)
-    picture = Picture(WIDTH, height, title)
+    picture = Picture(width, height, title)
     picture.text(16, 28, title, size=16, bold=True)
     top = max(
         x for _, group in groups for b in group for x in (b.value, *(b.range or ()))
     )
-    at = logarithmic(low, top, left, WIDTH - 90)
+    longest = max(len(bar.text) for _, group in groups for bar in group)
+    at = logarithmic(low, top, left, width - 14 - 8 * longest)
     y = 44.0
     first = y
     for heading, group in groups:
         if heading:
-            picture.text(16, y + 18, heading, size=14, colour="soft", bold=True)
+            picture.text(16, y + 18, heading, size=15, colour="soft", bold=True)
             y += 28
         for bar in group:
             _bar(picture, bar, at, left, y)
@@ -95,21 +99,21 @@ def bars(
     if marked is not None:
         picture.line([(at(marked), first), (at(marked), y)], colour="ink", width=1)
     if note:
-        picture.text(16, height - 12, note, size=12, colour="soft")
+        picture.text(16, height - 12, note, size=13, colour="soft")
     return picture
 
 
 def _bar(picture: Picture, bar: Bar, at: Callable, left: int, y: float) -> None:
-    bold = bar.colour == "ours"
-    picture.text(left - 8, y + 14, bar.label, size=13, anchor="end", bold=bold)
+    bold = bar.label == "daskps"
+    picture.text(left - 8, y + 15, bar.label, size=14, anchor="end", bold=bold)
     width = max(at(bar.value) - left, 2)
     picture.box(left, y + 2, width, ROW - 5, colour=bar.colour, round=2)
     end = left + width
     if bar.range:
         low, high = (max(at(x), left) for x in bar.range)
-        picture.line([(low, y + 9.5), (high, y + 9.5)], colour="ink", width=1)
+        picture.line([(low, y + 10.5), (high, y + 10.5)], colour="ink", width=1)
         end = max(end, high)
-    picture.text(end + 6, y + 14, bar.text, size=13, bold=bold)
+    picture.text(end + 6, y + 15, bar.text, size=14, bold=bold)
 
 
 def curves(
@@ -127,7 +131,7 @@ def curves(
     ticks
         Numbers on the axis, and how they are written.
     """
-    height, left, right, bottom = 380, 70, WIDTH - 120, 330
+    height, left, right, bottom = 380, 70, WIDTH - 116, 330
     picture = Picture(WIDTH, height, title)
     picture.text(16, 28, title, size=16, bold=True)
     top = max(x for numbers in values.values() for x in numbers)
@@ -140,10 +144,10 @@ def curves(
     for tick, written in ticks.items():
         picture.line([(left, y(tick)), (right, y(tick))], colour="edge", width=1)
         picture.text(
-            left - 8, y(tick) + 4, written, size=12, anchor="end", colour="soft"
+            left - 8, y(tick) + 4, written, size=13, anchor="end", colour="soft"
         )
     for at, size in zip(x, sizes, strict=True):
-        picture.text(at, bottom + 22, size, size=12, anchor="middle", colour="soft")
+        picture.text(at, bottom + 22, size, size=13, anchor="middle", colour="soft")
     for peer, numbers in values.items():
         points = [(a, y(b)) for a, b in zip(x, numbers, strict=True)]
         colour = PEERS[peer]
@@ -159,6 +163,6 @@ def _labels(picture: Picture, x: float, ends: dict[str, float]) -> None:
     """The names at the ends of lines, apart from each other."""
     at = -math.inf
     for peer, y in sorted(ends.items(), key=lambda item: item[1]):
-        at = max(y + 4, at + 15)
+        at = max(y + 4, at + 17)
         bold = peer == "daskps"
-        picture.text(x, at, peer, size=13, colour=PEERS[peer], bold=bold)
+        picture.text(x, at, peer, size=14, colour=PEERS[peer], bold=bold)

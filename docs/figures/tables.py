@@ -13,6 +13,7 @@ MARKED = re.compile(
     r"(<!-- table (?P<name>[\w-]+)(?: (?P<part>[^>]+?))? -->\n).*?(<!-- end -->)",
     re.DOTALL,
 )
+UNIT = re.compile(r"(\d) ([kMG]i?B|m?s)\b")
 Row = Iterable[str]
 
 
@@ -27,10 +28,14 @@ def with_tables(page: str) -> str:
 
 
 def markdown(heading: Row, rows: Iterable[Row]) -> str:
-    """A table; all columns but the first are aligned on the right."""
+    """A table; all columns but the first are aligned on the right.
+
+    A number and its unit stay together.
+    """
     heading = list(heading)
     rule = ["---", *["---:"] * (len(heading) - 1)]
-    return "".join(f"| {' | '.join(row)} |\n" for row in (heading, rule, *rows))
+    lines = (f"| {' | '.join(row)} |\n" for row in (heading, rule, *rows))
+    return "".join(UNIT.sub("\\1\N{NO-BREAK SPACE}\\2", line) for line in lines)
 
 
 def peers(name: str, part: str) -> str:

@@ -17,14 +17,10 @@ pytest.importorskip("ipykernel")
 NOTEBOOKS = sorted(Path(ROOT, "docs", "notebooks").glob("*.ipynb"))
 
 
-def printed(notebook: Any) -> list[list[str]]:
+def printed(notebook: Any) -> list[str]:
     """By cell, what it printed and gave, as plain text."""
     return [
-        [
-            # Not names that change: addresses, ports, ids.
-            re.sub(r"0x[0-9a-f]+|\d{4,}", "_", output.get("text") or as_text(output))
-            for output in cell.outputs
-        ]
+        "".join(map(as_text, cell.outputs))
         for cell in notebook.cells
         if cell.cell_type == "code"
     ]
@@ -32,7 +28,20 @@ def printed(notebook: Any) -> list[list[str]]:
 
 def as_text(output: Any) -> str:
     assert output.output_type != "error", output
-    return output.get("data", {}).get("text/plain", "")
+    if output.get("name") == "stderr":
+        return ""  # what Dask logs on a machine that is slow
+    text = output.get("text") or output.get("data", {}).get("text/plain", "")
+    # The size of a graph depends on Dask, but for the data in it.
+    return re.sub(r"\.\d+ MiB", " MiB", text)
+
+
+def write(notebook: Any, path: Path) -> None:
+    """Write what was printed, but for what was logged."""
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+    nbformat.write(notebook, path)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -44,7 +53,6 @@ def test_notebook(path, tmp_path, monkeypatch):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     expected = printed(notebook)
-    assert any(expected), f"{path.name} has no outputs: {HOW}"
     nbclient.NotebookClient(
         notebook,
         timeout=5 * PATIENCE,
@@ -52,8 +60,9 @@ def test_notebook(path, tmp_path, monkeypatch):
         resources={"metadata": {"path": str(tmp_path)}},
     ).execute()
     if os.environ.get("DASKPS_WRITE_NOTEBOOKS"):
-        nbformat.write(notebook, path)
+        write(notebook, path)
         return
+    assert any(expected), HOW
     assert printed(notebook) == expected, HOW
 
 
