@@ -1,7 +1,7 @@
 """What processes say to each other, besides Dask's own messages: every name, once.
 
-A cluster's processes have one version of daskps (:mod:`daskps.versions`), so names may
-change with any release.
+A cluster's processes speak one protocol (:mod:`daskps.versions`): names may change, with
+its number.
 """
 
 from __future__ import annotations

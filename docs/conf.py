@@ -7,7 +7,7 @@ copyright = "The daskps developers"
 release = version = installed_version("daskps")
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.doctest",
@@ -15,8 +15,18 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 
+# They have their outputs; a test executes them and compares.
+nb_execution_mode = "off"
+
 html_theme = "furo"
 html_title = f"daskps {release}"
+html_static_path = ["_static"]
+html_css_files = ["daskps.css"]
+html_theme_options = {
+    "source_repository": "https://github.com/daskps/daskps/",
+    "source_branch": "main",
+    "source_directory": "docs/",
+}
 
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3

@@ -131,7 +131,7 @@ def proxy_graph(
     daskps.exceptions.ConfigError
         If a setting is not valid.
     daskps.exceptions.ClusterError
-        If daskps is missing on the scheduler or a worker, has another version there, or
+        If daskps is missing on the scheduler or a worker, speaks another protocol there, or
         a store that was named cannot be used by all of them.
     TypeError
         If a class is decorated, or something that cannot be called.

@@ -157,7 +157,7 @@ class ChosenStore:
         Raises
         ------
         ClusterError
-            If daskps is missing on the cluster or has another version there, or the
+            If daskps is missing on the cluster or speaks another protocol there, or the
             connection to the scheduler is lost.
         """
         async with self._lock:

@@ -189,7 +189,7 @@ class ClusterLink:
         Raises
         ------
         ClusterError
-            If daskps is missing there, has another version, or a store that was named
+            If daskps is missing there, speaks another protocol, or a store that was named
             cannot be used by all of them.
         ConfigError
             If the scheduler cannot open a store that was named.

@@ -22,7 +22,7 @@ from daskps.stores.keys import creator_name
 from daskps.stores.refusals import unreachable
 from daskps.stores.requests import NamedRequest
 from daskps.stores.store import Store
-from daskps.versions import __version__, missing
+from daskps.versions import VERSION, missing
 from daskps.worker.plugin import (
     WorkerDependenciesPlugin,
     WorkerStorePlugin,
@@ -43,13 +43,13 @@ async def open_everywhere(
     Raises
     ------
     ClusterError
-        If daskps has another version there, or one of them cannot use the store.
+        If daskps speaks another protocol there, or one of them cannot use the store.
     ConfigError
         If the scheduler cannot open it.
     """
     over = connection(client)
     reply = await getattr(client.scheduler, OPEN)(
-        request=ToPickle(request), version=__version__
+        request=ToPickle(request), version=VERSION
     )
     config = reply["config"]
     try:
@@ -60,7 +60,7 @@ async def open_everywhere(
         raise ClusterError(unreachable("This client", e)) from e
     keeper = ClientKeeper(client)
     keeper.closes(config.name)
-    plugin = WorkerStorePlugin(config.name, settings, __version__)
+    plugin = WorkerStorePlugin(config.name, settings, VERSION)
     await _open_on_workers(client, plugin)
     if store.connector.shares_memory and settings.results is not False:
         with _whatever_is_lost():
@@ -121,9 +121,9 @@ async def install_plugin(client: Client) -> None:
     Raises
     ------
     ClusterError
-        If daskps is missing there, or has another version.
+        If daskps is missing there, or speaks another protocol.
     """
-    await _register(client, LifetimePlugin(__version__), "the scheduler")
+    await _register(client, LifetimePlugin(VERSION), "the scheduler")
 
 
 async def _register(client: Client, plugin: Any, where: str) -> None:

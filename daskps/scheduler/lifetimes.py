@@ -55,7 +55,7 @@ from daskps.stores.keys import creator_name
 from daskps.stores.opening import make
 from daskps.stores.requests import ConnectorRequest, NamedRequest, name_for_people
 from daskps.stores.store import Store
-from daskps.versions import check_version
+from daskps.versions import Version, check_version
 
 if TYPE_CHECKING:
     from distributed import Scheduler
@@ -103,7 +103,7 @@ class LifetimePlugin(SchedulerPlugin):
     name = "daskps"
     idempotent = True
 
-    version: str
+    version: Version
     _scheduler: Scheduler
     _stores: dict[NamedRequest, Store]
     _objects: Ledger
@@ -129,7 +129,7 @@ class LifetimePlugin(SchedulerPlugin):
     #: How often something fell back on plain Dask, by process.
     _faults: dict[str, int]
 
-    def __init__(self, version: str):
+    def __init__(self, version: Version):
         self.version = version
 
     async def start(self, scheduler: Scheduler) -> None:
@@ -182,7 +182,7 @@ class LifetimePlugin(SchedulerPlugin):
 
     # Stores
 
-    async def open(self, request: NamedRequest, version: str) -> Any:
+    async def open(self, request: NamedRequest, version: Version) -> Any:
         """Open a store for the cluster, or say how it is opened already."""
         check_version(version, f"the scheduler ({self._scheduler.address})")
         check_linux(f"The scheduler ({self._scheduler.address})")

@@ -10,8 +10,8 @@ from daskps.versions import VersionError
 def is_final(error: Exception) -> bool:
     """Whether what is wrong with opening a store will not change while the worker lives.
 
-    Something is not installed, has another version, or is on another host, which may be cut
-    off from others; or the scheduler does not have the store any more.
+    Something is not installed, speaks another protocol, or is on another host, which may be
+    cut off from others; or the scheduler does not have the store any more.
     """
     elsewhere = (
         FileNotFoundError,

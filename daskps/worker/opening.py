@@ -24,7 +24,7 @@ from daskps.messages import ACCESS, STORE
 from daskps.stores import opened, reach
 from daskps.stores.refusals import is_final, refusal
 from daskps.stores.store import Store
-from daskps.versions import check_version
+from daskps.versions import Version, check_version
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class StoreOpening:
     def __init__(
         self,
         store: str,
-        version: str,
+        version: Version,
         read_timeout: float,
         ready: Callable[[Worker, Store, dict[str, Any]], None],
     ):

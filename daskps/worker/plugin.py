@@ -15,6 +15,7 @@ from daskps.messages import CALL, HOLDINGS, READ, RUN
 from daskps.references.results import register_reader
 from daskps.settings import Settings
 from daskps.stores.requests import NamedRequest, name_for_people
+from daskps.versions import Version
 from daskps.worker.calls import Calls
 from daskps.worker.holdings import holdings
 from daskps.worker.metrics import tell_of
@@ -74,7 +75,7 @@ class WorkerStorePlugin(WorkerPlugin):
     opening: StoreOpening | None
     request: NamedRequest
     settings: Settings
-    version: str
+    version: Version
     #: Sessions of the tasks that run on this worker, by key (:mod:`daskps.client.in_task`).
     sessions: dict[Any, TaskSession]
     _writer: Writer | None
@@ -87,7 +88,7 @@ class WorkerStorePlugin(WorkerPlugin):
     latest: ClassVar[weakref.WeakKeyDictionary[Worker, WorkerStorePlugin]]
     latest = weakref.WeakKeyDictionary()
 
-    def __init__(self, store: str, settings: Settings, version: str):
+    def __init__(self, store: str, settings: Settings, version: Version):
         self.name = plugin_name(store)
         self.store = store
         self.opening = None

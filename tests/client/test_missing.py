@@ -1,4 +1,7 @@
-"""A cluster whose scheduler or workers lack daskps, or have another version of it."""
+"""A cluster whose scheduler or workers lack daskps, or have another version of it.
+
+Versions with one protocol number may meet.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from processes import (
 from redis_server import redis_server
 
 import daskps
+from daskps.versions import PROTOCOL
 
 pytestmark = pytest.mark.core
 
@@ -44,6 +48,31 @@ OTHER_VERSION = """
 
     importlib.metadata.version = version
 """
+# A finder that gives way to the others, and then changes what they found.
+OTHER_PROTOCOL = (
+    OTHER_VERSION
+    + """
+    import importlib.util, sys
+
+    class Finder:
+        def find_spec(self, name, path=None, target=None):
+            if name != "daskps.versions":
+                return None
+            sys.meta_path.remove(self)
+            spec = importlib.util.find_spec(name)
+            run = spec.loader.exec_module
+
+            def exec_module(module):
+                run(module)
+                module.PROTOCOL += 1
+                module.VERSION = (module.__version__, module.PROTOCOL)
+
+            spec.loader.exec_module = exec_module
+            return spec
+
+    sys.meta_path.insert(0, Finder())
+"""
+)
 
 
 @pytest.fixture
@@ -107,16 +136,29 @@ class TestMissing:
 
 
 class TestAnotherVersion:
-    def test_on_the_scheduler(self, start):
-        client = start(scheduler=OTHER_VERSION)
+    def test_another_protocol_on_the_scheduler(self, start):
+        client = start(scheduler=OTHER_PROTOCOL)
         message = check_every_way_in(client, "the scheduler .* has daskps 0.0.7")
-        assert f"The client has daskps {daskps.__version__}" in message
+        here = f"{daskps.__version__} (protocol {PROTOCOL})"
+        assert f"The client has daskps {here}" in message
+        assert f"0.0.7 (protocol {PROTOCOL + 1})" in message
         assert f"pip install daskps=={daskps.__version__}" in message
 
-    def test_on_the_workers(self, start):
-        client = start(worker=OTHER_VERSION)
+    def test_another_protocol_on_the_workers(self, start):
+        client = start(worker=OTHER_PROTOCOL)
         message = check_every_way_in(client, "worker tcp.* has daskps 0.0.7")
+        assert f"0.0.7 (protocol {PROTOCOL + 1})" in message
         assert f"pip install daskps=={daskps.__version__}" in message
+
+    def test_another_release_with_the_same_protocol(self, start):
+        client = start(scheduler=OTHER_VERSION, worker=OTHER_VERSION)
+        value = np.ones(1 << 18)
+        with daskps.proxy_graph(), messages_sent(client) as messages:
+            total = client.submit(np.sum, value).result()
+            doubled = client.submit(np.add, value, value).result()
+        assert total == 1 << 18
+        np.testing.assert_array_equal(doubled, value + value)
+        assert graph_nbytes(messages) < 10_000
 
 
 class TestAnotherHost:

@@ -19,6 +19,7 @@ from distributed import wait
 from processes import ELSEWHERE, ROOT, ProcessCluster, eventually, objects_in, released
 
 import daskps
+from daskps.versions import VERSION
 from daskps.worker.opening import StoreOpening
 
 X = np.arange(1 << 18, dtype="f8")  # 2 MiB
@@ -427,7 +428,7 @@ def test_the_scheduler_does_not_have_the_store(client):
     """It says so, and the worker asks no more."""
 
     async def ask(dask_worker):
-        opening = StoreOpening("no-such-store", daskps.__version__, 30.0, print)
+        opening = StoreOpening("no-such-store", VERSION, 30.0, print)
         try:
             await opening.start(dask_worker)
         except daskps.ClusterError as e:

@@ -6,9 +6,9 @@ import pickle
 
 import pytest
 
-import daskps
 from daskps.references.nodes import ObjectId, ProxyNode, StoredBytes, StoredValue
 from daskps.scheduler.lifetimes import LifetimePlugin
+from daskps.versions import VERSION
 
 pytestmark = pytest.mark.core
 
@@ -44,7 +44,7 @@ class FakeScheduler:
 def plugin():
     import asyncio
 
-    plugin = LifetimePlugin(daskps.__version__)
+    plugin = LifetimePlugin(VERSION)
     asyncio.run(plugin.start(FakeScheduler()))
     return plugin
 

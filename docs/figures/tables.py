@@ -1,0 +1,182 @@
+"""Tables of the pages, made of what the benchmarks have printed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatch
+
+from outputs import COLUMNS, RATES, Scenario, lines, scenarios
+
+#: In a page: a table of this name, which is written anew.
+MARKED = re.compile(
+    r"(<!-- table (?P<name>[\w-]+)(?: (?P<part>[^>]+?))? -->\n).*?(<!-- end -->)",
+    re.DOTALL,
+)
+UNIT = re.compile(r"(\d) ([kMG]i?B|m?s)\b")
+Row = Iterable[str]
+
+
+def with_tables(page: str) -> str:
+    """A page with its tables as they should be."""
+
+    def table(found: re.Match[str]) -> str:
+        rows = TABLES[found["name"]](found["name"], found["part"] or "")
+        return f"{found[1]}\n{rows}\n{found[4]}"
+
+    return MARKED.sub(table, page)
+
+
+def markdown(heading: Row, rows: Iterable[Row]) -> str:
+    """A table; all columns but the first are aligned on the right.
+
+    A number and its unit stay together.
+    """
+    heading = list(heading)
+    rule = ["---", *["---:"] * (len(heading) - 1)]
+    lines = (f"| {' | '.join(row)} |\n" for row in (heading, rule, *rows))
+    return "".join(UNIT.sub("\\1\N{NO-BREAK SPACE}\\2", line) for line in lines)
+
+
+def peers(name: str, part: str) -> str:
+    """Scenarios, with a line for each peer.
+
+    Parameters
+    ----------
+    part
+        Which ones: a pattern of their names, or several with `|` between them.
+    """
+    patterns = (part or "*").split("|")
+    mine = [s for s in scenarios(name) if any(fnmatch(s.name, p) for p in patterns)]
+    used = {c for s in mine for cells in s.peers.values() for c in cells}
+    columns = [column for column in COLUMNS if column in used]
+    heading = ["", *columns]
+    if name in ("throughput", "small-tasks"):
+        heading[-1] = RATES
+    return markdown(heading, (row for s in mine for row in _rows(s, columns)))
+
+
+def _rows(scenario: Scenario, columns: list[str]) -> Iterable[Row]:
+    yield [f"**{scenario.name}**", *[""] * len(columns)]
+    for peer, cells in scenario.peers.items():
+        yield [peer, *(cells.get(column, "") for column in columns)]
+
+
+def shapes(name: str, part: str) -> str:
+    """One line for each shape."""
+    heading = (
+        "",
+        "dask",
+        "daskps",
+        "daskps is faster by",
+        "processor: dask's, daskps 1",
+    )
+    return markdown(heading, list(lines(name))[2:])
+
+
+def imports(name: str, part: str) -> str:
+    """What daskps adds to each process."""
+    rows = [[what, cpu, memory] for what, cpu, memory, *_ in list(lines(name))[1:5]]
+    return markdown(("", "processor's time", "memory"), rows)
+
+
+def threshold(name: str, part: str) -> str:
+    """Two columns of sizes become one."""
+    cells = [row for row in lines(name) if row != [""]]
+    pairs = [row[:2] for row in cells] + [row[2:] for row in cells if len(row) > 2]
+    return markdown(("size", "by reference is faster by"), pairs)
+
+
+def network(name: str, part: str) -> str:
+    """Time and bytes of both, and their ratios."""
+    heading = ("", "dask", "", "daskps", "", "daskps is faster by", "of dask's bytes")
+    return markdown(heading, list(lines(name))[1:])
+
+
+def worker_memory(name: str, part: str) -> str:
+    """Programs on workers that have little memory."""
+    heading = ("program", "", "", "workers started anew", "pauses", "seconds")
+    return markdown(heading, list(lines(name))[1:])
+
+
+def limited_memory(name: str, part: str) -> str:
+    """Programs in a limit of memory."""
+    heading = ("program", "", "", "peak", "time")
+    return markdown(heading, list(lines(name))[2:])
+
+
+MODEL = "64 MB model in 32 submits"
+ARRAY = "from_array 256 MB, sum"
+#: By row of the comparison: scenario of a model and of an array, and the peer's name there.
+COMPARED = {
+    "Dask as it is": (MODEL, "dask"),
+    "daskps": (MODEL, "daskps"),
+    "daskps, read-only model": (f"read-only {MODEL}", "daskps"),
+    "`scatter`": (MODEL, "scatter"),
+    "`proxystore_ex`": (MODEL, "proxystore_ex"),
+    "Ray": (MODEL, "ray"),
+}
+
+
+def comparison(name: str, part: str) -> str:
+    """Time and bytes through the scheduler, for a model and for an array."""
+    by_name = {scenario.name: scenario.peers for scenario in scenarios("side-by-side")}
+
+    def cells(scenario: str, peer: str) -> Row:
+        row = by_name[scenario].get(peer, {})
+        return [row.get(column, "") for column in ("time", "through the scheduler")]
+
+    rows = [
+        [what, *cells(scenario, peer), *cells(ARRAY, "" if "only" in what else peer)]
+        for what, (scenario, peer) in COMPARED.items()
+    ]
+    rows.append(["the data is on the workers already", "", "", *cells(ARRAY, "limit")])
+    heading = ("", "model in 32 tasks", "through the scheduler", "array of 256 MB")
+    return markdown([*heading, "through the scheduler"], rows)
+
+
+#: By row: what it is, when it is the better choice, and its name among the peers.
+ALTERNATIVES = (
+    ("Dask as it is", "little data, or little of it in graphs", "dask"),
+    ("**daskps**", "the data is in the program, and goes to tasks", "daskps"),
+    (
+        "Zarr, Parquet, ...",
+        "the data is in files, or will be read more than once: tasks read it",
+        "",
+    ),
+    ("`Client.scatter`", "one value, and workers that do not die", "scatter"),
+    (
+        "`proxystore_ex`",
+        "futures alone, and proxies suit your functions",
+        "proxystore_ex",
+    ),
+    ("Ray", "a new program, without Dask's collections", "ray"),
+)
+
+
+def alternatives(name: str, part: str) -> str:
+    """What else there is, when to choose it, and one figure for each."""
+    (model,) = (s for s in scenarios("side-by-side") if s.name == MODEL)
+    rows = []
+    for what, when, peer in ALTERNATIVES:
+        cells = model.peers.get(peer, {})
+        figures = (cells.get(c, "") for c in ("time", "through the scheduler"))
+        rows.append([what, when, *figures])
+    heading = ("", "the better choice if", "time", "through the scheduler")
+    return markdown(heading, rows).replace("| ---: |", "| --- |", 1)
+
+
+TABLES: dict[str, Callable[[str, str], str]] = {
+    "alternatives": alternatives,
+    "comparison": comparison,
+    "side-by-side": peers,
+    "throughput": peers,
+    "small-tasks": peers,
+    "shapes": shapes,
+    "imports": imports,
+    "threshold": threshold,
+    "network-peer": network,
+    "network-redis": network,
+    "worker-memory": worker_memory,
+    "limited-memory": limited_memory,
+}
