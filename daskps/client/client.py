@@ -11,7 +11,7 @@ from daskps.dask_private.hooks import HookedClient
 from daskps.exceptions import ConfigError
 from daskps.settings import Settings
 
-#: Options of ``submit`` and ``map`` of ProxyStore's client, and what to write in their place.
+#: Options of ``submit`` and ``map`` of ProxyStore's client, and what to write instead.
 WHICH_TO_PROXY = {
     "proxy_args": "To send one call's arguments within its graph, submit it by a plain "
     "distributed.Client; to send more of them so, give this client a larger threshold=.",

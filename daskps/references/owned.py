@@ -1,8 +1,8 @@
 """Results of tasks that own their object in a ProxyStore store. Runs everywhere.
 
-``StoreExecutor(ownership=True)`` has tasks return an ``OwnedProxy``, which deletes its object
-when it is collected. Pickling one gives the ownership away: what is left in this process is
-of no use. But Dask pickles a result each time that somebody asks for it.
+``StoreExecutor(ownership=True)`` has tasks return an ``OwnedProxy``, which deletes its
+object when it is collected. Pickling one gives the ownership away: what is left in this
+process is of no use. But Dask pickles a result each time that somebody asks for it.
 
 So the result on the worker stays the owner, for as long as Dask keeps it. What is sent is a
 reference, and whoever receives it reads the object then, while it is there for certain.

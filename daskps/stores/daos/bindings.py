@@ -1,9 +1,9 @@
 """DAOS's Python bindings: how they are imported, and their errors as ours.
 
 ``pydaos`` comes with DAOS. Its errors say what went wrong in their text alone. One of
-them, ``DObjNotFound``, is its own argument: its ``repr``, and pickle, follow it for ever, and
-only the garbage collector frees it. So no error from here has one of them as its cause or
-context.
+them, ``DObjNotFound``, is its own argument: its ``repr``, and pickle, follow it for ever,
+and only the garbage collector frees it. So no error from here has one of them as its cause
+or context.
 """
 
 from __future__ import annotations
