@@ -49,6 +49,16 @@ def cluster(n_workers: int) -> Iterator[Client]:
         "OPENBLAS_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
         "DASK_LOGGING__DISTRIBUTED": "error",
+        # The scheduler runs functions of this file.
+        "PYTHONPATH": os.pathsep.join(
+            filter(
+                None,
+                [
+                    os.path.dirname(os.path.abspath(__file__)),
+                    os.environ.get("PYTHONPATH"),
+                ],
+            )
+        ),
     }
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory())

@@ -29,7 +29,10 @@ def register() -> None:
     """Have Dask send such results in this way. Again: does nothing."""
     dask_serialize.register(OwnedProxy)(_dumps)
     dask_deserialize.register(OwnedProxy)(_loads)
-    copyreg.pickle(_FunctionWrapper, _reduce)  # type: ignore[arg-type]
+    # With a result Dask sends its type. Those of ProxyStore's proxies do not say in which
+    # module they are, so that they would be copied.
+    copyreg.pickle(type(OwnedProxy), _reduce_type)  # type: ignore[arg-type]
+    copyreg.pickle(_FunctionWrapper, _reduce_function)
 
 
 def _dumps(value: Any) -> tuple[dict[str, Any], list[bytes]]:
@@ -40,7 +43,17 @@ def _loads(header: dict[str, Any], frames: list[Any]) -> Any:
     return ReceivedProxy(pickle.loads(frames[0])())
 
 
-def _reduce(function: Any) -> Any:
+def _reduce_type(kind: Any) -> Any:
+    return (_owned_type, ()) if kind is OwnedProxy else kind.__qualname__
+
+
+def _owned_type() -> Any:
+    """In the process that receives a result."""
+    register()
+    return OwnedProxy
+
+
+def _reduce_function(function: Any) -> Any:
     """What a ``StoreExecutor`` submits: a worker that gets it imports daskps."""
     if function.return_owned_proxy:
         return _function, (function.__dict__,)
@@ -48,6 +61,8 @@ def _reduce(function: Any) -> Any:
 
 
 def _function(attributes: dict[str, Any]) -> Any:
+    """In the process that makes a result."""
+    register()
     made = _FunctionWrapper.__new__(_FunctionWrapper)
     made.__dict__.update(attributes)
     return made

@@ -18,7 +18,6 @@ from typing import Any
 
 from dask.sizeof import sizeof
 from dask.tokenize import normalize_token
-from distributed.protocol import dask_deserialize, dask_serialize
 from proxystore.factory import SimpleFactory
 from proxystore.proxy import Proxy, get_factory
 
@@ -84,15 +83,6 @@ def register() -> None:
     sizeof.register(Proxy, lambda value: 512)
     normalize_token.register(ReceivedProxy, lambda value: normalize_token(_of(value)))
     sizeof.register(ReceivedProxy, lambda value: sizeof(_of(value)))
-    # When there is a proxy, so that nobody else loads ProxyStore's stores.
-    for registry in (dask_serialize, dask_deserialize):
-        registry.register_lazy("proxystore", _register_owned)
-
-
-def before_submission() -> None:
-    """Have ``StoreExecutor`` work on any client, if this process has one."""
-    if loaded("proxystore.store.executor"):
-        _register_owned()
     # Dask asks every argument whether it is a future (dask._task_spec._is_dask_future) or a
     # collection (dask.base.is_dask_collection). A proxy would pass the question on to its
     # object; these say no. A proxy of a future or a collection is not treated as one.
@@ -101,10 +91,12 @@ def before_submission() -> None:
     Proxy.__dask_graph__ = None
 
 
-def _register_owned() -> None:
-    from daskps.references import owned
+def before_submission() -> None:
+    """Have results of a ``StoreExecutor`` sent as they should, if this process has one."""
+    if loaded("proxystore.store.executor"):
+        from daskps.references import owned
 
-    owned.register()
+        owned.register()
 
 
 def _of(value: ReceivedProxy) -> Any:

@@ -91,7 +91,7 @@ class TestByHand:
 
     def test_a_proxy_knows_its_type(self):
         with daskps.open_store("shm://") as store:
-            for proxy in (store.proxy(array()), store.owned_proxy(array())):
+            for proxy in [store.proxy(array()), *store.proxy_batch([array()])]:
                 assert isinstance(proxy, np.ndarray)
                 assert not proxy.__proxy_resolved__
                 np.testing.assert_array_equal(np.asarray(proxy), array())
@@ -153,7 +153,7 @@ class TestStoreExecutorThatOwns:
         np.testing.assert_array_equal(np.asarray(result), -array() - array(1))
 
     def test_map(self, executor):
-        results = executor.map(negative, [array(1), array(2)], timeout=PATIENCE)
+        results = executor.map(negative, [array(1), array(2)])
         for seed, result in enumerate(results, start=1):
             np.testing.assert_array_equal(np.asarray(result), -array(seed))
 
