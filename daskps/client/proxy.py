@@ -52,7 +52,9 @@ def proxy(obj: Any, store: Any = None) -> Any:
     >>> client.submit(np.sum, model).result()  # doctest: +SKIP
     """
     if store is not None:
-        return _unread(_opened(store).proxy(obj, populate_target=True))
+        from daskps.stores.by_hand import unread
+
+        return unread(_opened(store).proxy(obj, populate_target=True))
     try:
         client = Client.current()
     except ValueError:
@@ -81,19 +83,11 @@ def proxy(obj: Any, store: Any = None) -> Any:
     handle = catalog.put([to_bytes(obj)])
     catalog.hold([handle])
     from daskps.references.factory import ClusterFactory
+    from daskps.stores.by_hand import unread
 
     factory: Any = ClusterFactory(handle.id)
-    made = _unread(Proxy(factory, cache_defaults=True, target=obj))
+    made = unread(Proxy(factory, cache_defaults=True, target=obj))
     keep(handle, made)
-    return made
-
-
-def _unread(made: Any) -> Any:
-    """A proxy without its target: it is what was stored, even if the object changes.
-
-    Type and hash of the object stay known to it, so that asking does not read the object.
-    """
-    del made.__proxy_wrapped__
     return made
 
 

@@ -37,7 +37,7 @@ from daskps.graph.search import Search
 from daskps.objects.cache import Cache
 from daskps.objects.catalog import Catalog
 from daskps.objects.encoder import Encoder
-from daskps.references.proxies import is_proxy, register
+from daskps.references.proxies import before_submission, is_proxy, register
 from daskps.safety_net import fell_back
 from daskps.settings import Settings
 
@@ -107,6 +107,7 @@ def optimize(dsk: Any, keys: Any, **kwargs: Any) -> Any:
 def _before_submission(client: Client, expr: Expr, keys: Iterable[Any]) -> Submission:
     if client.status == "closed":
         return Submission(expr, expr)  # Dask says so
+    before_submission()
     expr, wanted = _after_other_passes(expr, keys)
     try:
         return _for_cluster(client, expr, keys, wanted)

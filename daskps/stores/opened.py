@@ -99,6 +99,21 @@ def acquire(config: StoreConfig, read_timeout: float = 0.0) -> Store:
     return store
 
 
+async def acquire_in_thread(config: StoreConfig, read_timeout: float = 0.0) -> Store:
+    """Do so without holding up the event loop, if a server is slow or cannot be reached."""
+    opening = asyncio.ensure_future(asyncio.to_thread(acquire, config, read_timeout))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_release_again)
+        raise
+
+
+def _release_again(opening: asyncio.Future[Store]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        release(opening.result().name)
+
+
 def miss(
     name: str,
     why: str,
