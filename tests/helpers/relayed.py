@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
-import distributed.comm.tcp
 from distributed import Client
+from tornado.iostream import IOStream, SSLIOStream
 
 
 class Received:
@@ -32,22 +32,31 @@ class Received:
 
 
 def _start() -> None:
-    # Dask makes an array for each run of bytes that comes. What sockets receive is in none
-    # of the kernel's counters of a process.
-    original = distributed.comm.tcp.host_array
+    # What sockets receive is in none of the kernel's counters of a process.
+    _Count.nbytes = 0
+    for stream, read in _Count.originals.items():
+        stream.read_from_fd = _counting(read)
 
-    def host_array(n: int) -> memoryview:
-        host_array.nbytes += n
-        array: memoryview = original(n)
-        return array
 
-    host_array.nbytes = 0  # type: ignore[attr-defined]
-    host_array.original = original  # type: ignore[attr-defined]
-    distributed.comm.tcp.host_array = host_array
+def _counting(read: Any) -> Any:
+    def read_from_fd(stream: Any, buffer: Any) -> int | None:
+        nbytes: int | None = read(stream, buffer)
+        _Count.nbytes += nbytes or 0
+        return nbytes
+
+    return read_from_fd
 
 
 def _stop() -> int:
-    counting = distributed.comm.tcp.host_array
-    distributed.comm.tcp.host_array = counting.original
-    nbytes: int = counting.nbytes
-    return nbytes
+    for stream, read in _Count.originals.items():
+        stream.read_from_fd = read
+    return _Count.nbytes
+
+
+class _Count:
+    """What this process counts, on connections of every kind."""
+
+    nbytes = 0
+    originals: ClassVar[dict[Any, Any]] = {
+        stream: stream.read_from_fd for stream in (IOStream, SSLIOStream)
+    }
