@@ -34,10 +34,11 @@ from daskps.graph import expressions
 from daskps.graph.census import weigh
 from daskps.graph.contents import contents, graph_contents
 from daskps.graph.search import Search
+from daskps.lazy import loaded
 from daskps.objects.cache import Cache
 from daskps.objects.catalog import Catalog
 from daskps.objects.encoder import Encoder
-from daskps.references.proxies import before_submission, is_proxy, register
+from daskps.references.proxies import is_proxy, register
 from daskps.safety_net import fell_back
 from daskps.settings import Settings
 
@@ -107,13 +108,21 @@ def optimize(dsk: Any, keys: Any, **kwargs: Any) -> Any:
 def _before_submission(client: Client, expr: Expr, keys: Iterable[Any]) -> Submission:
     if client.status == "closed":
         return Submission(expr, expr)  # Dask says so
-    before_submission()
+    _know_owned_results()
     expr, wanted = _after_other_passes(expr, keys)
     try:
         return _for_cluster(client, expr, keys, wanted)
     except Exception as e:
         fell_back(e, "replace what is large in an expression of type", expr)
         return Submission(expr, expr)
+
+
+def _know_owned_results() -> None:
+    """Have results of a ``StoreExecutor`` sent as they should, if this process has one."""
+    if loaded("proxystore.store.executor"):
+        from daskps.references import owned
+
+        owned.register()
 
 
 def _submission_failed(error: Exception, expr: Expr) -> None:

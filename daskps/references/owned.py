@@ -31,7 +31,7 @@ def register() -> None:
     dask_deserialize.register(OwnedProxy)(_loads)
     # With a result Dask sends its type. Those of ProxyStore's proxies do not say in which
     # module they are, so that they would be copied.
-    copyreg.pickle(type(OwnedProxy), _reduce_type)  # type: ignore[arg-type]
+    copyreg.pickle(type(OwnedProxy), _reduce_type)
     copyreg.pickle(_FunctionWrapper, _reduce_function)
 
 

@@ -91,14 +91,6 @@ def register() -> None:
     Proxy.__dask_graph__ = None
 
 
-def before_submission() -> None:
-    """Have results of a ``StoreExecutor`` sent as they should, if this process has one."""
-    if loaded("proxystore.store.executor"):
-        from daskps.references import owned
-
-        owned.register()
-
-
 def _of(value: ReceivedProxy) -> Any:
     return value.__proxy_wrapped__
 
