@@ -50,7 +50,7 @@ class Cluster:
     #: Of each worker.
     threads: ClassVar[int] = 1
     #: More options of each worker.
-    options: ClassVar[str] = "--memory-limit 0"
+    options: str = "--memory-limit 0"
 
     directory: str
     scheduler: subprocess.Popen[bytes]

@@ -35,7 +35,7 @@ class SmallCluster(Cluster):
     threads = 4
 
     def __init__(self, limit: int):
-        self.options = f"--memory-limit {limit}"  # type: ignore[misc]
+        self.options = f"--memory-limit {limit}"
         super().__init__(2, nanny=True)
 
 

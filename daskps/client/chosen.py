@@ -20,7 +20,7 @@ from daskps.exceptions import DaskpsError
 from daskps.objects.catalog import Catalog
 from daskps.safety_net import fell_back
 from daskps.settings import Settings
-from daskps.stores.remarks import Remark
+from daskps.stores.remarks import Remark, warn
 from daskps.stores.requests import NamedRequest, UrlRequest
 from daskps.versions import VersionError
 
@@ -222,8 +222,7 @@ class ChosenStore:
         self._is_provisional, self._is_stale = not choices.workers, False
         self._since = time.monotonic()
         logger.info("Store: %s", self)
-        if self._remark is not None and self._remark.is_warning:
-            self._remark.log()
+        warn(self._remark)
         self._limits_changed()
 
     @property

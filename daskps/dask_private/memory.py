@@ -19,9 +19,10 @@ Checked with dask and distributed 2025.4.0 and 2026.8.0. What is used:
 
 from __future__ import annotations
 
+import abc
 import functools
 from collections.abc import Callable, Iterator, MutableMapping
-from typing import Any, Protocol
+from typing import Any
 
 import distributed
 from distributed.diagnostics.plugin import NannyPlugin
@@ -110,15 +111,18 @@ async def add_to_nanny(
     return reply
 
 
-class Kept(Protocol):
+class Kept(abc.ABC):
     """A value that a worker keeps instead of spilling it."""
 
+    @abc.abstractmethod
     def load(self) -> Any:
         """The value."""
 
+    @abc.abstractmethod
     def __len__(self) -> int:
         """Bytes, for Dask's statistics."""
 
+    @abc.abstractmethod
     def __iter__(self) -> Iterator[Any]:
         """What is counted as spilled, as bytes."""
 
@@ -144,26 +148,15 @@ def keep_instead_of_spilling(
     slow.d = _KeptOrSpilled(slow.d)
 
 
-def _dump(plain: Callable[[Any], Any], keep: Callable[[Any], Any], value: Any) -> Any:
+def _dump(
+    plain: Callable[[Any], Any], keep: Callable[[Any], Kept | None], value: Any
+) -> Any:
     kept = keep(value)
-    return plain(value) if kept is None else _Entry(kept)
+    return plain(value) if kept is None else kept
 
 
 def _load(plain: Callable[[Any], Any], spilled: Any) -> Any:
-    return spilled.kept.load() if isinstance(spilled, _Entry) else plain(spilled)
-
-
-class _Entry:
-    """What stands for a kept value between Dask's steps."""
-
-    def __init__(self, kept: Kept):
-        self.kept = kept
-
-    def __len__(self) -> int:
-        return len(self.kept)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.kept)
+    return spilled.load() if isinstance(spilled, Kept) else plain(spilled)
 
 
 class _KeptOrSpilled(MutableMapping[Any, Any]):
@@ -171,14 +164,14 @@ class _KeptOrSpilled(MutableMapping[Any, Any]):
 
     def __init__(self, files: MutableMapping[Any, Any]):
         self._files = files
-        self._kept: dict[Any, _Entry] = {}
+        self._kept: dict[Any, Kept] = {}
 
     def __getitem__(self, key: Any) -> Any:
-        entry = self._kept.get(key)
-        return self._files[key] if entry is None else entry
+        kept = self._kept.get(key)
+        return self._files[key] if kept is None else kept
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        if isinstance(value, _Entry):
+        if isinstance(value, Kept):
             self._kept[key] = value
         else:
             self._files[key] = value

@@ -19,7 +19,7 @@ import numpy as np
 from daskps.exceptions import DaskpsError, StoreError
 from daskps.objects.content import content_hash, fingerprint
 from daskps.references.nodes import ObjectId
-from daskps.serialize.frames import Frame, frame_nbytes
+from daskps.serialize.frames import Frame, frame_address, frame_nbytes
 from daskps.stores import leases
 from daskps.stores.connectors.base import StoreConnector
 from daskps.stores.patience import Patience
@@ -337,4 +337,4 @@ def _immutable(frames: Sequence[Frame]) -> np.ndarray | None:
 
 
 def _place(array: np.ndarray) -> _Place:
-    return array.__array_interface__["data"][0], array.nbytes
+    return frame_address(array), array.nbytes

@@ -18,7 +18,12 @@ from daskps.objects.pickles import Pickles
 from daskps.references.nodes import StoredBytes, StoredValue
 from daskps.references.proxies import is_proxy, stored_by
 from daskps.safety_net import fell_back
-from daskps.serialize.frames import Frame, contiguous_parts, frame_nbytes
+from daskps.serialize.frames import (
+    Frame,
+    contiguous_parts,
+    frame_address,
+    frame_nbytes,
+)
 from daskps.serialize.values import Serialized, serialize
 
 # Parts of one object begin at multiples of this: a cache line, and enough for any dtype.
@@ -255,8 +260,7 @@ class Encoder:
     def _put_buffer(self, buffer: Frame) -> StoredObject:
         if isinstance(buffer, np.ndarray):
             return self._put([buffer])  # strided: place and size do not identify it
-        address = np.asarray(buffer).__array_interface__["data"][0]
-        place = address, frame_nbytes(buffer)
+        place = frame_address(buffer), frame_nbytes(buffer)
         if place not in self._buffers:
             # The buffer is kept, so that its address stays its own.
             self._buffers[place] = buffer, self._put([buffer])

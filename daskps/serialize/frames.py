@@ -20,6 +20,12 @@ def frame_nbytes(frame: Frame) -> int:
     return frame.nbytes if isinstance(frame, (memoryview, np.ndarray)) else len(frame)
 
 
+def frame_address(frame: Frame) -> int:
+    """Where the memory of a frame begins."""
+    array = frame if isinstance(frame, np.ndarray) else np.asarray(memoryview(frame))
+    return int(array.__array_interface__["data"][0])
+
+
 def contiguous_parts(frame: Frame) -> Iterator[memoryview]:
     """The bytes of a frame, in C order, in one part or in several.
 

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from daskps.stores import memory
 
-# Creator, and 128 random bits, as SegmentConnector names what it writes.
-_SEGMENT = re.compile(r"[0-9A-Za-z]*\.[0-9A-Za-z_-]{22}(\.part)?")
-
 
 class Holdings(NamedTuple):
-    """What one host holds of a store.
+    """What one host holds of a store besides objects and results.
 
     Attributes
     ----------
     place
         Which memory it is: processes that share it say the same.
-    stored
-        Bytes of objects and results that were stored on this host.
     copies
         Bytes of copies of what was stored elsewhere.
     warm
@@ -36,7 +30,6 @@ class Holdings(NamedTuple):
     """
 
     place: str
-    stored: int
     copies: int
     warm: int
     warm_at_most: int
@@ -64,14 +57,12 @@ def in_directories(
         If they are gone.
     """
     status = os.stat(directories[0])
-    sizes = {"stored": 0, "copies": 0, "warm": 0}
+    sizes = {"copies": 0, "warm": 0}
     for name, nbytes in _files(directories):
         if name.startswith(cached):
             sizes["copies"] += nbytes
         elif name.startswith(free):
             sizes["warm"] += nbytes
-        elif _SEGMENT.fullmatch(name):
-            sizes["stored"] += nbytes
     room = memory.room(directories[0])
     with open("/proc/sys/kernel/random/boot_id") as file:
         place = f"{file.read().strip()}-{status.st_dev}-{status.st_ino}"

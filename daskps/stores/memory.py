@@ -66,18 +66,29 @@ def room(directory: str, nbytes: int = 0) -> Room:
     OSError
         If the directory is gone.
     """
-    status = os.statvfs(directory)
-    there = Room(
-        status.f_blocks * status.f_frsize,
-        status.f_bavail * status.f_frsize,
-        f"the file system of {directory}",
-    )
+    there = file_system(directory)
     if not is_in_memory(directory):
         return there
     memory = available(nbytes)
     margin = min(MARGIN_NBYTES_AT_MOST, int(memory.total * MARGIN_SHARE))
     free = max(0, memory.free - margin)
     return there if there.free <= free else memory._replace(free=free)
+
+
+def file_system(directory: str) -> Room:
+    """What the file system of a directory allows.
+
+    Raises
+    ------
+    OSError
+        If the directory is gone.
+    """
+    status = os.statvfs(directory)
+    return Room(
+        status.f_blocks * status.f_frsize,
+        status.f_bavail * status.f_frsize,
+        f"the file system of {directory}",
+    )
 
 
 def total(directory: str) -> int:
@@ -88,8 +99,7 @@ def total(directory: str) -> int:
     OSError
         If the directory is gone.
     """
-    status = os.statvfs(directory)
-    there = status.f_blocks * status.f_frsize
+    there = file_system(directory).total
     if not is_in_memory(directory):
         return there
     return min(there, *(limit.total for limit in _limits()))

@@ -6,7 +6,6 @@ process over Dask's own connections, when the store is opened there.
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import contextlib
 import logging
@@ -23,6 +22,7 @@ from daskps.dask_private.scheduling import current_task
 from daskps.exceptions import ObjectMissingError
 from daskps.linux import is_linux
 from daskps.stores.connectors.sealed import DamagedError
+from daskps.stores.patience import may_wait
 from daskps.stores.store import Store, StoreConfig
 
 logger = logging.getLogger(__name__)
@@ -223,7 +223,7 @@ def _when_open(name: str) -> Store | None:
     if missing is None or missing.patience is None:
         return get(name)
     missing.try_now()
-    if not _may_wait():
+    if not may_wait():
         return get(name)
     left = (
         missing.since + min(OPENING_GRACE_SECONDS, missing.patience) - time.monotonic()
@@ -236,14 +236,6 @@ def _when_open(name: str) -> Store | None:
     with _changed:
         _changed.wait_for(settled, max(left, 0.0))
     return get(name)
-
-
-def _may_wait() -> bool:
-    """Whether this thread may sleep: an event loop, where coroutine tasks run, may not."""
-    with contextlib.suppress(RuntimeError):
-        asyncio.get_running_loop()
-        return False
-    return True
 
 
 def _why_not_open(name: str, key: Any) -> str:
@@ -267,7 +259,7 @@ def _unreadable(name: str, message: str) -> ObjectMissingError:
 
 def _read_patiently(store: Store, key: Any) -> Any:
     """Read, and try again for a while if the store cannot be reached."""
-    timeout = _read_timeouts.get(store.name, 0.0) if _may_wait() else 0.0
+    timeout = _read_timeouts.get(store.name, 0.0) if may_wait() else 0.0
     deadline = time.monotonic() + timeout
     delay = 0.05
     while True:

@@ -7,6 +7,8 @@ other is made.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -19,6 +21,14 @@ T = TypeVar("T")
 #: For how long a store may be silent, and the slowest rate at which it may take data.
 ANSWER_WITHIN_SECONDS = 20.0
 SLOWEST_BYTES_PER_SECOND = 1 << 20
+
+
+def may_wait() -> bool:
+    """Whether this thread may sleep: an event loop, where coroutine tasks run, may not."""
+    with contextlib.suppress(RuntimeError):
+        asyncio.get_running_loop()
+        return False
+    return True
 
 
 class Patience:

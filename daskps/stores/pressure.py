@@ -10,6 +10,7 @@ Uses the standard library alone: the server of a ``peer://`` store imports it.
 
 from __future__ import annotations
 
+import abc
 import logging
 import os
 import threading
@@ -36,7 +37,7 @@ WAIT_SECONDS = 0.3
 POLL_SECONDS = 0.005
 
 
-class Spare:
+class Spare(abc.ABC):
     """Memory that is kept to save time.
 
     Attributes
@@ -47,15 +48,15 @@ class Spare:
 
     order: ClassVar[int] = 0
 
+    @abc.abstractmethod
     def spare_nbytes(self) -> int:
         """Bytes that are kept now, about."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def give_back(self, nbytes: int) -> int:
         """Let go of at least so much, or of all; how many bytes it was."""
-        raise NotImplementedError
 
-    def let_go_of_unused(self) -> None:
+    def let_go_of_unused(self) -> None:  # noqa: B027 - most have nothing to do
         """Let go of what was not used for a while."""
 
 

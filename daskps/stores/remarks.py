@@ -30,3 +30,9 @@ class Remark(NamedTuple):
             _said.add(self.text)
             level = logging.WARNING if self.is_warning else logging.INFO
             logger.log(level, "%s.", self.text)
+
+
+def warn(remark: Remark | None) -> None:
+    """Write it to the log if there is one, and something is not as it should be."""
+    if remark is not None and remark.is_warning:
+        remark.log()

@@ -49,7 +49,7 @@ from daskps.objects import finalizers
 from daskps.objects.cache import Cache
 from daskps.objects.catalog import Catalog, StoredObject
 from daskps.objects.encoder import Encoder
-from daskps.objects.sizes import is_small
+from daskps.objects.sizes import is_small, nbytes_of
 from daskps.references.nodes import ObjectId, StoredValue
 from daskps.references.proxies import is_proxy
 from daskps.references.results import Answer, load_reference
@@ -166,6 +166,11 @@ class _Answers:
         return None
 
 
+def _keys_nbytes(header: dict[str, Any]) -> int:
+    """Bytes of the keys of a dictionary, which Dask puts into the header."""
+    return nbytes_of(header) if header.get("type-serialized") == "dict" else 0
+
+
 class Writer:
     """Stores the results of one worker.
 
@@ -245,7 +250,7 @@ class Writer:
             sent = await self._to_sent(value, protocol)
             if sent is None:
                 return None, []
-            if sent.nbytes < self._threshold:
+            if sent.nbytes + _keys_nbytes(sent.header) < self._threshold:
                 return Answer(name, {"sent": sent.header, **kind}, sent.flat()), []
             placed = await offload(self._store, sent, lent)
             if placed is None:

@@ -11,10 +11,9 @@ import pickle
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
+from daskps.dask_private.memory import Kept
 from daskps.safety_net import fell_back
-from daskps.serialize.frames import Frame, frame_nbytes
+from daskps.serialize.frames import Frame, frame_address, frame_nbytes
 from daskps.serialize.sent import Sent, from_sent, to_sent
 from daskps.stores.files.mapping import is_unwritten, maps_anything
 
@@ -22,7 +21,7 @@ from daskps.stores.files.mapping import is_unwritten, maps_anything
 OWN_SHARE = 1 / 16
 
 
-class KeptValue:
+class KeptValue(Kept):
     """A value nearly all of whose memory is mapped.
 
     As Dask sees it, what was spilled of it is its own memory.
@@ -73,5 +72,4 @@ def _is_mapped(frame: Frame) -> bool:
     """Whether the memory of a frame is mapped, and nobody has written to it."""
     if not isinstance(frame, memoryview) or not frame.nbytes or not frame.contiguous:
         return False
-    address = np.frombuffer(frame, np.uint8).__array_interface__["data"][0]
-    return is_unwritten(address, frame.nbytes)
+    return is_unwritten(frame_address(frame), frame.nbytes)

@@ -249,9 +249,11 @@ class TestBehindOurBack:
                 os.unlink(path)
             # The same data again: it is no longer there, and so is stored again.
             assert client.submit(np.max, X).result() == X.max()
-            future = client.submit(slow_max, X, key="needs-it")
+            gate = Gate(client)
+            future = client.submit(max_after, X, gate.future, key="needs-it")
             for path in files(cluster):
                 os.unlink(path)
+            gate.open()
             with pytest.raises(daskps.ObjectMissingError, match="'needs-it'") as caught:
                 future.result(timeout=PATIENCE)
             assert "Submit the computation again" in str(caught.value)
@@ -265,9 +267,11 @@ class TestBehindOurBack:
             os.truncate(path, 1000)
             assert client.submit(np.max, X).result() == X.max()
             assert eventually(lambda: path not in files(cluster))
-            future = client.submit(slow_max, X, key="needs-it-too")
+            gate = Gate(client)
+            future = client.submit(max_after, X, gate.future, key="needs-it-too")
             for path in files(cluster):
                 os.truncate(path, 1000)
+            gate.open()
             with pytest.raises(daskps.ObjectMissingError, match="not whole"):
                 future.result(timeout=PATIENCE)
             future.release()
@@ -334,8 +338,8 @@ def max_later(x, gate):
     return x.max()
 
 
-def slow_max(x_after_a_while):
-    return x_after_a_while.max()
+def max_after(x, gate):
+    return x.max()
 
 
 class TestFull:

@@ -36,11 +36,14 @@ class Records(logging.Handler):
 def objects() -> dict[str, int]:
     """Bytes of objects, in memory and in the temporary directory."""
     places = {"memory": "/dev/shm", "temporary": tempfile.gettempdir()}
-    return {
-        name: sum(os.path.getsize(path) for path in glob.glob(f"{place}/daskps-*/*.*"))
-        - sum(os.path.getsize(path) for path in glob.glob(f"{place}/daskps-*/*.lock"))
-        for name, place in places.items()
-    }
+    return {name: sum(sizes(place).values()) for name, place in places.items()}
+
+
+def sizes(place: str) -> dict[int, int]:
+    """Bytes by inode: an object may have several names."""
+    paths = glob.glob(f"{place}/daskps-*/*.*")
+    found = [os.stat(path) for path in paths if not path.endswith(".lock")]
+    return {status.st_ino: status.st_size for status in found}
 
 
 def compute(cluster: ProcessCluster, store: str | None) -> dict[str, Any]:

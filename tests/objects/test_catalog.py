@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from nobody import Nobody
 from proxystore.connectors.file import FileConnector
 
 import daskps
@@ -14,15 +15,6 @@ from daskps.objects import catalog as catalogs
 from daskps.objects.catalog import Catalog
 from daskps.objects.content import fingerprint
 from daskps.stores.store import Store
-
-
-class Nobody:
-    """A keeper whom nobody asks."""
-
-    def stored(self, objects):
-        pass
-
-    hold = release = stored
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
+from nobody import Nobody
 
 import daskps
 from daskps.objects.cache import Cache
@@ -26,20 +27,11 @@ def test_a_proxy_node_is_small_on_the_wire():
     assert node.data_producer
 
 
-class Keeper:
-    """Holds nothing."""
-
-    def stored(self, objects):
-        pass
-
-    hold = release = stored
-
-
 @pytest.fixture
 def encoder():
     with daskps.open_store("shm://") as store:
         opened.add(Store(store.name, store.connector))
-        yield Encoder(Catalog(store, Keeper()), Cache(0), 1000)
+        yield Encoder(Catalog(store, Nobody()), Cache(0), 1000)
         opened.close(store.name)
 
 

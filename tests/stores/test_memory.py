@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from nobody import Nobody
 from processes import eventually
 
 import daskps
@@ -295,23 +296,12 @@ class TestNoRoomInMemory:
         assert os.listdir(store_directory) == before
 
 
-class Keeper:
-    def stored(self, objects):
-        pass
-
-    def hold(self, objects):
-        pass
-
-    def release(self, objects):
-        pass
-
-
 class TestCache:
     @pytest.fixture
     def graph(self, connector):
         """Store a graph that has these objects."""
         with daskps.open_store("shm://") as store:
-            catalog = Catalog(store, Keeper())
+            catalog = Catalog(store, Nobody())
             self.cache = Cache(GIB)
 
             def graph(*contents):

@@ -29,8 +29,9 @@ def check_all_but_where(seen):
 def test_docker_gives_64_mb(tmp_path, store):
     seen = run(in_namespace.SMALL, tmp_path, "compute", *store)
     check_all_but_where(seen)
-    # The reserve is an eighth.
-    assert 40 * MIB < seen["objects"]["memory"] <= 56 * MIB
+    # The reserve is an eighth. Who begins to write an object of 10 MiB looks at what is
+    # left, and two may begin at the same time.
+    assert 40 * MIB < seen["objects"]["memory"] < 64 * MIB
     assert seen["objects"]["temporary"] > 60 * MIB
     remark = (
         "/dev/shm holds 64.00 MiB at most, and large values that do not fit are files "

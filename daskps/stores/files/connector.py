@@ -9,7 +9,6 @@ readers lock what they map.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import fcntl
@@ -44,6 +43,7 @@ from daskps.stores.files.warm import FREE_PREFIX, WarmSegment, WarmSegments
 from daskps.stores.holdings import Holdings, in_directories
 from daskps.stores.keys import SegmentKey
 from daskps.stores.memory import Room
+from daskps.stores.patience import may_wait
 from daskps.stores.remarks import Remark
 
 # No memory, no file, or none for this user.
@@ -270,7 +270,7 @@ class SegmentConnector(StoreConnector[SegmentKey]):
                 segment = self._warm.take(key.nbytes, path + ".part")
             if segment is None:
                 if self._in_memory[key.place]:
-                    pressure.make_room(key.nbytes, may_wait=not _on_event_loop())
+                    pressure.make_room(key.nbytes, may_wait())
                 if not self._has_room(key):
                     return False
                 segment = WarmSegment(_create(path + ".part"), None)
@@ -310,15 +310,6 @@ class SegmentConnector(StoreConnector[SegmentKey]):
             "daskps.proxy_graph(store=...).",
             stacklevel=2,
         )
-
-
-def _on_event_loop() -> bool:
-    """Whether this thread runs an event loop, which may not sleep."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _create(path: str) -> int:

@@ -15,6 +15,7 @@ from daskps.stores.files import directories as directory
 from daskps.stores.files.connector import SegmentConnector
 from daskps.stores.files.directories import OwnedDirectory
 from daskps.stores.files.places import HostPlaces
+from daskps.stores.remarks import warn
 
 
 def check(key: str, parts: SplitResult) -> None:
@@ -63,9 +64,7 @@ def in_directories(places: HostPlaces) -> SegmentConnector:
             f"cannot keep objects in {parent}: {e}. Give a directory that exists and "
             "may be written to, or another store."
         ) from e
-    remark = places.remark()
-    if remark is not None and remark.is_warning:
-        remark.log()
+    warn(places.remark())
     return SegmentConnector(
         [made.path for made in owned],
         places.reserve,

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from daskps.serialize.frames import Frame
+from daskps.serialize.frames import Frame, frame_address
 from daskps.stores.files.mapping import address_of, is_unwritten
 from daskps.stores.keys import SegmentKey
 
@@ -67,6 +67,4 @@ def _memory(frame: Frame) -> tuple[int, int] | None:
         contiguous = frame.c_contiguous
     if not contiguous or frame.nbytes < NBYTES_AT_LEAST:
         return None
-    if isinstance(frame, memoryview):
-        frame = np.frombuffer(frame.cast("B"), np.uint8)
-    return frame.ctypes.data, frame.nbytes
+    return frame_address(frame), frame.nbytes

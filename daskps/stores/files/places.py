@@ -11,8 +11,8 @@ from dask.utils import format_bytes
 
 from daskps.config import size
 from daskps.stores.files.directories import sweep
-from daskps.stores.memory import is_in_memory
-from daskps.stores.remarks import Remark
+from daskps.stores.memory import file_system, is_in_memory
+from daskps.stores.remarks import Remark, warn
 
 # Left free in memory for other programs where no setting says how much.
 RESERVE_NBYTES = 64 << 20
@@ -48,9 +48,7 @@ class HostPlaces(NamedTuple):
         """As configured; deletes there what dead processes left."""
         places = cls.configured()
         places.sweep()
-        remark = places.remark()
-        if remark is not None and remark.is_warning:
-            remark.log()
+        warn(places.remark())
         return places
 
     @classmethod
@@ -96,7 +94,7 @@ class HostPlaces(NamedTuple):
         if len(self.parents) == 1:
             return None
         memory, disk = self.parents
-        room = capacity(memory)
+        room = file_system(memory).total
         if room >= ROOM_NBYTES_AT_LEAST:
             return None
         text = (
@@ -137,13 +135,7 @@ def reserve_in(directory: str, wanted: int | None) -> int:
     """Bytes to leave free in a directory; None: 64 MiB, but at most an eighth of it."""
     if wanted is not None or not os.path.isdir(directory):
         return wanted or 0
-    return min(RESERVE_NBYTES, capacity(directory) // 8)
-
-
-def capacity(directory: str) -> int:
-    """Bytes that a directory's file system can hold at most."""
-    room = os.statvfs(directory)
-    return room.f_blocks * room.f_frsize
+    return min(RESERVE_NBYTES, file_system(directory).total // 8)
 
 
 def writable(directory: str) -> bool:
