@@ -6,6 +6,7 @@ process over Dask's own connections, when the store is opened there.
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import contextlib
 import logging

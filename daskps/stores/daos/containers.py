@@ -176,4 +176,5 @@ def _forked() -> None:
         container.keep_for_ever()
 
 
-os.register_at_fork(after_in_child=_forked)
+if hasattr(os, "register_at_fork"):  # Windows has no forks
+    os.register_at_fork(after_in_child=_forked)
