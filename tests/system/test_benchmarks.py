@@ -15,11 +15,12 @@ pytest.importorskip("proxystore_ex")
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
 
-from benchmarks import blocks, goals, models, round_trips, shapes, table
+from benchmarks import blocks, goals, models, paper, peers, round_trips, shapes, table
 from benchmarks.catalogue import catalogue, chosen
 from benchmarks.cluster import Cluster
 from benchmarks.counters import Copies, ProcessCopies
 from benchmarks.goals import Goal, Quantity
+from benchmarks.plots import draw
 from benchmarks.results import Comparison, Measured, Run
 from benchmarks.scenario import MB, Scenario
 from benchmarks.turns import Clusters, Rounds, compare, with_copies
@@ -132,8 +133,9 @@ def test_a_wrong_result_is_an_error(cluster):
 
 
 def test_goals_are_about_scenarios_that_there_are():
-    scenarios = {s.name: s for s in catalogue()}
-    assert len(scenarios) == len(catalogue()), "names are unique"
+    everything = chosen([""])
+    scenarios = {s.name: s for s in everything}
+    assert len(scenarios) == len(everything), "names are unique"
     for goal in goals.GOALS:
         scenario = scenarios[goal.scenario]
         if goal.against == "limit":
@@ -188,6 +190,25 @@ def test_names_choose_scenarios():
     assert [s.name for s in chosen(["Cholesky"])] == ["Cholesky 4096, blocks of 512"]
     assert {s.group for s in chosen(["models"])} == {"models"}
     assert chosen(["no such"]) == []
+    names = {s.name for s in chosen(["paper"])}
+    assert names == {s.name for s in paper.paper()}
+    assert not names & {s.name for s in chosen([])}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_paper(tmp_path):
+    """Every peer gives right results, and its figures are drawn."""
+    with ProcessCluster() as cluster:
+        done = [measure(cluster, s) for s in paper.paper(SCALE)]
+    for c, scenario in zip(done, paper.paper(SCALE), strict=True):
+        assert set(scenario.peers) <= c.peers.keys()
+        table.rows(c)
+        for name in peers.ON_STORES:
+            assert one(c, name).traffic < 100_000 + 2 * c.tasks * 5000
+    draw(done, tmp_path)
+    images = {path.stem for path in tmp_path.iterdir()}
+    assert images == {"paper-figure-3", "paper-figure-4", "paper-kinds"}
 
 
 @pytest.mark.slow
