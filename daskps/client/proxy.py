@@ -16,6 +16,7 @@ from daskps.references.proxies import keep
 from daskps.serialize.values import from_bytes, to_bytes
 from daskps.settings import Settings
 from daskps.stores.requests import ConnectorRequest, request_for
+from daskps.stores.unread import unread
 from daskps.stores.urls import check_store, describe
 
 if TYPE_CHECKING:
@@ -52,8 +53,6 @@ def proxy(obj: Any, store: Any = None) -> Any:
     >>> client.submit(np.sum, model).result()  # doctest: +SKIP
     """
     if store is not None:
-        from daskps.stores.by_hand import unread
-
         return unread(_opened(store).proxy(obj, populate_target=True))
     try:
         client = Client.current()
@@ -83,7 +82,6 @@ def proxy(obj: Any, store: Any = None) -> Any:
     handle = catalog.put([to_bytes(obj)])
     catalog.hold([handle])
     from daskps.references.factory import ClusterFactory
-    from daskps.stores.by_hand import unread
 
     factory: Any = ClusterFactory(handle.id)
     made = unread(Proxy(factory, cache_defaults=True, target=obj))

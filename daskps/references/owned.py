@@ -23,6 +23,21 @@ from proxystore.store.executor import _FunctionWrapper
 from proxystore.store.ref import OwnedProxy
 
 from daskps.references.proxies import ReceivedProxy
+from daskps.stores.unread import forget_frames
+
+
+class _Function(_FunctionWrapper[Any, Any]):
+    """What a ``StoreExecutor`` submits, where it runs.
+
+    Whoever calls it has the result in a frame. It would not be deleted with its key.
+    """
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function, and store what it gives."""
+        result = super().__call__(*args, **kwargs)
+        if type(result) is OwnedProxy:
+            forget_frames(result)
+        return result
 
 
 def register() -> None:
@@ -33,6 +48,7 @@ def register() -> None:
     # module they are, so that they would be copied.
     copyreg.pickle(type(OwnedProxy), _reduce_type)
     copyreg.pickle(_FunctionWrapper, _reduce_function)
+    copyreg.pickle(_Function, _reduce_function)
 
 
 def _dumps(value: Any) -> tuple[dict[str, Any], list[bytes]]:
@@ -63,6 +79,6 @@ def _reduce_function(function: Any) -> Any:
 def _function(attributes: dict[str, Any]) -> Any:
     """In the process that makes a result."""
     register()
-    made = _FunctionWrapper.__new__(_FunctionWrapper)
+    made = _Function.__new__(_Function)
     made.__dict__.update(attributes)
     return made

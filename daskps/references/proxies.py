@@ -23,6 +23,7 @@ from proxystore.proxy import Proxy, get_factory
 
 from daskps.lazy import loaded
 from daskps.references.nodes import ObjectId
+from daskps.stores.unread import forget_frames
 
 # Handles of the objects that proxies stand for, for as long as the proxies exist.
 _handles: weakref.WeakValueDictionary[ObjectId, Any] = weakref.WeakValueDictionary()
@@ -96,6 +97,9 @@ def _of(value: ReceivedProxy) -> Any:
 
 
 def _normalize(value: Any) -> Any:
+    # Each argument of a call comes by here, such as those of a StoreExecutor, whose caller
+    # has the future.
+    forget_frames(value)
     factory = _store_factory(value)
     if factory is not None:
         return "proxy", factory.store_config.name, repr(factory.key)

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from proxystore.connectors.protocols import Connector
-from proxystore.proxy import Proxy
 from proxystore.serialize import deserialize
 from proxystore.store import Store
 
 from daskps.serialize.values import from_bytes, is_ours, to_bytes
+from daskps.stores.unread import unread
 
 
 def read(data: bytes | bytearray | memoryview) -> Any:
@@ -79,14 +79,3 @@ class OpenedStore(Store[Any]):
         """Store several objects, and make a proxy of each."""
         made = super().proxy_batch(objs, populate_target=True, **options)
         return list(made) if populate_target else [unread(one) for one in made]
-
-
-def unread(made: Any) -> Any:
-    """A proxy without its target: it is what was stored, even if the object changes.
-
-    Type and hash of the object stay known to it, so that asking does not read the object.
-    What is no proxy, as None, which ProxyStore makes none of, is given back.
-    """
-    if issubclass(type(made), Proxy):
-        del made.__proxy_wrapped__
-    return made

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+import weakref
 from functools import partial
 
 import numpy as np
@@ -97,6 +98,21 @@ class TestByHand:
                 np.testing.assert_array_equal(np.asarray(proxy), array())
             assert store.proxy(None, skip_nonproxiable=True) is None
             assert store.proxy(array(), populate_target=True).__proxy_resolved__
+
+    def test_a_proxy_does_not_keep_its_object(self, client):
+        """Nor the frames in which it was made, by the error that it cannot be hashed."""
+        with daskps.open_store("shm://") as store:
+            for make in (
+                store.proxy,
+                lambda x: store.proxy_batch([x])[0],
+                daskps.proxy,
+            ):
+                x = array()
+                kept = weakref.ref(x)
+                proxy = make(x)
+                del x
+                assert kept() is None
+                np.testing.assert_array_equal(np.asarray(proxy), array())
 
     def test_a_store_that_was_opened_can_be_given(self, client):
         with daskps.open_store("shm://") as store:
