@@ -111,8 +111,11 @@ def daos_pool(directory: Path) -> Iterator[DaosPool]:
             once.setenv("HFI_NO_BACKTRACE", "1")
             import pydaos
 
-        pydaos.create_container("pool", "kvstore")
-        yield DaosPool("pool", "kvstore", "ns", directory / "pool" / "kvstore")
+        # Another one for each test: what a test before has left open in this process, such
+        # as by an error that is kept, is in another directory.
+        container = f"kvstore-{secrets.token_hex(4)}"
+        pydaos.create_container("pool", container)
+        yield DaosPool("pool", container, "ns", directory / "pool" / container)
 
 
 def _python_path() -> list[str]:
