@@ -27,6 +27,8 @@ from benchmarks.scenario import KB, MB, Scenario, Ship, Work, fresh, size
 
 ROUND_TRIPS, THROUGHPUT, KINDS = "paper figure 3", "paper figure 4", "paper kinds"
 
+GROUPS = (ROUND_TRIPS, KINDS, THROUGHPUT)
+
 _BY_HAND = ("by hand", "by hand, Redis")
 _CLIENT = ("proxystore_ex", "proxystore_ex, Redis")
 EVERYBODY = ("dask", *ON_STORES, *_BY_HAND, *_CLIENT)
