@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks import paper, shapes
 from benchmarks.peers import LIMIT, RAY
 from benchmarks.results import Comparison
+from benchmarks.scenario import MB
 
 DASK, DASKPS, EX = "dask", "daskps", "proxystore_ex"
 #: daskps on the store that it chooses on one host.
@@ -171,7 +172,7 @@ def _goals_of_the_paper() -> Iterator[Goal]:
         name = f"paper: round trip {size} in and out"
         yield Goal(name, Quantity.TIME, 1 - less, DASK, SHM)
     for workers in paper.WORKERS:
-        name = f"paper: 100 tasks, 1 MB in and out, {workers} workers"
+        name = f"paper: {paper.TASKS[MB]} tasks, 1 MB in and out, {workers} workers"
         yield Goal(name, Quantity.SPEEDUP, 1.25, DASK, SHM)
 
 

@@ -36,7 +36,7 @@ EVERYBODY = ("dask", *ON_STORES, *_BY_HAND, *_CLIENT)
 WITHOUT_HANDS = ("dask", *ON_STORES, *_CLIENT)
 
 #: How many tasks at each size of values, for the throughput: all values are there at once.
-TASKS = {0: 200, 10 * KB: 200, 100 * KB: 200, MB: 100, 10 * MB: 20}
+TASKS = {0: 100, 10 * KB: 100, 100 * KB: 100, MB: 50, 10 * MB: 16}
 WORKERS = (1, 2, 4, 8)
 
 
