@@ -38,13 +38,17 @@ class Candidates:
 def load(n: int) -> Candidates:
     """The first molecules of a file that comes with RDKit."""
     path = os.path.join(RDConfig.RDDataDir, "NCI", "first_5K.smi")
-    with open(path) as f:
-        found = [line.split()[0] for line in f if line.strip()]
-    molecules = {s: m for s in found if (m := Chem.MolFromSmiles(s)) is not None}
     generator = rdFingerprintGenerator.GetMorganGenerator(fpSize=1024)
-    smiles = list(molecules)[:n]
-    rows = [generator.GetCountFingerprintAsNumPy(molecules[s]) for s in smiles]
-    return Candidates(smiles, np.array(rows, dtype="f4"))
+    rows: dict[str, np.ndarray] = {}
+    with open(path) as f:
+        for line in filter(str.strip, f):
+            smiles = line.split()[0]
+            molecule = Chem.MolFromSmiles(smiles)
+            if molecule is not None:
+                rows[smiles] = generator.GetCountFingerprintAsNumPy(molecule)
+            if len(rows) == n:
+                break
+    return Candidates(list(rows), np.array([*rows.values()], dtype="f4"))
 
 
 def simulate(smiles: str) -> float:

@@ -15,7 +15,7 @@ SMALL = {
     "federated": "--clients 4 --rounds 3 --hidden 64",
     "lookup_join": "--rows 20000 --pages 20000",
     "anomalies_xarray": "--days 40 --grid 20 --chunk 10",
-    "molecules": "--molecules 500 --rounds 3 --batch 12 --seeds 2",
+    "molecules": "--molecules 300 --rounds 2 --batch 10 --seeds 2",
     "predict_partitions": "--rows 2000 --trees 20 --partitions 4",
 }
 NEEDS = {"anomalies_xarray": "xarray", "molecules": "rdkit"}
