@@ -34,14 +34,15 @@ ROOM = 9
 def main() -> int:
     """The command."""
     args = _arguments()
-    scenarios = chosen(args.only, args.scale)
     if args.list:
-        print(*(f"{s.name:56}{s.group}" for s in scenarios), sep="\n")
+        for scenario in chosen(args.only or [""], args.scale):
+            print(f"{scenario.name:56}{scenario.group}")
         return 0
+    scenarios = chosen(args.only, args.scale)
     environment = _environment(args)
     print(*(f"{key}: {value}" for key, value in environment.items()), sep=", ")
     if args.control:
-        peers.PEERS["daskps"] = peers.plain
+        peers.PEERS.update(dict.fromkeys(("daskps", *peers.ON_STORES), peers.plain))
     rounds = Rounds(args.least, max(args.least, args.most), args.seconds)
     # Smaller data is large in comparison with a smaller threshold.
     threshold = int(args.scale * parse_bytes(dask.config.get("daskps.threshold")))
@@ -69,7 +70,11 @@ def _arguments() -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("only", nargs="*", help="parts of names of scenarios or groups; none: all")
+    add(
+        "only",
+        nargs="*",
+        help="parts of names of scenarios or groups, such as 'paper'; none: all but that",
+    )
     add("--list", action="store_true", help="only name the scenarios and their groups")
     add(
         "--control",

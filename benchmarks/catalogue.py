@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from benchmarks import blocks, many_tasks, models, round_trips, shapes
+from benchmarks import blocks, many_tasks, models, paper, round_trips, shapes
 from benchmarks.scenario import GB, KB, MB, Scenario
 
 
 def catalogue(scale: float = 1.0) -> list[Scenario]:
-    """Every scenario.
+    """Every scenario but those of :mod:`benchmarks.paper`.
 
     Parameters
     ----------
@@ -51,10 +51,14 @@ def catalogue(scale: float = 1.0) -> list[Scenario]:
 
 
 def chosen(names: list[str], scale: float = 1.0) -> list[Scenario]:
-    """The scenarios whose name or group has one of these parts; all if there are none."""
+    """The scenarios whose name or group has one of these parts.
+
+    If there are none, all but those of the paper, which have nine peers each.
+    """
+    if not names:
+        return catalogue(scale)
     return [
         scenario
-        for scenario in catalogue(scale)
-        if not names
-        or any(part in scenario.name or part in scenario.group for part in names)
+        for scenario in [*catalogue(scale), *paper.paper(scale)]
+        if any(part in scenario.name or part in scenario.group for part in names)
     ]

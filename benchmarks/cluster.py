@@ -13,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -71,6 +73,8 @@ class Cluster:
         self.scheduler = self._start("scheduler --port 0 --no-show", scheduler or {})
         self._worker = nanny, worker or {}
         self.workers = []
+        self._services: dict[str, str] = {}
+        self._ending = contextlib.ExitStack()
         for _ in range(workers):
             self.add_worker()
 
@@ -108,6 +112,24 @@ class Cluster:
                 stdout=log,
                 stderr=log,
             )
+
+    def service(
+        self, name: str, start: Callable[[], AbstractContextManager[str]]
+    ) -> str:
+        """Where something is that is there until the cluster has ended.
+
+        A scheduler keeps stores open for all of its life, whatever they need.
+
+        Parameters
+        ----------
+        name
+            At the second call for it, nothing is started.
+        start
+            Makes the context in which it is there, and which gives the address.
+        """
+        if name not in self._services:
+            self._services[name] = self._ending.enter_context(start())
+        return self._services[name]
 
     def client(self, **kwargs: Any) -> Client:
         """A new client, once all workers are there."""
@@ -169,6 +191,7 @@ class Cluster:
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
+        self._ending.close()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def __enter__(self) -> Self:

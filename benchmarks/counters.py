@@ -5,6 +5,7 @@ The functions run inside the processes of a cluster, and keep their counts there
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import tracemalloc
 from collections.abc import Callable
@@ -16,7 +17,9 @@ from proxystore.connectors.file import FileConnector
 from tornado.iostream import IOStream
 
 from benchmarks.memory import page_faults, page_size, peak, reset_peak
-from daskps.stores.files.connector import SegmentConnector, frame_nbytes
+from daskps.serialize.frames import frame_nbytes
+from daskps.stores.connectors.base import StoreConnector
+from daskps.stores.files.connector import SegmentConnector
 
 # Of this process.
 _traffic = 0
@@ -185,19 +188,29 @@ def _counted(method: Callable[..., int | None]) -> Callable[..., int | None]:
 def _count_puts() -> None:
     if not _first_time("puts"):
         return
-    segments: Any = SegmentConnector
-    files: Any = FileConnector
-    put_frames, put = segments.put_frames, files.put
+    # Those that the others put into are counted, and not the others.
+    kinds: list[Any] = [SegmentConnector, FileConnector]
+    if importlib.util.find_spec("redis"):
+        from proxystore.connectors.redis import RedisConnector as TheirsInRedis
 
-    def counting_frames(self: Any, frames: Any, *args: Any, **kwargs: Any) -> Any:
-        _add_put(sum(map(frame_nbytes, frames)))
-        return put_frames(self, frames, *args, **kwargs)
+        from daskps.stores.redis.connector import RedisConnector
 
-    def counting(self: Any, obj: Any) -> Any:
-        _add_put(memoryview(obj).nbytes)
-        return put(self, obj)
+        kinds += [RedisConnector, TheirsInRedis]
+    for kind in kinds:
+        if issubclass(kind, StoreConnector):
+            kind.put_frames = _counting(
+                kind.put_frames, lambda frames: sum(map(frame_nbytes, frames))
+            )
+        else:
+            kind.put = _counting(kind.put, lambda obj: memoryview(obj).nbytes)
 
-    segments.put_frames, files.put = counting_frames, counting
+
+def _counting(method: Any, nbytes_of: Callable[[Any], int]) -> Any:
+    def counting(self: Any, data: Any, *args: Any, **kwargs: Any) -> Any:
+        _add_put(nbytes_of(data))
+        return method(self, data, *args, **kwargs)
+
+    return counting
 
 
 def _add_put(nbytes: int) -> None:

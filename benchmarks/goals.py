@@ -11,11 +11,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks import shapes
+from benchmarks import paper, shapes
 from benchmarks.peers import LIMIT, RAY
 from benchmarks.results import Comparison
+from benchmarks.scenario import MB
 
 DASK, DASKPS, EX = "dask", "daskps", "proxystore_ex"
+#: daskps on the store that it chooses on one host.
+SHM = "daskps shm"
 
 
 class Quantity(enum.Enum):
@@ -47,12 +50,15 @@ class Goal:
         The least or the most, see :data:`AT_LEAST`.
     against
         The peer that daskps is compared with, for ratios.
+    of
+        The name that daskps has among the peers.
     """
 
     scenario: str
     quantity: Quantity
     asked: float
     against: str = ""
+    of: str = DASKPS
 
     def __str__(self) -> str:
         bound = "at least" if self.quantity in AT_LEAST else "at most"
@@ -157,6 +163,17 @@ def _goals() -> Iterator[Goal]:
     yield Goal("round trip 100 MB out", here, 0)
     # The value itself, and its copy in the store.
     yield Goal("round trip 100 MB out", there, 2)
+    yield from _goals_of_the_paper()
+
+
+def _goals_of_the_paper() -> Iterator[Goal]:
+    """What it shows of proxies in Dask, on other machines: daskps is to gain as much."""
+    for size, less in (("1 MB", 0.35), ("100 MB", 0.52)):
+        name = f"paper: round trip {size} in and out"
+        yield Goal(name, Quantity.TIME, 1 - less, DASK, SHM)
+    for workers in paper.WORKERS:
+        name = f"paper: {paper.TASKS[MB]} tasks, 1 MB in and out, {workers} workers"
+        yield Goal(name, Quantity.SPEEDUP, 1.25, DASK, SHM)
 
 
 GOALS = tuple(_goals())
@@ -173,9 +190,9 @@ def _outcome(goal: Goal, c: Comparison | None) -> Outcome:
         return Outcome(goal, None, "not measured")
     if goal.quantity in (Quantity.SPEEDUP, Quantity.TIME, Quantity.CPU):
         of = "cpu" if goal.quantity is Quantity.CPU else "seconds"
-        pair = (DASKPS, goal.against)
+        pair = (goal.of, goal.against)
         if goal.quantity in AT_LEAST:
-            pair = (goal.against, DASKPS)
+            pair = (goal.against, goal.of)
         ratio = c.ratio(*pair, of)
         return Outcome(goal, ratio.median, str(ratio))
     value = _count(goal.quantity, c)

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import secrets
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
+from urllib.parse import urlsplit
 
 from distributed import Client
 from proxystore.connectors.file import FileConnector
@@ -23,6 +25,7 @@ import daskps
 from benchmarks import counters, memory, tasks
 from benchmarks.cluster import Cluster
 from benchmarks.counters import Copies
+from benchmarks.redis_server import redis_server
 from benchmarks.results import Run
 from benchmarks.scenario import Scenario, Work
 
@@ -30,8 +33,10 @@ from benchmarks.scenario import Scenario, Work
 LIMIT = "limit"
 #: daskps, with everything by reference.
 BY_REFERENCE = "by reference"
+#: daskps on one kind of store each.
+ON_STORES = ("daskps shm", "daskps peer", "daskps file", "daskps redis")
 #: Peers that change what the cluster does for everybody.
-OURS = ("daskps", BY_REFERENCE)
+OURS = ("daskps", BY_REFERENCE, *ON_STORES)
 RAY = "ray"
 
 # Seconds. Dask's client sends nothing for 10 ms after it has sent something: what one run
@@ -138,6 +143,12 @@ def _busy(dask_scheduler: Any) -> bool:
     )
 
 
+#: Makes a peer on a cluster.
+MakePeer: TypeAlias = Callable[[Cluster], AbstractContextManager[Peer]]
+#: Makes a store of ProxyStore's.
+MakeStore: TypeAlias = Callable[[Cluster], AbstractContextManager[Store[Any]]]
+
+
 @contextlib.contextmanager
 def plain(cluster: Cluster) -> Iterator[Peer]:
     """Dask as it is."""
@@ -150,6 +161,22 @@ def with_daskps(cluster: Cluster) -> Iterator[Peer]:
     """Each run within a block of its own."""
     with Client(cluster.address, set_as_default=False) as client:
         yield Peer(cluster, client, block=lambda: daskps.proxy_graph(client=client))
+
+
+def _on(url_on: Callable[[Cluster], str]) -> MakePeer:
+    """The same, on a store whose URL is given by a function of the cluster."""
+
+    @contextlib.contextmanager
+    def make(cluster: Cluster) -> Iterator[Peer]:
+        url = url_on(cluster)
+        with Client(cluster.address, set_as_default=False) as client:
+            yield Peer(
+                cluster,
+                client,
+                block=lambda: daskps.proxy_graph(store=url, client=client),
+            )
+
+    return make
 
 
 @contextlib.contextmanager
@@ -172,49 +199,93 @@ def scattered(cluster: Cluster) -> Iterator[Peer]:
         )
 
 
-@contextlib.contextmanager
-def by_hand(cluster: Cluster) -> Iterator[Peer]:
-    """A ProxyStore proxy for each value, over files in shared memory."""
-    with (
-        Client(cluster.address, set_as_default=False) as client,
-        _store() as store,
-    ):
-        yield Peer(cluster, client, ship=store.proxy)
+def _by_hand(stores: MakeStore) -> MakePeer:
+    """A ProxyStore proxy for each value."""
+
+    @contextlib.contextmanager
+    def make(cluster: Cluster) -> Iterator[Peer]:
+        with (
+            Client(cluster.address, set_as_default=False) as client,
+            stores(cluster) as store,
+        ):
+            yield Peer(cluster, client, ship=store.proxy)
+
+    return make
+
+
+def _proxystore_ex(stores: MakeStore) -> MakePeer:
+    """proxystore-ex's client for Dask."""
+
+    @contextlib.contextmanager
+    def make(cluster: Cluster) -> Iterator[Peer]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it is experimental
+            from proxystore_ex.plugins.distributed import Client as ProxyClient
+        with (
+            stores(cluster) as store,
+            ProxyClient(
+                cluster.address, ps_store=store, set_as_default=False
+            ) as client,
+        ):
+            yield Peer(cluster, client)
+
+    return make
 
 
 @contextlib.contextmanager
-def proxystore_ex(cluster: Cluster) -> Iterator[Peer]:
-    """proxystore-ex's client for Dask, over files in shared memory."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it is experimental
-        from proxystore_ex.plugins.distributed import Client as ProxyClient
-    with (
-        _store() as store,
-        ProxyClient(cluster.address, ps_store=store, set_as_default=False) as client,
-    ):
-        yield Peer(cluster, client)
-
-
-@contextlib.contextmanager
-def _store() -> Iterator[Store[Any]]:
-    with (
-        tempfile.TemporaryDirectory(prefix="bench-", dir="/dev/shm") as directory,
-        # Workers know a store by its name, even after it is closed here.
-        # Each process that reads keeps what it has read, by default 16 objects of 1 GB.
-        Store(
-            directory, FileConnector(directory), cache_size=1, register=True
-        ) as store,
-    ):
+def _in_files(cluster: Cluster) -> Iterator[Store[Any]]:
+    """ProxyStore's, over files in shared memory."""
+    with _directory() as directory, _store(FileConnector(directory)) as store:
         yield store
 
 
-PEERS: dict[str, Callable[[Cluster], AbstractContextManager[Peer]]] = {
+@contextlib.contextmanager
+def _in_redis(cluster: Cluster) -> Iterator[Store[Any]]:
+    """ProxyStore's, over a Redis server on this host."""
+    from proxystore.connectors.redis import RedisConnector
+
+    server = urlsplit(cluster.service("ProxyStore's Redis", redis_server))
+    assert server.hostname is not None
+    assert server.port is not None
+    # A server of its own, since what a scenario has left goes with all that is there.
+    with _store(RedisConnector(server.hostname, server.port, clear=True)) as store:
+        yield store
+
+
+def _store(connector: Any) -> Store[Any]:
+    # Workers know a store by its name, even after it is closed here.
+    # Each process that reads keeps what it has read, by default 16 objects of 1 GB.
+    name = f"bench-{secrets.token_hex(8)}"
+    return Store(name, connector, cache_size=1, register=True)
+
+
+@contextlib.contextmanager
+def _directory() -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="bench-", dir="/dev/shm") as directory:
+        yield directory
+
+
+def _files_on(cluster: Cluster) -> str:
+    return f"file://{cluster.service('files', _directory)}"
+
+
+def _redis_on(cluster: Cluster) -> str:
+    return cluster.service("redis", redis_server)
+
+
+PEERS: dict[str, MakePeer] = {
     "dask": plain,
     "daskps": with_daskps,
     BY_REFERENCE: by_reference,
+    "daskps shm": _on(lambda cluster: "shm://"),
+    "daskps peer": _on(lambda cluster: "peer://"),
+    "daskps file": _on(_files_on),
+    "daskps redis": _on(_redis_on),
     "scatter": scattered,
-    "by hand": by_hand,
-    "proxystore_ex": proxystore_ex,
+    "by hand": _by_hand(_in_files),
+    "by hand, Redis": _by_hand(_in_redis),
+    "proxystore_ex": _proxystore_ex(_in_files),
+    "proxystore_ex, Redis": _proxystore_ex(_in_redis),
 }
 
 #: Those that every scenario compares.

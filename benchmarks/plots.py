@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ matplotlib.use("agg")
 from matplotlib import pyplot as plt
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
-from benchmarks.peers import BY_REFERENCE, LIMIT, RAY
+from benchmarks.peers import BY_REFERENCE, LIMIT, OURS, RAY
 from benchmarks.results import Comparison
 from benchmarks.scenario import size
 
@@ -26,16 +27,24 @@ COLOURS = {
     "by hand": "#009E73",
     "proxystore_ex": "#CC79A7",
     RAY: "#D55E00",
+    "daskps shm": "#0072B2",
+    "daskps peer": "#56B4E9",
+    "daskps file": "#E69F00",
+    "daskps redis": "#D55E00",
+    "by hand, Redis": "#70C9AE",
+    "proxystore_ex, Redis": "#E5BCD3",
 }
-MARKERS = dict(zip(COLOURS, "ossD^vX", strict=True))
+MARKERS = dict(zip(COLOURS, "ossD^vXs*PpDv", strict=True))
 LIMIT_LABEL = "limit: no data shipped"
+# Dask's own processes, which the workers share the cores with.
+CLIENT_AND_SCHEDULER = 2
 
 
 def draw(comparisons: Iterable[Comparison], directory: Path) -> None:
     """Write an image for each group, as PNG and as SVG.
 
-    Round trips are curves over the size, the throughput bars over the number of workers;
-    all others are bars of the time, with plain Dask as 1.
+    Round trips are curves over the size, the throughput bars over the number of workers, or
+    curves for each of several panels; all others are bars of the time, with plain Dask as 1.
 
     Parameters
     ----------
@@ -59,11 +68,14 @@ def draw(comparisons: Iterable[Comparison], directory: Path) -> None:
 
 
 def _draw_group(group: str, members: list[Comparison]) -> Any:
+    panels = {c.panel: [m for m in members if m.panel == c.panel] for c in members}
     if group == "throughput":
         return _rates(members)
-    if len(members) > 1 and all(c.at for c in members):
-        return _over_sizes(group, members)
-    return _bars(members)
+    if len(members) == len(panels) or not all(c.at for c in members):
+        return _bars(members)
+    if all(c.tasks for c in members):
+        return _over_workers(panels)
+    return _over_sizes({name or group: some for name, some in panels.items()})
 
 
 def _names(members: list[Comparison]) -> list[str]:
@@ -72,44 +84,129 @@ def _names(members: list[Comparison]) -> list[str]:
     return [name for name in names if name != LIMIT]
 
 
-def _over_sizes(group: str, members: list[Comparison]) -> Any:
+def _over_sizes(panels: dict[str, list[Comparison]]) -> Any:
     """Times over the size, and below them those times with plain Dask's as 1."""
-    figure, (above, below) = plt.subplots(
-        2, figsize=(7, 7), sharex=True, layout="constrained", height_ratios=(3, 2)
+    figure, axes = plt.subplots(
+        *(2, len(panels)),
+        figsize=(7 if len(panels) == 1 else 4.5 * len(panels), 7),
+        sharex=True,
+        sharey="row",
+        squeeze=False,
+        layout="constrained",
+        height_ratios=(3, 2),
     )
+    for (title, members), (above, below) in zip(panels.items(), axes.T, strict=True):
+        _times(above, below, members)
+        above.set_title(title)
+        below.axhline(1, color=COLOURS["dask"], linewidth=0.8)
+        below.set_xlabel("size of the value")
+        for each in (above, below):
+            _curves(each)
+            each.set_yscale("log")
+        below.set_xscale("log")
+        below.set_xticks(
+            [c.at for c in members], [size(int(c.at)) for c in members], rotation=30
+        )
+        below.xaxis.set_minor_locator(NullLocator())
+    for each, label in zip(
+        axes[:, 0], ("time (ms)", "multiple of dask's time"), strict=True
+    ):
+        each.set_ylabel(label)
+        _plain_ticks(each.yaxis)
+    _legend(figure, columns=4)
+    return figure
+
+
+def _times(above: Any, below: Any, members: list[Comparison]) -> None:
     for name in [*_names(members), LIMIT]:
         mine = [c for c in members if name in c.peers]
         if not mine:
             continue
         sizes = [c.at for c in mine]
-        look: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1.2}
-        if name != LIMIT:
-            look = {"color": COLOURS[name], "marker": MARKERS[name], "markersize": 4}
-        label = LIMIT_LABEL if name == LIMIT else name
         times = [c.peers[name].median() * 1e3 for c in mine]
-        above.plot(sizes, times, label=label, **look)
+        above.plot(sizes, times, **_look(name))
         ratios = [c.ratio(name, "dask") for c in mine]
-        below.plot(sizes, [r.median for r in ratios], **look)
-        if name in ("daskps", BY_REFERENCE):
+        below.plot(sizes, [r.median for r in ratios], **_look(name))
+        if name in OURS:
             low, high = [r.low for r in ratios], [r.high for r in ratios]
             below.fill_between(sizes, low, high, color=COLOURS[name], alpha=0.2)
-    above.set_title(group)
-    above.set_ylabel("time (ms)")
-    below.set_ylabel("multiple of dask's time")
-    below.set_xlabel("size of the value")
-    below.axhline(1, color=COLOURS["dask"], linewidth=0.8)
-    for axes in (above, below):
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-        _plain_ticks(axes.yaxis)
-    below.set_xticks(
-        [c.at for c in members], [size(int(c.at)) for c in members], rotation=30
+
+
+def _look(name: str) -> dict[str, Any]:
+    """How a peer's curve looks, and what it is called."""
+    if name == LIMIT:
+        style = {"color": "black", "linestyle": "--", "linewidth": 1.2}
+        return {"label": LIMIT_LABEL, **style}
+    return {
+        "label": name,
+        "color": COLOURS[name],
+        "marker": MARKERS[name],
+        "markersize": 4,
+    }
+
+
+def _curves(axes: Any) -> None:
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _over_workers(panels: dict[str, list[Comparison]]) -> Any:
+    """Tasks each second over the number of workers, as measured and as predicted.
+
+    Above, all processes share the cores of this machine. Below is what one scheduler that
+    has a core of its own can do at most: its processor time for each task carries over to
+    machines with more cores.
+    """
+    figure, axes = plt.subplots(
+        *(2, len(panels)),
+        figsize=(3.2 * len(panels), 7),
+        sharex=True,
+        sharey="row",
+        squeeze=False,
+        layout="constrained",
     )
-    below.xaxis.set_minor_locator(NullLocator())
-    _legend(figure, columns=4)
+    for (title, members), (above, below) in zip(panels.items(), axes.T, strict=True):
+        for name in [*_names(members), LIMIT]:
+            mine = [c for c in members if name in c.peers]
+            if mine:
+                at = [c.at for c in mine]
+                above.plot(at, [_rate(c, name) for c in mine], **_look(name))
+                below.plot(at, [_rate(c, name, "cpu") for c in mine], **_look(name))
+        above.set_title(title)
+        below.set_xlabel("workers")
+        for each in (above, below):
+            _curves(each)
+            each.set_yscale("log")
+        below.set_xscale("log", base=2)
+        below.set_xticks([c.at for c in members], [f"{c.at:g}" for c in members])
+        _shade_shared_cores(above, members)
+    labels = ("tasks each second", "tasks each second that the scheduler's\nCPU allows")
+    for each, label in zip(axes[:, 0], labels, strict=True):
+        each.set_ylabel(label)
+        _plain_ticks(each.yaxis)
+    _legend(figure, columns=5)
     return figure
+
+
+def _rate(c: Comparison, name: str, of: str = "seconds") -> float:
+    return c.tasks / c.peers[name].median(of)
+
+
+def _shade_shared_cores(axes: Any, members: list[Comparison]) -> None:
+    """Mark where there are more processes than cores."""
+    cores = os.cpu_count() or 1
+    alone = max(0.0, cores - CLIENT_AND_SCHEDULER)
+    low, high = members[0].at, members[-1].at
+    if alone >= high:
+        return
+    axes.axvspan(max(low, alone), high, color="black", alpha=0.05, linewidth=0)
+    axes.annotate(
+        f"more processes than the {cores} cores",
+        (0.98, 0.02),
+        xycoords="axes fraction",
+        ha="right",
+        fontsize=7,
+    )
 
 
 def _plain_ticks(axis: Any) -> None:

@@ -75,7 +75,7 @@ class Comparison:
 
     Attributes
     ----------
-    scenario, group, at, tasks
+    scenario, group, at, tasks, panel
         As in :class:`~benchmarks.scenario.Scenario`.
     peers
         By name. All have as many runs, which took place in turn.
@@ -86,6 +86,7 @@ class Comparison:
     at: float
     tasks: int
     peers: dict[str, Measured]
+    panel: str = ""
 
     def ratio(self, peer: str, to: str, of: str = "seconds") -> Ratio:
         """How many times as long (or as much) one takes as the other, run by run."""

@@ -59,6 +59,8 @@ class Scenario:
         Names of those who are compared.
     group
         Scenarios of one group share a plot.
+    panel
+        Those of one panel are side by side with those of others in that plot.
     at
         Where the scenario is in its group's plot, if that has an axis: bytes or workers.
     tasks
@@ -69,6 +71,8 @@ class Scenario:
         Size of the data, which has to have room in memory several times.
     in_one_piece
         Whether the data is a single block, so that its copies can be counted.
+    brief
+        Whether few rounds have to do, since there are many peers.
     ray
         The same work for Ray: the name of a function in ``ray_server.py`` and its arguments.
     """
@@ -78,11 +82,13 @@ class Scenario:
     limit: Work | None
     peers: tuple[str, ...]
     group: str
+    panel: str = ""
     at: float = 0
     tasks: int = 0
     workers: int = 0
     nbytes: int = 0
     in_one_piece: bool = False
+    brief: bool = False
     ray: dict[str, Any] = field(default_factory=dict)
 
 

@@ -10,7 +10,7 @@ from benchmarks.results import Comparison, Measured
 from benchmarks.scenario import KB, MB
 from benchmarks.shapes import GROUP
 
-_COLUMNS = "{:17}{:>10}   {:26}{:>13}{:>10}{:>16}   {}"
+_COLUMNS = "{:24}{:>10}   {:26}{:>13}{:>10}{:>16}   {}"
 _HEADING = "\n".join(
     _COLUMNS.format(*cells)
     for cells in (
@@ -49,7 +49,7 @@ def rows(c: Comparison) -> str:
     for name, measured in c.peers.items():
         faster = "" if name == ours else str(c.ratio(name, ours))
         lines.append(
-            f"  {name:15}{_time(measured.median())}   {faster:26}"
+            f"  {name:22}{_time(measured.median())}   {faster:26}"
             f"{'' if name == RAY else _counts(c, measured)}".rstrip()
         )
     return "\n".join(lines)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from proxystore.proxy import Proxy, extract
 
 
 def nothing(*args: Any) -> None:
@@ -21,6 +22,11 @@ def itself(value: Any) -> Any:
 def view(array: np.ndarray) -> np.ndarray:
     """Give back an array, though not the very object, with which proxystore_ex fails."""
     return array[:]
+
+
+def value_of(value: Any) -> Any:
+    """Give back a value itself, also where it came as a proxy."""
+    return extract(value) if type(value) is Proxy else value
 
 
 def first(array: np.ndarray, i: int = 0) -> float:

@@ -55,7 +55,7 @@ async def open_everywhere(
     try:
         # Without patience: a result that cannot be read is fetched otherwise, and trying
         # again would hold up the event loop.
-        store = opened.acquire(config)
+        store = await opened.acquire_in_thread(config)
     except (ImportError, OSError) as e:
         raise ClusterError(unreachable("This client", e)) from e
     keeper = ClientKeeper(client)

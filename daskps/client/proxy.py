@@ -16,6 +16,7 @@ from daskps.references.proxies import keep
 from daskps.serialize.values import from_bytes, to_bytes
 from daskps.settings import Settings
 from daskps.stores.requests import ConnectorRequest, request_for
+from daskps.stores.unread import unread
 from daskps.stores.urls import check_store, describe
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def proxy(obj: Any, store: Any = None) -> Any:
     >>> client.submit(np.sum, model).result()  # doctest: +SKIP
     """
     if store is not None:
-        return _unread(_opened(store).proxy(obj, populate_target=True))
+        return unread(_opened(store).proxy(obj, populate_target=True))
     try:
         client = Client.current()
     except ValueError:
@@ -83,17 +84,8 @@ def proxy(obj: Any, store: Any = None) -> Any:
     from daskps.references.factory import ClusterFactory
 
     factory: Any = ClusterFactory(handle.id)
-    made = _unread(Proxy(factory, cache_defaults=True, target=obj))
+    made = unread(Proxy(factory, cache_defaults=True, target=obj))
     keep(handle, made)
-    return made
-
-
-def _unread(made: Any) -> Any:
-    """A proxy without its target: it is what was stored, even if the object changes.
-
-    Type and hash of the object stay known to it, so that asking does not read the object.
-    """
-    del made.__proxy_wrapped__
     return made
 
 

@@ -36,6 +36,7 @@ from daskps.graph.census import weigh
 from daskps.graph.contents import contents, graph_contents
 from daskps.graph.findings import Findings
 from daskps.graph.search import Search
+from daskps.lazy import loaded
 from daskps.objects.cache import Cache
 from daskps.objects.catalog import Catalog
 from daskps.objects.encoder import Encoder
@@ -112,12 +113,21 @@ def _before_submission(client: Client, expr: Expr, keys: Iterable[Any]) -> Submi
     if client.status == "closed":
         return Submission(expr, expr)  # Dask says so
     show(expr, keys)
+    _know_owned_results()
     expr, wanted = _after_other_passes(expr, keys)
     try:
         return _for_cluster(client, expr, keys, wanted)
     except Exception as e:
         fell_back(e, "replace what is large in an expression of type", expr)
         return Submission(expr, expr)
+
+
+def _know_owned_results() -> None:
+    """Have results of a ``StoreExecutor`` sent as they should, if this process has one."""
+    if loaded("proxystore.store.executor"):
+        from daskps.references import owned
+
+        owned.register()
 
 
 def _submission_failed(error: Exception, expr: Expr) -> None:

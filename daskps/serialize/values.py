@@ -147,6 +147,11 @@ def _one_part(frame: Frame) -> list[Any]:
     return list(contiguous_parts(np.ascontiguousarray(frame)))
 
 
+def is_ours(data: bytes | bytearray | memoryview) -> bool:
+    """Whether :func:`to_bytes` has written these bytes."""
+    return memoryview(data)[: len(_MAGIC)] == _MAGIC
+
+
 def from_bytes(data: bytes | bytearray | memoryview) -> Any:
     """The value that :func:`to_bytes` serialised: the ``deserializer``.
 

@@ -6,6 +6,7 @@ process over Dask's own connections, when the store is opened there.
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import contextlib
 import logging
@@ -98,6 +99,21 @@ def acquire(config: StoreConfig, read_timeout: float = 0.0) -> Store:
     _absences.pop(config.name, None)
     _notify()
     return store
+
+
+async def acquire_in_thread(config: StoreConfig, read_timeout: float = 0.0) -> Store:
+    """Do so without holding up the event loop, if a server is slow or cannot be reached."""
+    opening = asyncio.ensure_future(asyncio.to_thread(acquire, config, read_timeout))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_release_again)
+        raise
+
+
+def _release_again(opening: asyncio.Future[Store]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        release(opening.result().name)
 
 
 def miss(

@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 
 from daskps.exceptions import ConfigError
 from daskps.linux import is_linux, system
-from daskps.serialize.values import from_bytes, to_bytes
 from daskps.stores import leases
 from daskps.stores.connectors.base import StoreConnector
 from daskps.stores.connectors.sealed import SealedConnector
@@ -76,7 +75,8 @@ def open_store(url: str) -> proxystore.store.Store[Any]:
     -------
     proxystore.store.Store
         Registered with ProxyStore under its name. Objects that it gives out are made
-        anew at each ``get``, so that changing one changes no other.
+        anew at each ``get``, so that changing one changes no other. Its proxies know the
+        type of their objects, so that Dask does not read them on the way to a task.
 
     Raises
     ------
@@ -99,20 +99,10 @@ def open_store(url: str) -> proxystore.store.Store[Any]:
             f"{system()}. ProxyStore's own connectors work here."
         )
     check_store("url", url)
-    from proxystore.store import Store as ProxyStore
+    from daskps.stores.by_hand import OpenedStore
 
     made = make(request_for(url))
-    store = ProxyStore(
-        made.name,
-        made.connector,
-        serializer=to_bytes,
-        deserializer=from_bytes,
-        # ProxyStore's cache counts objects, whatever their size, and would hand one
-        # object to several tasks.
-        cache_size=0,
-        populate_target=False,
-        register=True,
-    )
+    store = OpenedStore(made.name, made.connector)
     leases.say_alive(made.connector)
     leases.renew(made.connector, store, lambda _: None)
     return store

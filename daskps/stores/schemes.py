@@ -40,7 +40,7 @@ SCHEMES = {
     "peer": Scheme("daskps.stores.peer.scheme"),
     "redis": Scheme("daskps.stores.redis.scheme", "redis"),
     "rediss": Scheme("daskps.stores.redis.scheme", "redis"),
-    "daos": Scheme("daskps.stores.daos.scheme", "daos"),
+    "daos": Scheme("daskps.stores.daos.scheme"),
     "zmq": Scheme("daskps.stores.zmq.scheme", "zmq"),
 }
 

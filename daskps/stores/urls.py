@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 from daskps.exceptions import ConfigError
 from daskps.lazy import loaded
 from daskps.linux import is_linux
+from daskps.serialize.values import to_bytes
 from daskps.stores.schemes import SCHEMES, scheme_module, schemes
 
 
@@ -42,7 +43,7 @@ def check_store(key: str, store: Any) -> Any:
     if store is None:
         return None
     if is_proxystore(store):
-        if store._serializer is not None or store._deserializer is not None:
+        if store._serializer not in (None, to_bytes):
             # A value is stored in parts, so that large buffers are stored once.
             raise ConfigError(
                 f"{key}: store {store.name!r} has a serializer of its own, which daskps "

@@ -165,15 +165,7 @@ class StoreOpening:
         return True
 
     async def _acquire(self, worker: Worker, reply: dict[str, Any]) -> None:
-        # In a thread: a server that cannot be reached would hold up the event loop.
-        opening = asyncio.ensure_future(
-            asyncio.to_thread(opened.acquire, reply["config"], self._read_timeout)
-        )
-        try:
-            store = await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            opening.add_done_callback(self._release_again)
-            raise
+        store = await opened.acquire_in_thread(reply["config"], self._read_timeout)
         try:
             # Take no tasks that this worker could only wait for in vain.
             hosts = [tuple(host) for host in reply["hosts"]]
@@ -182,10 +174,6 @@ class StoreOpening:
         except BaseException:
             opened.release(self._store)
             raise
-
-    def _release_again(self, opening: asyncio.Future[Store]) -> None:
-        if not opening.cancelled() and opening.exception() is None:
-            opened.release(self._store)
 
     async def _failed(self, worker: Worker, doing: str, error: Exception) -> None:
         who = f"Worker {worker.address}"

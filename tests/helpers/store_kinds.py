@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
-from daos_pool import CONTAINER, daos_pool
+from daos_pool import REAL, daos_pool
 from proxystore.connectors.file import FileConnector
 from proxystore.connectors.local import LocalConnector
 from proxystore.connectors.multi import MultiConnector, Policy
@@ -19,6 +19,7 @@ from proxystore.connectors.redis import RedisConnector
 from proxystore.store import Store
 from redis_server import RedisServer, redis_server
 
+from daskps.stores.daos.namespace import SMALL
 from daskps.stores.files import directories as directory
 from daskps.stores.opening import make
 from daskps.stores.requests import request_for
@@ -143,27 +144,28 @@ def proxystore_multi(place: Path) -> Iterator[Kind]:
 
 @contextlib.contextmanager
 def daos(place: Path) -> Iterator[Kind]:
-    """Over the double of pydaos."""
+    """Over the double of pydaos, or a real pool."""
 
     def overwrite(connector: Any, key: Any, data: bytes) -> None:
-        chunks = connector._connector._connector._objects._data
+        objects = connector._connector._connector._objects
+        if key.key.is_small:
+            objects._index.put(key.key.entry, SMALL + data)
         for name, start, stop in key.key.chunks():
             last = stop == key.nbytes
             chunk = data[start:] if last else data[start:stop]
-            chunks.delete([name])
+            objects._data.delete([name])
             if chunk:
-                chunks.put(name, chunk)
+                objects._data.put(name, chunk)
 
-    def left() -> list[str]:
-        names = [place / "pool" / "kvstore" / name for name in ("ns", "ns.daskps")]
-        return [file for name in names for file in os.listdir(name)]
+    with daos_pool(place) as pool:
+        import pydaos
 
-    with daos_pool(place) as pydaos:
         yield Kind(
-            f"{CONTAINER}/ns",
+            pool.url,
             overwrite=overwrite,
-            left=left,
-            restart=pydaos.restart_agent,
+            left=pool.everything,
+            # A real agent is restarted by hand.
+            restart=lambda: None if REAL else pydaos.restart_agent(),
         )
 
 

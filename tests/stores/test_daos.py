@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import multiprocessing
 import os
@@ -12,44 +13,28 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from daos_pool import CONTAINER, pool, run, start
+from daos_pool import double_only, pool, pydaos, run, start
+from distributed import Client
 from processes import PATIENCE
 from proxystore.connectors.protocols import Connector
 
 import daskps
+from daskps.stores.daos import containers
 from daskps.stores.daos.connector import DaosConnector
-from daskps.stores.daos.namespace import CHUNK_NBYTES, Namespace
+from daskps.stores.daos.dictionary import Dictionary
+from daskps.stores.daos.namespace import CHUNK_NBYTES, SMALL_NBYTES, Namespace
 from daskps.stores.daos.scheme import sweep
 
-__all__ = ["pool"]
+__all__ = ["pool", "pydaos"]
 
 CLUSTER = "0123456789abcdef"
 
 
 @pytest.fixture
 def connector(pool):
-    connector = DaosConnector("pool", "kvstore", "ns", CLUSTER, lease=60)
+    connector = DaosConnector(*pool.names, CLUSTER, lease=60)
     yield connector
     connector.close()
-
-
-@pytest.fixture
-def pydaos(pool):
-    import pydaos
-
-    return pydaos
-
-
-def keys_in(pool, name="ns"):
-    """The keys of a dictionary of the double."""
-    try:
-        return sorted(n for n in os.listdir(os.path.join(pool, name)) if n[0] == "=")
-    except FileNotFoundError:
-        return []
-
-
-def objects_in(pool):
-    return [key for key in keys_in(pool, "ns.daskps") if not key.startswith("=lease")]
 
 
 class TestAUrl:
@@ -67,19 +52,21 @@ class TestAUrl:
                 daskps.open_store(url)
 
     def test_opens_a_store(self, pool):
-        with daskps.open_store(f"{CONTAINER}/ns") as store:
+        with daskps.open_store(pool.url) as store:
             key = store.put(np.arange(5))
             np.testing.assert_array_equal(store.get(key), np.arange(5))
             assert isinstance(store.connector, Connector)
-            assert repr(store.connector) == f"{CONTAINER}/ns"
-        assert keys_in(pool) == keys_in(pool, "ns.daskps") == []
+            assert repr(store.connector) == pool.url
+        assert pool.everything() == []
 
     def test_of_a_container_that_is_not_there(self, pool):
         with pytest.raises(
-            daskps.StoreError, match=r"DER_NONEXIST.*daos cont create pool other"
+            daskps.StoreError,
+            match=rf"DER_NONEXIST.*daos cont create {pool.pool} not-there",
         ):
-            daskps.open_store("daos://pool/other/ns")
+            daskps.open_store(f"daos://{pool.pool}/not-there/ns")
 
+    @double_only
     def test_without_pydaos(self):
         code = """
             import daskps
@@ -91,12 +78,6 @@ class TestAUrl:
         status, message = run(code)
         assert status == 0
         assert "comes with DAOS and is not on PyPI" in message
-
-    def test_without_the_extra(self, monkeypatch):
-        for name in ("proxystore_ex", "proxystore_ex.connectors.daos"):
-            monkeypatch.setitem(__import__("sys").modules, name, None)
-        with pytest.raises(daskps.ConfigError, match=r"pip install 'daskps\[daos\]'"):
-            daskps.open_store("daos://pool/container/namespace")
 
 
 class TestEachFaultOfTheBindings:
@@ -120,28 +101,31 @@ class TestEachFaultOfTheBindings:
         code = """
             import os, sys, time
             from daskps.stores.daos.dictionary import Dictionary
-            Dictionary("pool", "kvstore", "warm").close()
-            open(os.path.join(sys.argv[1], str(os.getpid())), "w").close()
-            while len(os.listdir(sys.argv[1])) < 4:
+            directory, pool, container, namespace = sys.argv[1:]
+            warm = Dictionary(pool, container, namespace)
+            open(os.path.join(directory, str(os.getpid())), "w").close()
+            while len(os.listdir(directory)) < 4:
                 time.sleep(0.001)
             for i in range(50):
-                Dictionary("pool", "kvstore", f"raced-{i}").close()
+                Dictionary(pool, container, f"{namespace}.raced-{i}").close()
+            warm.close()
             """
         started = tmp_path / "started"
         started.mkdir()
-        processes = [start(code, str(started)) for _ in range(4)]
+        processes = [start(code, str(started), *pool.names) for _ in range(4)]
         errors = [process.communicate(timeout=PATIENCE)[1] for process in processes]
         assert errors == [""] * 4
 
     @pytest.mark.parametrize("end", ["connector.close()", "del connector", "pass"])
     def test_handles_are_dropped_before_the_interpreter_ends(self, pool, end):
         code = f"""
+            import sys
             from daskps.stores.daos.connector import DaosConnector
-            connector = DaosConnector("pool", "kvstore", "ns", "{CLUSTER}")
+            connector = DaosConnector(*sys.argv[1:], "{CLUSTER}")
             connector.put(b"abc")
             {end}
             """
-        assert run(code) == (0, "")
+        assert run(code, *pool.names) == (0, "")
 
     def test_many_small_objects_are_read_at_once(self, connector, pydaos, monkeypatch):
         keys = connector.put_batch([b"%d" % i for i in range(500)])
@@ -150,7 +134,7 @@ class TestEachFaultOfTheBindings:
 
         def counting(self, values, *args):
             calls.append(len(values))
-            bget(self, values, *args)
+            return bget(self, values, *args)
 
         monkeypatch.setattr(pydaos.DDict, "bget", counting)
         assert [int(bytes(x)) for x in connector.get_batch(keys)] == list(range(500))
@@ -160,14 +144,28 @@ class TestEachFaultOfTheBindings:
         self, connector, pydaos, monkeypatch
     ):
         key = connector.put(bytes(10 * CHUNK_NBYTES))
-        read = []
-        monkeypatch.setattr(pydaos, "_transfer", read.append)
+        read = transferred(pydaos, monkeypatch)
         assert connector.exists(key)
         assert sum(read) < 100
 
+    @pytest.mark.parametrize(
+        ("nbytes", "most"), [(1, 1), (SMALL_NBYTES, 1), (SMALL_NBYTES + 1, 3)]
+    )
+    def test_round_trips(self, connector, pydaos, monkeypatch, nbytes, most):
+        """A small object is stored, read and deleted in one each."""
+        read = transferred(pydaos, monkeypatch)
+        key = connector.put(bytes(nbytes))
+        assert len(read) <= most
+        read.clear()
+        assert bytes(connector.get(key)) == bytes(nbytes)
+        assert len(read) == 1
+        read.clear()
+        connector.evict(key)
+        assert len(read) <= min(most, 2)
+
     def test_objects_of_others(self, connector, pool):
         """They are not there for this cluster, which can delete none of them."""
-        other = DaosConnector("pool", "kvstore", "ns", CLUSTER[::-1], lease=60)
+        other = DaosConnector(*pool.names, CLUSTER[::-1], lease=60)
         key = other.put(b"abc")
         assert connector.get(key) is None
         assert connector.get_batch([key, key]) == [None, None]
@@ -177,7 +175,7 @@ class TestEachFaultOfTheBindings:
         connector.close()
         assert bytes(other.get(key)) == b"abc"
         other.close()
-        assert objects_in(pool) == []
+        assert pool.objects() == []
 
     def test_what_was_made_from_the_config_deletes_nothing(self, connector):
         key = connector.put(b"abc")
@@ -206,20 +204,20 @@ class TestLargeObjects:
         data = np.random.default_rng(nbytes).bytes(nbytes)
         key = connector.put_frames([data[:1000], data[1000:]])
         assert bytes(connector.get(key)) == data
-        assert len(keys_in(pool)) == -(-nbytes // CHUNK_NBYTES)
+        assert len(pool.chunks()) == -(-nbytes // CHUNK_NBYTES)
         connector.evict(key)
-        assert keys_in(pool) == objects_in(pool) == []
+        assert pool.chunks() == pool.objects() == []
 
     def test_a_part_is_missing(self, connector, pool):
         key = connector.put(bytes(3 * CHUNK_NBYTES))
-        os.unlink(os.path.join(pool, "ns", keys_in(pool)[1]))
+        pool.dictionary(pool.namespace).put(pool.chunks()[1], None)
         assert connector.get(key) is None
         connector.evict(key)
-        assert keys_in(pool) == []
+        assert pool.chunks() == []
 
     def test_a_part_is_cut_short(self, connector, pool):
         key = connector.put(bytes(3 * CHUNK_NBYTES))
-        os.truncate(os.path.join(pool, "ns", keys_in(pool)[1]), 10)
+        pool.dictionary(pool.namespace).put(pool.chunks()[1], bytes(10))
         assert connector.get(key) is None
 
     def test_arrays_that_are_not_contiguous(self, connector):
@@ -234,6 +232,7 @@ class TestLargeObjects:
         key = connector.put_frames([data])
         assert (np.frombuffer(connector.get(key), "u1") == data).all()
 
+    @double_only
     def test_other_threads_run_meanwhile(self, connector, monkeypatch):
         """DAOS keeps the interpreter's lock during a transfer."""
         key = connector.put(bytes(16 * CHUNK_NBYTES))
@@ -248,6 +247,7 @@ class TestLargeObjects:
 
 
 class TestFailures:
+    @double_only
     def test_the_agent_starts_again(self, connector, pydaos):
         key = connector.put(bytes(3 * CHUNK_NBYTES))
         for use in (
@@ -260,6 +260,7 @@ class TestFailures:
             use()
         assert bytes(connector.get(key)) == bytes(3 * CHUNK_NBYTES)
 
+    @double_only
     def test_sixteen_threads_while_the_agent_starts_again(self, connector, pydaos):
         keys = [connector.put(bytes([i]) * 1000) for i in range(16)]
 
@@ -277,7 +278,7 @@ class TestFailures:
         def full(self, key, value):
             puts.append(key)
             if len(puts) == 4:
-                raise pydaos.PyDError("failed to store KV value", "DER_NOSPACE")
+                raise pydaos.PyDError("failed to store KV value", -1007)
             put(self, key, value)
 
         monkeypatch.setattr(pydaos.DDict, "put", full)
@@ -285,17 +286,17 @@ class TestFailures:
             daskps.StoreFullError, match=r"DER_NOSPACE.*after some 40 s"
         ):
             connector.put(bytes(5 * CHUNK_NBYTES))
-        assert keys_in(pool) == objects_in(pool) == [], "what was written is deleted"
+        assert pool.chunks() == pool.objects() == [], "what was written is deleted"
 
     def test_no_error_refers_to_one_that_follows_itself(
         self, pool, pydaos, monkeypatch
     ):
         def no_room(self, name, v=None):
-            raise pydaos.PyDError("failed to create DDict object", "DER_NOSPACE")
+            raise pydaos.PyDError("failed to create DAOS dict", -1007)
 
         monkeypatch.setattr(pydaos.DCont, "dict", no_room)
         with pytest.raises(daskps.StoreFullError) as caught:
-            Namespace("pool", "kvstore", "new")
+            Namespace(pool.pool, pool.container, f"{pool.namespace}.new")
         error = caught.value
         assert error.__cause__ is error.__context__ is None
         assert repr(pickle.loads(pickle.dumps(error))) == repr(error)
@@ -314,21 +315,35 @@ class TestFailures:
         assert b"forked" in os.read(read, 1000)
         connector.put(b"abc")
 
-    def test_a_forked_process_ends(self, pool):
-        """It says nothing, and deletes nothing."""
-        code = """
-            import os, sys
-            from daskps.stores.daos.connector import DaosConnector
-            connector = DaosConnector("pool", "kvstore", "ns", sys.argv[1], lease=60)
-            key = connector.put(b"abc")
+    @pytest.mark.parametrize("end", ["", "sys.exit()", "store.close()", "del store"])
+    def test_a_forked_process_ends(self, pool, end):
+        """It says nothing, deletes nothing, and does not harm its parent."""
+        code = f"""
+            import os, sys, daskps
+            store = daskps.open_store(sys.argv[1])
+            key = store.put(b"abc")
             pid = os.fork()
-            if not pid:
-                sys.exit()
-            os.waitpid(pid, 0)
-            assert connector.get(key) == b"abc"
-            connector.close()
+            if pid == 0:
+                {end or "pass"}
+            else:
+                assert os.waitpid(pid, 0)[1] == 0
+                assert store.get(key) == b"abc"
+                store.close()
         """
-        assert run(code, CLUSTER) == (0, "")
+        assert run(code, pool.url) == (0, "")
+
+    def test_a_forked_process_opens_none(self, connector, pool):
+        """Nor does it find out by hanging."""
+        read, write = os.pipe()
+        if not os.fork():
+            try:
+                DaosConnector(*pool.names, CLUSTER)
+            except daskps.StoreError as e:
+                os.write(write, str(e).encode())
+            os._exit(0)
+        os.wait()
+        assert b"was forked" in os.read(read, 1000)
+        connector.put(b"abc")
 
     def test_closed(self, connector):
         key = connector.put(b"abc")
@@ -344,8 +359,9 @@ class TestWhatIsLeft:
         code = f"""
             import os, signal
             from daskps.stores.daos import dictionary as daos_dictionary
+            import sys
             from daskps.stores.daos.connector import DaosConnector
-            connector = DaosConnector("pool", "kvstore", "ns", "{CLUSTER}")
+            connector = DaosConnector(*sys.argv[1:], "{CLUSTER}")
             print(connector.put_frames([b"needed"], "dead").name, flush=True)
             connector.put_frames([bytes(3000000)], "dead")
             put, puts = daos_dictionary.Dictionary.put, []
@@ -357,47 +373,48 @@ class TestWhatIsLeft:
             daos_dictionary.Dictionary.put = die
             connector.put_frames([bytes(3000000)], "dead")
             """
-        process = start(code)
+        process = start(code, *pool.names)
         name = process.communicate(timeout=PATIENCE)[0].strip()
         assert process.returncode == -9
         mine = connector.put_frames([b"mine"], "alive")
-        assert len(objects_in(pool)) == 4
+        assert len(pool.objects()) == 4
         needed = mine._replace(name=name, nbytes=6)
         connector.evict_orphans("dead", {needed})
-        assert len(objects_in(pool)) == len(keys_in(pool)) == 2
+        assert len(pool.objects()) == 2
+        assert pool.chunks() == []
         assert bytes(connector.get(needed)) == b"needed"
         assert bytes(connector.get(mine)) == b"mine"
 
     def test_by_a_cluster_that_died(self, pool):
-        code = f"""
-            import os, daskps
-            store = daskps.open_store("{CONTAINER}/ns")
+        code = """
+            import os, sys, daskps
+            store = daskps.open_store(sys.argv[1])
             store.put(bytes(3000000))
             os.kill(os.getpid(), 9)
             """
-        assert run(code)[0] == -9
-        left = len(keys_in(pool))
+        assert run(code, pool.url)[0] == -9
+        left = len(pool.chunks())
         assert left >= 3
-        (lease,) = set(keys_in(pool, "ns.daskps")) - set(objects_in(pool))
-        with daskps.open_store(f"{CONTAINER}/ns") as store:
+        (lease,) = pool.leases()
+        with daskps.open_store(pool.url) as store:
             key = store.put(b"abc")
-            assert len(keys_in(pool)) == left + 1, "its lease has not run out"
-            with open(os.path.join(pool, "ns.daskps", lease), "w") as f:
-                f.write(str(time.time() - 1))
-            (dead,) = sweep(urlsplit(f"{CONTAINER}/ns"), dry_run=True)
-            assert dead.startswith(f"{CONTAINER}/ns ")
-            assert len(keys_in(pool)) == left + 1, "it is only shown"
-            daskps.open_store(f"{CONTAINER}/ns").close()
-            assert sweep(urlsplit(f"{CONTAINER}/ns"), dry_run=False) == []
-            assert len(objects_in(pool)) == 1
+            assert len(pool.chunks()) == left, "its lease has not run out"
+            index = pool.dictionary(f"{pool.namespace}.daskps")
+            index.put(lease, str(time.time() - 1))
+            (dead,) = sweep(urlsplit(pool.url), dry_run=True)
+            assert dead.startswith(f"{pool.url} ")
+            assert len(pool.chunks()) == left, "it is only shown"
+            daskps.open_store(pool.url).close()
+            assert sweep(urlsplit(pool.url), dry_run=False) == []
+            assert len(pool.objects()) == 1
             assert store.get(key) == b"abc"
-        assert keys_in(pool) == keys_in(pool, "ns.daskps") == []
+        assert pool.everything() == []
 
     def test_its_lease_is_renewed(self, pool, monkeypatch):
         monkeypatch.setattr("daskps.stores.leases.HEARTBEAT_SECONDS", 0.1)
-        connector = DaosConnector("pool", "kvstore", "ns", CLUSTER, lease=60)
+        connector = DaosConnector(*pool.names, CLUSTER, lease=60)
         deadline = time.monotonic() + PATIENCE
-        others = Namespace("pool", "kvstore", "ns")
+        others = Namespace(*pool.names)
         until = others._index.get("lease." + CLUSTER)
         while others._index.get("lease." + CLUSTER) == until:
             assert time.monotonic() < deadline
@@ -405,11 +422,117 @@ class TestWhatIsLeft:
         others.close()
         connector.close()
 
-    def test_what_is_not_ours_is_never_swept(self, pool, pydaos):
-        container = pydaos.DCont("pool", "kvstore")
-        index = container.dict("ns.daskps", {"report.2024": b"mine", "lease.x": b"y"})
-        daskps.open_store(f"{CONTAINER}/ns").close()
-        assert index.dump() == {"report.2024": b"mine", "lease.x": b"y"}
+    def test_what_is_not_ours_is_never_swept(self, pool):
+        index = pool.dictionary(f"{pool.namespace}.daskps")
+        theirs = {
+            "report.2024": b"mine",
+            "lease.x": b"y",
+            f"{CLUSTER} notes.1": b"too",
+        }
+        index.bput(dict(theirs))
+        daskps.open_store(pool.url).close()
+        assert index.dump() == theirs
+
+
+class TestHandles:
+    """To open a container takes a fifth of a second, and more in a new process."""
+
+    def test_a_process_has_one_for_each_container(self, pool, pydaos, monkeypatch):
+        opened = opened_containers(pydaos, monkeypatch)
+        with daskps.open_store(pool.url) as store:
+            key = store.connector.put(bytes(3000000))
+            config = store.connector.config()["connector"]
+            other = config.make()
+            assert bytes(other.get(key)) == store.connector.get(key)
+            other.close()
+            assert sweep(urlsplit(pool.url), dry_run=True) == []
+            assert len(opened) == 1
+        with daskps.open_store(pool.url):
+            assert len(opened) == 2, "the last one to close has closed it"
+
+    def test_a_cluster_opens_it_in_threads(self, pool, pydaos, monkeypatch):
+        """Not where an event loop runs, of the client, the scheduler or a worker."""
+        opened = opened_containers(pydaos, monkeypatch)
+        with (
+            Client(
+                n_workers=2,
+                threads_per_worker=1,
+                processes=False,
+                dashboard_address=None,
+            ) as client,
+            daskps.proxy_graph(store=pool.url),
+        ):
+            x = np.arange(1 << 17)
+            assert client.submit(np.sum, x).result() == x.sum()
+        assert opened == [False]
+
+    def test_signals_are_handled_as_before(self, pool):
+        """PSM, which libfabric may load with pydaos, has handlers of its own."""
+        code = """
+            import os, signal, sys, daskps
+            signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+            with daskps.open_store(sys.argv[1]):
+                os.kill(os.getpid(), signal.SIGTERM)
+            """
+        assert run(code, pool.url) == (0, "handled")
+
+    def test_one_that_is_closed_is_not_opened_again(self, pool):
+        dictionary = Dictionary(*pool.names)
+        container = dictionary._container
+        dictionary.close()
+        with pytest.raises(daskps.StoreError, match="is closed"):
+            container.dictionary(pool.namespace)
+
+    def test_threads_that_open_and_close(self, pool):
+        def work(i):
+            dictionary = Dictionary(*pool.names)
+            dictionary.put(str(i), b"x")
+            found = dictionary.get(str(i))
+            dictionary.delete([str(i)])
+            dictionary.close()
+            return found
+
+        with concurrent.futures.ThreadPoolExecutor(8) as threads:
+            assert set(threads.map(work, range(100))) == {b"x"}
+        assert containers._containers == {}
+
+
+def opened_containers(pydaos, monkeypatch):
+    """Notes each container that is opened: whether in the thread of an event loop."""
+    init, opened = pydaos.DCont.__init__, []
+
+    def noting(self, *args, **kwargs):
+        try:
+            asyncio.get_running_loop()
+            opened.append(True)
+        except RuntimeError:
+            opened.append(False)
+        init(self, *args, **kwargs)
+
+    monkeypatch.setattr(pydaos.DCont, "__init__", noting)
+    return opened
+
+
+def transferred(pydaos, monkeypatch):
+    """Notes how many bytes each round trip transfers."""
+    bget, bput, noted = pydaos.DDict.bget, pydaos.DDict.bput, []
+
+    def noting_bget(self, values, *args):
+        found = bget(self, values, *args)
+        noted.append(sum(len(value or b"") for value in values.values()))
+        return found
+
+    def noting_bput(self, values):
+        noted.append(sum(len(value or b"") for value in values.values()))
+        bput(self, values)
+
+    def noting_put(self, key, value):
+        self.bput({key: value})
+
+    monkeypatch.setattr(pydaos.DDict, "bget", noting_bget)
+    monkeypatch.setattr(pydaos.DDict, "bput", noting_bput)
+    monkeypatch.setattr(pydaos.DDict, "put", noting_put)
+    return noted
 
 
 def test_processes_that_are_spawned(connector):

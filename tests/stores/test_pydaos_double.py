@@ -1,4 +1,4 @@
-"""The double of pydaos has the traps of the real one."""
+"""pydaos has these traps: the double, and the real one if there is a pool of DAOS."""
 
 from __future__ import annotations
 
@@ -9,50 +9,62 @@ import threading
 import time
 
 import pytest
-from daos_pool import pool, run, start
+from daos_pool import double_only, pool, pydaos, run, start
 from processes import PATIENCE
 
-__all__ = ["pool"]
+__all__ = ["pool", "pydaos"]
 
 OPEN = """
     import os, pickle, sys, pydaos
-    container = pydaos.DCont("pool", "kvstore")
+    pool, container, name = sys.argv[1:4]
+    container = pydaos.DCont(pool, container)
     try:
-        d = container.get("d")
+        d = container.get(name)
     except pydaos.DObjNotFound:
-        d = container.dict("d")
+        d = container.dict(name)
 """
 
 
 @pytest.fixture
-def pydaos(pool):
-    import pydaos
-
-    return pydaos
+def container(pool, pydaos):
+    return pydaos.DCont(pool.pool, pool.container)
 
 
 @pytest.fixture
-def container(pydaos):
-    return pydaos.DCont("pool", "kvstore")
-
-
-@pytest.fixture
-def d(container):
-    return container.dict("d")
+def d(pool, container):
+    return container.dict(pool.namespace)
 
 
 class TestContainers:
-    def test_that_are_not_there(self, pydaos):
+    def test_that_are_not_there(self, pool, pydaos):
         with pytest.raises(pydaos.PyDError, match="DER_NONEXIST"):
-            pydaos.DCont("pool", "other")
+            pydaos.DCont(pool.pool, "not-there")
 
-    def test_a_dictionary_is_created_once(self, pydaos, container):
-        with pytest.raises(pydaos.DObjNotFound, match="No such object: d"):
-            container.get("d")
-        container.dict("d", {"a": b"1"})
-        assert container.get("d")["a"] == b"1"
-        with pytest.raises(pydaos.PyDError, match="DER_EXIST"):
-            container.dict("d")
+    def test_a_dictionary_is_created_once(self, pool, pydaos, container):
+        name = pool.namespace
+        with pytest.raises(pydaos.DObjNotFound, match=f"Failed to open '{name}'"):
+            container.get(name)
+        container.dict(name, {"a": b"1"})
+        assert container.get(name)["a"] == container[name]["a"] == b"1"
+        with pytest.raises(
+            pydaos.PyDError, match="failed to create DAOS dict: DER_EXIST"
+        ):
+            container.dict(name)
+
+    def test_names(self, pool, pydaos, container):
+        long = f"{pool.namespace}." + "é" * 2000
+        container.dict(long)
+        assert container.get(long).dump() == {}
+        with pytest.raises(pydaos.PyDError, match="DER_INVAL"):
+            container.dict("")
+        with pytest.raises(ValueError, match="null"):
+            container.dict("a\0b")
+
+    def test_is_shown_as_a_url(self, pool, container):
+        assert repr(container) == f"daos://{pool.pool}/{pool.container}"
+
+    def test_error_codes(self, pydaos):
+        assert str(pydaos.PyDError("m", -1007)) == "m: DER_NOSPACE"
 
     def test_an_error_that_follows_itself(self, pydaos):
         error = pydaos.DObjNotFound("d")
@@ -61,12 +73,14 @@ class TestContainers:
         with pytest.raises(RecursionError):
             pickle.dumps(error)
 
-    def test_is_seen_by_other_processes(self, d):
-        assert run(OPEN + "    d.put('a', b'1')\n    del d, container") == (0, "")
+    def test_is_seen_by_other_processes(self, pool, d):
+        code = OPEN + "    d.put('a', b'1')\n    del d, container"
+        assert run(code, *pool.names) == (0, "")
         assert d.get("a") == b"1"
 
-    def test_initialises_the_library_once(self, pydaos, container, d):
-        pydaos.DCont("pool", "kvstore")
+    @double_only
+    def test_initialises_the_library_once(self, pool, pydaos, container, d):
+        pydaos.DCont(pool.pool, pool.container)
         assert pydaos.DaosClient.initialised == 1
 
 
@@ -86,9 +100,42 @@ class TestDictionaries:
         d.put("a", "text")
         assert d.get("a") == b"text"
 
-    def test_aborts_in_bput(self, d):
-        status, _ = run(OPEN + "    d.bput({'a': bytearray(b'1')})")
+    def test_aborts_in_bput(self, pool, d):
+        with pytest.raises(TypeError):
+            d.bput({"a": bytearray(b"1")})
+        code = OPEN + "    d.bput({'a': b'1', 'b': bytearray(b'1')})"
+        status, _ = run(code, *pool.names)
         assert status == -signal.SIGABRT
+
+    def test_nothing_is_accepted(self, d):
+        d.bput(None)
+        assert d.bget(None) is None
+        values = {"a": None}
+        assert d.bget(values) is values
+
+    def test_are_compared_by_content(self, d):
+        d.put("a", b"1")
+        assert d == {"a": b"1"}
+        assert d != {}
+        with pytest.raises(TypeError, match="unhashable"):
+            hash(d)
+        assert d.value_size == 1 << 20
+
+    def test_iterators_cannot_be_iterated_over(self, d):
+        d.put("a", b"1")
+        keys = iter(d)
+        assert next(keys) == "a"
+        assert not hasattr(keys, "__iter__")
+
+    def test_keys_that_are_no_text(self, d):
+        d.put(b"\xff", b"1")
+        with pytest.raises(SystemError):
+            list(d)
+        d.put(b"\xff", None)
+
+    def test_long_keys(self, d):
+        d.put("k" * 70_000, b"1")
+        assert list(d) == ["k" * 70_000]
 
     @pytest.mark.parametrize("value", [None, b"", ""])
     def test_empty_values_delete(self, d, value):
@@ -132,6 +179,7 @@ class TestDictionaries:
         assert d
         assert len(d) == len(list(d)) == 20
 
+    @double_only
     def test_the_largest_value(self, pydaos, d, monkeypatch):
         with pytest.raises(pydaos.PyDError):
             d.put("a", bytes(2**31))
@@ -142,6 +190,7 @@ class TestDictionaries:
 
 
 class TestTheInterpretersLock:
+    @double_only
     def test_is_kept_during_a_transfer(self, d, monkeypatch):
         d.put("a", bytes(1 << 20))
         monkeypatch.setenv("PYDAOS_DOUBLE_BANDWIDTH", str(4 << 20))  # a quarter second
@@ -164,6 +213,7 @@ class TestTheInterpretersLock:
 
 
 class TestProcesses:
+    @double_only
     def test_forking(self, d):
         read, write = os.pipe()
         child = os.fork()
@@ -175,49 +225,86 @@ class TestProcesses:
             os._exit(0)
         os.waitpid(child, 0)
         assert b"forked" in os.read(read, 100)
+        d.put("a", b"1")
 
-    def test_a_pickled_handle_crashes_the_other_process(self, d, tmp_path):
+    @double_only
+    def test_a_forked_process_that_ends(self, pool, d):
+        """It aborts, and its parent hangs."""
+        code = """
+    pid = os.fork()
+    if pid == 0:
+        sys.exit()
+    print(os.waitpid(pid, 0)[1], flush=True)
+    d.put('a', b'1')
+"""
+        status, said = run(OPEN + code, *pool.names)
+        assert status != 0
+        assert said.startswith(str(int(signal.SIGABRT)))
+        assert "the real one hangs" in said
+
+    def test_a_pickled_handle_crashes_the_other_process(self, pool, d, tmp_path):
         path = tmp_path / "pickled"
-        assert run(
-            OPEN + "    open(sys.argv[1], 'wb').write(pickle.dumps(d))\n"
-            "    del d, container",
-            str(path),
-        ) == (0, "")
+        code = """
+    open(sys.argv[4], 'wb').write(pickle.dumps(d))
+    del d, container
+"""
+        assert run(OPEN + code, *pool.names, str(path)) == (0, "")
         status, _ = run(
             "import pickle, sys; pickle.load(open(sys.argv[1], 'rb')).get('a')",
             str(path),
         )
+        assert status == -signal.SIGSEGV
+
+    @double_only
+    def test_handles_that_are_open_at_exit(self, pool, d):
+        """In the real one it depends on the order in which they go."""
+        status, _ = run(OPEN, *pool.names)
         assert status == -signal.SIGABRT
 
-    def test_handles_that_are_open_at_exit(self, d):
-        status, _ = run(OPEN)
-        assert status == -signal.SIGABRT
-        assert run(OPEN + "    d = container = None") == (0, "")
+    def test_handles_that_are_dropped_before(self, pool, d):
+        assert run(OPEN + "    d = container = None", *pool.names) == (0, "")
 
-    def test_an_agent_that_starts_again(self, pydaos, container, d):
+    @double_only
+    def test_importing_replaces_the_handler_of_a_signal(self, pool, monkeypatch):
+        code = """
+            import os, signal
+            signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+            import pydaos
+            os.kill(os.getpid(), signal.SIGTERM)
+            """
+        monkeypatch.delenv("IPATH_NO_BACKTRACE", raising=False)
+        assert run(code) == (1, "")
+        monkeypatch.setenv("IPATH_NO_BACKTRACE", "1")
+        monkeypatch.setenv("HFI_NO_BACKTRACE", "1")
+        assert run(code) == (0, "handled")
+
+    @double_only
+    def test_an_agent_that_starts_again(self, pool, pydaos, container, d):
         d.put("a", b"1")
         pydaos.restart_agent()
         uses = [d.get, d.pop, container.get, container.dict, lambda key: list(d)]
         for use in uses * 2:
             with pytest.raises(pydaos.PyDError, match="DER_NO_HDL"):
                 use("a")
-        assert pydaos.DCont("pool", "kvstore").get("d").get("a") == b"1"
+        again = pydaos.DCont(pool.pool, pool.container).get(pool.namespace)
+        assert again.get("a") == b"1"
 
     def test_a_race_to_create(self, pool, tmp_path):
         code = """
             import os, sys, time, pydaos
-            container = pydaos.DCont("pool", "kvstore")
-            open(os.path.join(sys.argv[1], str(os.getpid())), "w").close()
-            while len(os.listdir(sys.argv[1])) < 4:
+            directory, pool, container, namespace = sys.argv[1:]
+            container = pydaos.DCont(pool, container)
+            open(os.path.join(directory, str(os.getpid())), "w").close()
+            while len(os.listdir(directory)) < 4:
                 time.sleep(0.001)
             for i in range(300):
                 try:
-                    container.get(f"raced-{i}")
+                    container.get(f"{namespace}.raced-{i}")
                 except pydaos.DObjNotFound:
-                    container.dict(f"raced-{i}")
+                    container.dict(f"{namespace}.raced-{i}")
             """
         started = tmp_path / "started"
         started.mkdir()
-        processes = [start(code, str(started)) for _ in range(4)]
+        processes = [start(code, str(started), *pool.names) for _ in range(4)]
         errors = [process.communicate(timeout=PATIENCE)[1] for process in processes]
         assert any("DER_EXIST" in error for error in errors), errors

@@ -15,11 +15,12 @@ pytest.importorskip("proxystore_ex")
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
 
-from benchmarks import blocks, goals, models, round_trips, shapes, table
+from benchmarks import blocks, goals, models, paper, peers, round_trips, shapes, table
 from benchmarks.catalogue import catalogue, chosen
 from benchmarks.cluster import Cluster
 from benchmarks.counters import Copies, ProcessCopies
 from benchmarks.goals import Goal, Quantity
+from benchmarks.plots import draw
 from benchmarks.results import Comparison, Measured, Run
 from benchmarks.scenario import MB, Scenario
 from benchmarks.turns import Clusters, Rounds, compare, with_copies
@@ -132,8 +133,9 @@ def test_a_wrong_result_is_an_error(cluster):
 
 
 def test_goals_are_about_scenarios_that_there_are():
-    scenarios = {s.name: s for s in catalogue()}
-    assert len(scenarios) == len(catalogue()), "names are unique"
+    everything = chosen([""])
+    scenarios = {s.name: s for s in everything}
+    assert len(scenarios) == len(everything), "names are unique"
     for goal in goals.GOALS:
         scenario = scenarios[goal.scenario]
         if goal.against == "limit":
@@ -188,6 +190,37 @@ def test_names_choose_scenarios():
     assert [s.name for s in chosen(["Cholesky"])] == ["Cholesky 4096, blocks of 512"]
     assert {s.group for s in chosen(["models"])} == {"models"}
     assert chosen(["no such"]) == []
+    names = {s.name for s in chosen(["paper"])}
+    assert names == {s.name for s in paper.paper()}
+    assert not names & {s.name for s in chosen([])}
+
+
+def some_of_the_paper() -> list[Scenario]:
+    """Two points of each curve of its figures, and all kinds of values."""
+    sizes = sorted({s.at for s in paper.paper(SCALE) if s.group == paper.ROUND_TRIPS})
+    points = {
+        paper.ROUND_TRIPS: sizes[-2:],
+        paper.KINDS: [0],
+        paper.THROUGHPUT: paper.WORKERS[:2],
+    }
+    return [s for s in paper.paper(SCALE) if s.at in points[s.group]]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_paper(tmp_path):
+    """Every peer gives right results, and the figures are drawn."""
+    scenarios = some_of_the_paper()
+    with ProcessCluster() as cluster:
+        done = [measure(cluster, scenario) for scenario in scenarios]
+    for c, scenario in zip(done, scenarios, strict=True):
+        assert set(scenario.peers) <= c.peers.keys()
+        table.rows(c)
+        if scenario.nbytes >= 10 * SCALE * MB and not c.tasks:
+            assert all(one(c, p).traffic < scenario.nbytes for p in peers.ON_STORES)
+    draw(done, tmp_path)
+    images = {path.stem for path in tmp_path.iterdir()}
+    assert images == {group.replace(" ", "-") for group in paper.GROUPS}
 
 
 @pytest.mark.slow

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-import textwrap
 
 import dask.array as da
 import numpy as np
 import pytest
-from daos_pool import CONTAINER, environment, pool, start
+from daos_pool import REAL, double_only, environment, pool, start
 from distributed import wait
 from processes import PATIENCE, ProcessCluster, eventually, released
 
@@ -20,17 +16,11 @@ import daskps
 __all__ = ["pool"]
 
 X = np.arange(1 << 18, dtype="f8").reshape(512, 512)  # 2 MiB
-URL = f"{CONTAINER}/ns"
 
 
 def in_daos(pool):
-    """What is in the dictionaries, the lease aside."""
-    return [
-        name
-        for dictionary in ("ns", "ns.daskps")
-        for name in os.listdir(os.path.join(pool, dictionary))
-        if not name.startswith("=lease")
-    ]
+    """What there is of objects."""
+    return [*pool.chunks(), *pool.objects()]
 
 
 def add_slowly(x, y):
@@ -42,14 +32,11 @@ def cluster(pool):
     variables = environment()
     with ProcessCluster(scheduler=variables, worker=variables) as cluster:
         yield cluster
-    assert os.listdir(os.path.join(pool, "ns")) == []
-    assert os.listdir(os.path.join(pool, "ns.daskps")) == [], "the lease is left"
+    assert pool.everything() == [], "the lease, too"
 
 
 def test_a_program_on_a_daos_store_survives_a_worker(cluster, pool):
-    import pydaos
-
-    with cluster.client() as client, daskps.proxy_graph(store=URL):
+    with cluster.client() as client, daskps.proxy_graph(store=pool.url):
         # Blocks by reference, and large results.
         x = da.from_array(X, chunks=(256, 512))
         np.testing.assert_array_equal((x @ x.T).compute(), X @ X.T)
@@ -67,8 +54,11 @@ def test_a_program_on_a_daos_store_survives_a_worker(cluster, pool):
         cluster.workers[0].wait()
         np.testing.assert_array_equal(kept.compute(), X + 1)
 
-        # The agent of the node starts again.
-        pydaos.restart_agent()
+        if not REAL:
+            import pydaos
+
+            # The agent of the node starts again.
+            pydaos.restart_agent()
         np.testing.assert_array_equal(client.submit(add_slowly, X, 2).result(), X + 2)
 
         # A value of several chunks that is not an array.
@@ -84,11 +74,11 @@ def test_a_program_on_a_daos_store_survives_a_worker(cluster, pool):
 def test_a_killed_clients_objects_leave_daos(cluster, pool):
     """Whatever it stored is deleted by the scheduler."""
     process = start(
-        f"""
+        """
         import os, signal, sys, numpy as np, daskps
         from distributed import Client
         client = Client(sys.argv[1])
-        with daskps.proxy_graph(store="{URL}"):
+        with daskps.proxy_graph(store=sys.argv[2]):
             client.submit(np.sum, np.ones(1 << 18)).result()
             from daskps.client.link import ClusterLink
             (catalog,) = ClusterLink.of(client)._catalogs.values()
@@ -96,72 +86,33 @@ def test_a_killed_clients_objects_leave_daos(cluster, pool):
             os.kill(os.getpid(), signal.SIGKILL)
         """,
         cluster.address,
+        pool.url,
     )
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == -signal.SIGKILL, err
     assert eventually(lambda: not in_daos(pool))
 
 
+@double_only
 def test_pydaos_is_missing_on_a_worker(pool):
     variables = environment()
     with (
         ProcessCluster(workers=1, scheduler=variables) as cluster,
         cluster.client(),
         pytest.raises(daskps.ConfigError, match="comes with DAOS and is not on PyPI"),
-        daskps.proxy_graph(store=URL),
+        daskps.proxy_graph(store=pool.url),
     ):
         pass
 
 
-REAL_POOL = """
-    import sys
-    import dask.array as da, numpy as np, daskps
-    from distributed import Client
-
-    if __name__ == "__main__":
-        url = sys.argv[1]
-        with daskps.open_store(url) as store:
-            data = np.random.default_rng(0).integers(0, 256, 3_500_000, "u1")
-            sizes = [0, 1, 1 << 20, data.nbytes]
-            keys = [store.connector.put(data[:n].tobytes()) for n in sizes]
-            for n, key in zip(sizes, keys):
-                assert store.connector.exists(key)
-                assert bytes(store.connector.get(key)) == data[:n].tobytes()
-            found = store.connector.get_batch(keys)
-            assert [memoryview(x).nbytes for x in found] == sizes
-            for key in keys:
-                store.connector.evict(key)
-                assert not store.connector.exists(key)
-                assert store.connector.get(key) is None
-        with (
-            Client(n_workers=2, threads_per_worker=1, dashboard_address=None) as client,
-            daskps.proxy_graph(store=url, threshold="256 KiB"),
-        ):
-            values = np.random.default_rng(1).random((1024, 1024))
-            x = da.from_array(values, chunks=(256, 1024))
-            assert np.allclose((x @ x.T).compute(), values @ values.T)
-            future = client.submit(np.add, values, 1)
-            assert (future.result() == values + 1).all()
-            assert daskps.usage(client).objects
-        print("works")
-"""
-
-
-@pytest.mark.daos
-@pytest.mark.skipif(
-    "DASKPS_TEST_DAOS" not in os.environ,
-    reason="DASKPS_TEST_DAOS does not name a namespace in a real pool, "
-    "daos://pool/container/namespace",
-)
-def test_a_program_on_a_real_daos_pool(tmp_path):
-    # Workers are spawned, and import the program.
-    path = tmp_path / "program.py"
-    path.write_text(textwrap.dedent(REAL_POOL))
-    done = subprocess.run(
-        [sys.executable, str(path), os.environ["DASKPS_TEST_DAOS"]],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (0, "works\n"), done.stderr
+def test_a_worker_that_is_told_to_end(cluster, pool):
+    """It closes, and takes with it what it has stored; its parent says so by SIGTERM."""
+    with cluster.client() as client, daskps.proxy_graph(store=pool.url):
+        future = client.submit(add_slowly, X, 1)
+        np.testing.assert_array_equal(future.result(), X + 1)
+        (address,) = client.who_has(future)[future.key]
+        name = client.scheduler_info()["workers"][address]["name"]
+        worker = cluster.workers[int(name.removeprefix("w"))]
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(PATIENCE) != 1
+        np.testing.assert_array_equal(future.result(), X + 1)

@@ -2,13 +2,13 @@
 
 They are in two dictionaries:
 
-- ``namespace`` holds their bytes, in chunks of 1 MiB. DAOS's Python bindings keep the
-  interpreter's lock during each transfer, so Dask's event loop gets its turn between two
-  chunks. This is also the size up to which they read in one round trip (``value_size`` in
-  ``pydaos``), and far from their limit of 2 GiB - 1 for one value.
-- ``namespace.daskps`` is the index. It holds a small entry for each object, which says that
-  the object is there, without reading it, and finds what a dead process left, without
-  reading through all chunks.
+- ``namespace.daskps`` is the index. It holds an entry for each object: the bytes of a small
+  one, so that to store it takes one round trip, or a mark. The name and the size of the
+  object are the entry's key, so that what a dead process left is found by listing keys.
+- ``namespace`` holds the bytes of larger ones, in chunks of 1 MiB. DAOS's Python bindings
+  keep the interpreter's lock during each transfer, so Dask's event loop gets its turn
+  between two chunks. This is also the size up to which they read in one round trip
+  (``value_size`` in ``pydaos``), and far from their limit of 2 GiB - 1 for one value.
 
 DAOS deletes nothing by itself. So the index holds a lease for each cluster as well, which
 the cluster's scheduler renews. The objects of a cluster whose lease has run out can be
@@ -30,11 +30,21 @@ from daskps.serialize.frames import Frame, contiguous_parts
 from daskps.stores.daos.dictionary import Dictionary
 
 CHUNK_NBYTES = 1 << 20
+# An object of at most so many bytes is in the index. To ask whether it is there reads it,
+# which takes about as long as two round trips.
+SMALL_NBYTES = 128 << 10
 # Keys that are read or deleted at once: 3000 small ones took 0.16 s on a real pool.
 KEYS_AT_ONCE = 256
 LEASE_KEY = "lease."
-# Marks the objects of one cluster. Whatever else is in the index is not ours.
+# Marks the objects of one cluster.
 CLUSTER = re.compile(r"[0-9a-f]{16}")
+# Cluster, who stored the object, random bits; and the size. Whatever else is in the index is
+# not ours.
+ENTRY = re.compile(rf"({CLUSTER.pattern}\.\w*\.[\w-]+)\.(\d+)", re.ASCII)
+# Before the bytes of a small object, of which there may be none: DAOS has no empty values.
+SMALL = b"="
+# In the place of the bytes of a large one.
+LARGE = b"+"
 
 
 class DaosKey(NamedTuple):
@@ -51,8 +61,26 @@ class DaosKey(NamedTuple):
     name: str
     nbytes: int
 
+    @classmethod
+    def of_entry(cls, entry: str) -> DaosKey | None:
+        """The object to which a key of the index belongs; None if it is not ours."""
+        match = ENTRY.fullmatch(entry)
+        return None if match is None else cls(match[1], int(match[2]))
+
+    @property
+    def entry(self) -> str:
+        """Its key in the index."""
+        return f"{self.name}.{self.nbytes}"
+
+    @property
+    def is_small(self) -> bool:
+        """Whether its bytes are in the index."""
+        return self.nbytes <= SMALL_NBYTES
+
     def chunks(self) -> list[Chunk]:
-        """Where its bytes are, in order."""
+        """Where its bytes are, in order, if it is not small."""
+        if self.is_small:
+            return []
         return [
             Chunk(
                 f"{self.name}.{start // CHUNK_NBYTES}",
@@ -113,13 +141,15 @@ class Namespace:
 
     def put(self, key: DaosKey, frames: Sequence[Frame]) -> None:
         """Store an object that is in several pieces."""
-        entry = str(key.nbytes).encode()
+        if key.is_small:
+            self._index.put(key.entry, b"".join([SMALL, *_parts(frames)]))
+            return
         # First, so that what there is of it is found if this process dies.
-        self._index.put(key.name, entry)
+        self._index.put(key.entry, LARGE)
         for chunk, data in zip(key.chunks(), _split(frames), strict=True):
             self._data.put(chunk.name, data)
         # Again, since this process may have been taken for dead meanwhile.
-        self._index.put(key.name, entry)
+        self._index.put(key.entry, LARGE)
 
     def get(self, keys: Sequence[DaosKey]) -> list[memoryview | None]:
         """Read objects, small ones together.
@@ -129,41 +159,50 @@ class Namespace:
         list of memoryview or None
             For each key writable bytes, or None if the object is not there, or not whole.
         """
-        objects: list[memoryview | None] = [
-            np.empty(key.nbytes, np.uint8).data
-            if key.nbytes or self.exists(key)
-            else None
-            for key in keys
-        ]
+        small = self._get_small([key for key in keys if key.is_small])
+        return [next(small) if key.is_small else self._get_large(key) for key in keys]
+
+    def _get_small(self, keys: Sequence[DaosKey]) -> Iterator[memoryview | None]:
         for some in _batches(keys):
-            values = self._data.get_batch(chunk.name for _, chunk in some)
-            for i, (name, start, stop) in some:
-                value, data = values[name], objects[i]
-                if value is None or len(value) != stop - start:
-                    objects[i] = None
-                elif data is not None:
-                    data[start:stop] = value
-        return objects
+            values = self._index.get_batch(key.entry for key in some)
+            for key in some:
+                value = values[key.entry]
+                if value is None or len(value) != len(SMALL) + key.nbytes:
+                    yield None
+                else:
+                    data = np.empty(key.nbytes, np.uint8).data
+                    data[:] = memoryview(value)[len(SMALL) :]
+                    yield data
+
+    def _get_large(self, key: DaosKey) -> memoryview | None:
+        data = np.empty(key.nbytes, np.uint8).data
+        # One by one: several at once would take as long, and keep the interpreter's lock.
+        for name, start, stop in key.chunks():
+            value = self._data.get(name)
+            if value is None or len(value) != stop - start:
+                return None
+            data[start:stop] = value
+        return data
 
     def exists(self, key: DaosKey) -> bool:
-        """Whether an object is there; it is not read."""
-        return self._index.get(key.name) is not None
+        """Whether an object is there; it is not read, unless it is small."""
+        return self._index.get(key.entry) is not None
 
     def delete(self, keys: Iterable[DaosKey]) -> None:
         """Delete objects. Not there: does nothing."""
-        for key in keys:
-            for some in partition_all(KEYS_AT_ONCE, key.chunks()):
-                self._data.delete(chunk.name for chunk in some)
-            # Last: until then, what is left of it can be found.
-            self._index.delete([key.name])
+        for some in partition_all(KEYS_AT_ONCE, keys):
+            chunks = (chunk.name for key in some for chunk in key.chunks())
+            for names in partition_all(KEYS_AT_ONCE, chunks):
+                self._data.delete(names)
+            # Last: until then, what is left of them can be found.
+            self._index.delete(key.entry for key in some)
 
     def find(self, prefix: str) -> Iterator[DaosKey]:
         """The objects whose names begin like this."""
-        names = [name for name in self._index.list_keys() if name.startswith(prefix)]
-        for some in partition_all(KEYS_AT_ONCE, names):
-            for name, nbytes in self._index.get_batch(some).items():
-                if nbytes is not None:  # or it was deleted meanwhile
-                    yield DaosKey(name, int(nbytes))
+        for entry in self._index.list_keys():
+            key = DaosKey.of_entry(entry)
+            if key is not None and key.name.startswith(prefix):
+                yield key
 
     # Clusters
 
@@ -188,11 +227,15 @@ class Namespace:
         return until is None or float(until) < time.time()
 
 
+def _parts(frames: Sequence[Frame]) -> Iterator[memoryview]:
+    return itertools.chain.from_iterable(map(contiguous_parts, frames))
+
+
 def _split(frames: Sequence[Frame]) -> Iterator[bytes]:
     """The bytes of frames, one chunk after the other."""
     pieces: list[memoryview] = []
     room = CHUNK_NBYTES
-    for part in itertools.chain.from_iterable(map(contiguous_parts, frames)):
+    for part in _parts(frames):
         rest = part
         while rest.nbytes:
             pieces.append(rest[:room])
@@ -205,20 +248,16 @@ def _split(frames: Sequence[Frame]) -> Iterator[bytes]:
         yield b"".join(pieces)
 
 
-def _batches(keys: Sequence[DaosKey]) -> Iterator[list[tuple[int, Chunk]]]:
-    """What to read at once: no more bytes than in one chunk, and not too many keys.
-
-    With each chunk comes the position of its key.
-    """
-    batch: list[tuple[int, Chunk]] = []
+def _batches(keys: Sequence[DaosKey]) -> Iterator[list[DaosKey]]:
+    """Which to read at once: no more bytes than in one chunk, and not too many keys."""
+    batch: list[DaosKey] = []
     nbytes = 0
-    for i, key in enumerate(keys):
-        for chunk in key.chunks():
-            too_large = nbytes + chunk.stop - chunk.start > CHUNK_NBYTES
-            if batch and (too_large or len(batch) == KEYS_AT_ONCE):
-                yield batch
-                batch, nbytes = [], 0
-            batch.append((i, chunk))
-            nbytes += chunk.stop - chunk.start
+    for key in keys:
+        too_large = nbytes + key.nbytes > CHUNK_NBYTES
+        if batch and (too_large or len(batch) == KEYS_AT_ONCE):
+            yield batch
+            batch, nbytes = [], 0
+        batch.append(key)
+        nbytes += key.nbytes
     if batch:
         yield batch

@@ -11,8 +11,8 @@ from urllib.parse import SplitResult
 from daskps.config import lease
 from daskps.exceptions import ConfigError
 from daskps.stores.connectors.sealed import SealedConnector
+from daskps.stores.daos import bindings
 from daskps.stores.daos.connector import DaosConnector
-from daskps.stores.daos.dictionary import check_installed
 from daskps.stores.daos.namespace import Namespace
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def check(key: str, parts: SplitResult) -> None:
             "or UUIDs of a pool and of a container of type PYTHON that are there already, "
             "and a name of your own, each of letters, digits and _ : . -"
         )
-    check_installed()
+    bindings.load()
 
 
 def options(parts: SplitResult) -> dict[str, Any]:
@@ -45,9 +45,14 @@ def options(parts: SplitResult) -> dict[str, Any]:
 
 def make(parts: SplitResult, options: dict[str, Any]) -> SealedConnector:
     """A connector for a new cluster, which it owns. What dead ones left is deleted."""
-    sweep(parts, dry_run=False)
     cluster = secrets.token_hex(8)
-    return SealedConnector(DaosConnector(*_names(parts), cluster, options["lease"]))
+    connector = DaosConnector(*_names(parts), cluster, options["lease"])
+    try:
+        sweep(parts, dry_run=False)  # second: it uses what the connector has opened
+    except BaseException:
+        connector.close()
+        raise
+    return SealedConnector(connector)
 
 
 def sweep(parts: SplitResult, dry_run: bool) -> list[str]:
