@@ -98,6 +98,7 @@ class Client(HookedClient):
     def _repr_html_(self) -> str:
         return f"{super()._repr_html_()}{self.daskps_session._repr_html_()}"
 
+
 def _one_of(name: str, ours: Any, proxystores: Any) -> Any:
     """A setting that has two names."""
     if ours is not None and proxystores is not None:
