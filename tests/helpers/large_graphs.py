@@ -97,7 +97,8 @@ def run_workflow(paths: list[str]) -> int:
 
 def many_small_ones() -> LargeGraph:
     """danforthcenter/plantcv#1773: 46,645 workflows, 13 MiB together."""
-    workflows = [[f"/images/{i}/{j}.png" for j in range(400)] for i in range(2000)]
+    command = "/usr/bin/plantcv-workflow.py" + " --option=value" * 16
+    workflows = [[f"{command} {i} {j}" for j in range(60)] for i in range(800)]
     return _map(run_workflow, workflows, fault=["in run_workflow, argument paths"])
 
 
