@@ -17,8 +17,8 @@ Checked with dask and distributed 2025.4.0 and 2026.8.0. What is used:
 ``distributed.Worker.state.tasks``, ``TaskState.run_id``, ``batched_send(message)``
     Which run of a task this is, and the stream on which its outcome goes.
 ``distributed.Worker.state.stimulus_log``
-    What a worker was told; the last of it is what it does now. Empty where no log is kept
-    (``distributed.admin.low-level-log-length: 0``).
+    What a worker was told; the last of it is what it does now. Empty where a setting of
+    Dask has it keep no such log.
 ``distributed.Worker.active_keys``, names of its ``asyncio`` tasks
     Which task runs on the event loop, if that is a coroutine.
 """

@@ -270,7 +270,9 @@ class _Look:
             return 0
         if group.frame is not None:
             return sum(use.nbytes for use in group.uses)
-        return group.uses[0].nbytes
+        # Equal values are one object. Packed with others, each is there.
+        copies = len(group.uses) if group.travels == "packed" else 1
+        return copies * group.uses[0].nbytes
 
     def _where(self, use: Use, argument: Argument) -> str:
         return use.place.where if argument.key is None else str(key_split(argument.key))

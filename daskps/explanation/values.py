@@ -75,7 +75,7 @@ class LargeValue:
     in_graph, with_tasks
         Bytes that plain Dask sends to the scheduler, and from there to workers.
     to_store
-        Bytes that daskps would store.
+        Bytes that daskps would store; at most, if they are packed.
     """
 
     type: str

@@ -173,10 +173,14 @@ class Overview:
         """What a worker says that it holds; None if it does not answer at once."""
         try:
             ask = getattr(self._scheduler.rpc(worker), messages.HOLDINGS)
-            answer: dict[str, Any] = await asyncio.wait_for(ask(), HOLDINGS_SECONDS)
-        except Exception as e:  # it is busy, or gone, or has no store
+            answer: dict[str, Any] | None = await asyncio.wait_for(
+                ask(), HOLDINGS_SECONDS
+            )
+        except Exception as e:  # it is busy, or gone
             logger.debug("Worker %s does not say what it holds: %r", worker, e)
             return None
+        if answer is None:
+            return None  # it has no store, and does not know the question
         self._add(answer.pop("reports"))
         for store, results in answer["results"].items():
             self.traffic.has_results(store, worker, results)

@@ -50,7 +50,7 @@ ELSEWHERE = {"daos.md": "a pool of DAOS"}
 #: What stands for something else on a page.
 EXAMPLES = {
     "tcp://scheduler:8786": "{address}",
-    "file:///scratch/me": "file://{scratch}",
+    "/scratch/me": "{scratch}",
 }
 
 

@@ -19,6 +19,7 @@ from dask._task_spec import Alias, DataNode, Task, TaskRef
 from dask.blockwise import Blockwise, BlockwiseDepDict, blockwise_token
 from dask.highlevelgraph import HighLevelGraph
 from processes import PATIENCE, graph_nbytes, messages_sent
+from shared_store import shared_store
 
 import daskps
 from daskps.graph.findings import Findings
@@ -686,7 +687,7 @@ class Keeper:
 
 @pytest.fixture
 def encoder():
-    with daskps.open_store("shm://") as store:
+    with shared_store() as store:
         yield Encoder(Catalog(store, Keeper()), Cache(0), 1000)
 
 
@@ -798,7 +799,7 @@ def test_aliases_and_other_nodes_stay(encoder):
 
 def test_handles_are_let_go_with_the_encoder():
     keeper = Keeper()
-    with daskps.open_store("shm://") as store:
+    with shared_store() as store:
         encoder = Encoder(Catalog(store, keeper), Cache(0), 1000)
         graph = replaced(encoder, {"a": DataNode("a", array())})
         encoder.finish()
@@ -811,7 +812,7 @@ def test_handles_are_let_go_with_the_encoder():
 
 def test_the_cache_keeps_up_to_a_number_of_bytes():
     keeper = Keeper()
-    with daskps.open_store("shm://") as store:
+    with shared_store() as store:
         cache = Cache(3000)
         catalog = Catalog(store, keeper)
         for i in range(5):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from nobody import Nobody
 from proxystore.connectors.file import FileConnector
+from shared_store import shared_store
 
-import daskps
 from daskps.objects import catalog as catalogs
 from daskps.objects.catalog import Catalog
 from daskps.objects.content import fingerprint
@@ -20,7 +20,7 @@ from daskps.stores.store import Store
 @pytest.fixture
 def mapped():
     """Of a store in shared memory."""
-    with daskps.open_store("shm://") as store:
+    with shared_store() as store:
         yield Catalog(store, Nobody())
 
 

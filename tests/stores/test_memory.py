@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from nobody import Nobody
 from processes import eventually
+from shared_store import shared_store
 
 import daskps
 from daskps.objects.cache import Cache
@@ -301,7 +302,7 @@ class TestCache:
     @pytest.fixture
     def graph(self, connector):
         """Store a graph that has these objects."""
-        with daskps.open_store("shm://") as store:
+        with shared_store() as store:
             catalog = Catalog(store, Nobody())
             self.cache = Cache(GIB)
 
