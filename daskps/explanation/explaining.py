@@ -270,9 +270,9 @@ class _Look:
             return 0
         if group.frame is not None:
             return sum(use.nbytes for use in group.uses)
-        # Equal values are one object. Packed with others, each is there.
-        copies = len(group.uses) if group.travels == "packed" else 1
-        return copies * group.uses[0].nbytes
+        nbytes = group.uses[0].nbytes
+        # Only whole objects are found again, and a pack is one.
+        return nbytes * len(group.uses) if group.travels == "packed" else nbytes
 
     def _where(self, use: Use, argument: Argument) -> str:
         return use.place.where if argument.key is None else str(key_split(argument.key))

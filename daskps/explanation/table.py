@@ -113,7 +113,12 @@ class Explanation:
         tasks: int = 0,
         rest_nbytes: int = 0,
     ):
-        self.packs = _packs(value.nbytes for value in values if value.packed)
+        self.packs = _packs(
+            value.nbytes
+            for value in values
+            if value.packed
+            for _ in range(value.copies)
+        )
         self.values = sorted(values, key=lambda v: (-v.plain_sends, -v.nbytes))
         self.threshold = threshold
         self.stored = stored
@@ -122,8 +127,8 @@ class Explanation:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that would travel by reference."""
-        return sum(v.nbytes for v in self.values if v.travels in ("stored", "packed"))
+        """Bytes that would travel by reference, and so be stored: at most."""
+        return sum(value.nbytes * _stored(value) for value in self.values)
 
     @property
     def plain_sends(self) -> int:
@@ -177,7 +182,7 @@ class Explanation:
     def _summary(self) -> list[str]:
         at_least = format_bytes(self.threshold)
         large = [v.nbytes for v in self.values if v.travels == "stored"]
-        packed = [v.nbytes for v in self.values if v.packed]
+        packed = [v.nbytes for v in self.values for _ in range(_stored(v)) if v.packed]
         if not self.values:
             return [
                 f"No value of {at_least} or more: nothing would travel by reference."
@@ -230,6 +235,11 @@ class Explanation:
         names = ("size", "tasks", "plain Dask sends", "daskps sends", "what and where")
         head = "".join(f"<th style='text-align:left'>{name}</th>" for name in names)
         return f"{summary}<table><tr>{head}</tr>{body}</table>"
+
+
+def _stored(value: LargeValue) -> int:
+    """How many of equal values are stored: one, unless they are packed with others."""
+    return {"stored": 1, "packed": value.copies}.get(value.travels, 0)
 
 
 def _look(value: LargeValue) -> tuple[str, ...]:

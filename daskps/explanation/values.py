@@ -75,7 +75,8 @@ class LargeValue:
     in_graph, with_tasks
         Bytes that plain Dask sends to the scheduler, and from there to workers.
     to_store
-        Bytes that daskps would store; at most, if they are packed.
+        Bytes that daskps would store: of equal values one, but of those that are packed
+        all; less if whole packs are equal.
     """
 
     type: str

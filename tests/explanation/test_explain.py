@@ -266,6 +266,16 @@ def test_equal_values():
     assert sorted(value.copies for value in daskps.explain(graphs)) == [1, 5, 9]
 
 
+def test_equal_values_that_are_packed_are_all_stored():
+    graphs = [dask.delayed(count)(LARGE[: SMALL // 8].copy()) for _ in range(200)]
+    found = daskps.explain(graphs)
+    (value,) = found
+    assert (value.packed, value.copies, value.nbytes) == (True, 200, SMALL)
+    assert value.to_store == found.nbytes == 200 * SMALL
+    assert found.packs == 2
+    assert "200 smaller values" in repr(found)
+
+
 def test_as_a_frame_and_in_a_notebook():
     model = {"emb": LARGE, "bias": 1}
     found = daskps.explain(count, model, LARGE[::-1])

@@ -159,10 +159,10 @@ def keyword_of_map() -> LargeGraph:
 
 
 def equal_copies() -> LargeGraph:
-    """75 equal copies, made one by one."""
+    """300 equal copies, each large, made one by one."""
     add = functools.partial(look_up, 1)
-    copies = [dask.delayed(add)(random(MIB // 2)) for _ in range(75)]
-    return _collections(*copies, fault=["75 equal x", "argument index"])
+    copies = [dask.delayed(add)(random(MIB // 2)) for _ in range(300)]
+    return _collections(*copies, fault=["300 equal x", "argument index"])
 
 
 def blocks_of_an_array() -> LargeGraph:
