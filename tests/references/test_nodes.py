@@ -7,15 +7,14 @@ import pickle
 import numpy as np
 import pytest
 from nobody import Nobody
+from shared_store import shared_store
 
-import daskps
 from daskps.objects.cache import Cache
 from daskps.objects.catalog import Catalog
 from daskps.objects.encoder import Encoder
 from daskps.references.nodes import ObjectId, ProxyNode, StoredBytes, StoredValue
 from daskps.stores import opened
 from daskps.stores.files import mapping
-from daskps.stores.store import Store
 
 pytestmark = pytest.mark.core
 
@@ -29,8 +28,8 @@ def test_a_proxy_node_is_small_on_the_wire():
 
 @pytest.fixture
 def encoder():
-    with daskps.open_store("shm://") as store:
-        opened.add(Store(store.name, store.connector))
+    with shared_store() as store:
+        opened.add(store)
         yield Encoder(Catalog(store, Nobody()), Cache(0), 1000)
         opened.close(store.name)
 

@@ -11,6 +11,7 @@ from tornado.ioloop import IOLoop
 
 from daskps.references.nodes import ObjectId
 from daskps.scheduler import evictor as scheduler_evictor
+from daskps.scheduler.ledger import Ledger
 from daskps.scheduler.lifetimes import LifetimePlugin
 from daskps.stores import opened
 from daskps.stores.connectors.proxystore import ProxyStoreConnector
@@ -70,7 +71,7 @@ def test_a_store_whose_orphans_cannot_be_evicted_keeps_no_other(caplog):
     async def evict():
         plugin = LifetimePlugin("")
         plugin._scheduler = SimpleNamespace(clients={})
-        plugin._objects = {}
+        plugin._objects = Ledger()
         plugin._stores = {store.name: store for store in stores}
         plugin._evictor = scheduler_evictor.Evictor(IOLoop.current())
         for store in stores:
