@@ -32,7 +32,7 @@ def test_docker_gives_64_mb(tmp_path, store):
     # The reserve is an eighth. Who begins to write an object of 10 MiB looks at what is
     # left, and two may begin at the same time.
     assert 40 * MIB < seen["objects"]["memory"] < 64 * MIB
-    assert seen["objects"]["temporary"] > 60 * MIB
+    assert sum(seen["objects"].values()) >= 120 * MIB
     remark = (
         "/dev/shm holds 64.00 MiB at most, and large values that do not fit are files "
         f"in {tmp_path}/temporary"
