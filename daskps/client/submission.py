@@ -112,8 +112,11 @@ def optimize(dsk: Any, keys: Any, **kwargs: Any) -> Any:
 def _before_submission(client: Client, expr: Expr, keys: Iterable[Any]) -> Submission:
     if client.status == "closed":
         return Submission(expr, expr)  # Dask says so
-    show(expr, keys)
-    _know_owned_results()
+    try:
+        show(expr, keys)
+        _know_owned_results()
+    except Exception as e:
+        fell_back(e, "look at an expression of type", expr)
     expr, wanted = _after_other_passes(expr, keys)
     try:
         return _for_cluster(client, expr, keys, wanted)
@@ -257,7 +260,10 @@ async def _scattered(
 def _before_local(
     get: Callable[..., Any], expr: Expr, keys: Iterable[Any], options: dict[str, Any]
 ) -> tuple[Expr, dict[str, Any], Any]:
-    show(expr, keys)
+    try:
+        show(expr, keys)
+    except Exception as e:
+        fell_back(e, "look at an expression of type", expr)
     expr, wanted = _after_other_passes(expr, keys)
     try:
         return _for_local(get, expr, keys, options, wanted)
