@@ -17,7 +17,7 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 from distributed import Client
-from measuring import in_turns, parser, positive, report
+from measuring import answers, in_turns, parser, positive, report
 
 
 def per_section(visits: pd.DataFrame, pages: pd.DataFrame) -> pd.DataFrame:
@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     report(runs)
     expected = per_section(visits, pages).set_index("section")["seconds"]
-    same = all(run.answer.equals(expected) for each in runs.values() for run in each)
+    same = all(answer.equals(expected) for answer in answers(runs))
     print(
         f"\n{len(expected)} sections, {expected.sum():,} seconds: what pandas finds"
         if same

@@ -217,6 +217,11 @@ def progress(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def answers(runs: dict[str, list[Run]]) -> list[Any]:
+    """What the program gave in each run."""
+    return [run.answer for each in runs.values() for run in each]
+
+
 def report(runs: dict[str, list[Run]]) -> None:
     """Print a table: medians of the times and of the bytes, the largest memory."""
     width = max(map(len, runs)) + 2

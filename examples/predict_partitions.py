@@ -17,7 +17,7 @@ import pandas as pd
 from dask.utils import format_bytes
 from distributed import Client
 from distributed.protocol import pickle
-from measuring import in_turns, parser, positive, report
+from measuring import answers, in_turns, parser, positive, report
 from sklearn.ensemble import RandomForestRegressor
 
 
@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     report(runs)
     expected = predict(unknown, model)
-    same = all(run.answer.equals(expected) for each in runs.values() for run in each)
+    same = all(answer.equals(expected) for answer in answers(runs))
     error = float(np.sqrt(np.mean((expected - truth[4000:]) ** 2)))
     print(
         f"\nPredictions are {'' if same else 'NOT '}those of the forest in one piece; "

@@ -16,7 +16,7 @@ from daskps.client.shown import table
 from daskps.messages import USAGE
 from daskps.safety_net import PROCESS, count
 from daskps.stores import opened
-from daskps.stores.holdings import Holdings, together
+from daskps.stores.holdings import Holdings, add_holdings
 from daskps.stores.reports import reports
 from daskps.stores.traffic import Counts
 
@@ -117,7 +117,7 @@ def in_words(row: dict[str, Any]) -> list[str]:
             parts.append(f"{format_bytes(row[what])} {name}")
     if row["room"] is not None:
         parts.append(f"room for {format_bytes(row['room'])} ({row['limit']})")
-    return [*parts, *done_in_words(Counts(**{n: row[n] for n in Counts._fields}))]
+    return [*parts, *done_in_words(Counts.of_row(row))]
 
 
 def done_in_words(done: Counts) -> list[str]:
@@ -151,7 +151,7 @@ def in_rows(row: dict[str, Any]) -> dict[str, str]:
     }
     if row["room"] is not None:
         rows["Room"] = f"{format_bytes(row['room'])} ({row['limit']})"
-    return {**rows, **done_in_rows(Counts(**{n: row[n] for n in Counts._fields}))}
+    return {**rows, **done_in_rows(Counts.of_row(row))}
 
 
 def done_in_rows(done: Counts) -> dict[str, str]:
@@ -183,9 +183,8 @@ async def ask(client: Client) -> Usage:
     workers = reply["workers"]
     said = [opened.holdings(), reply["holdings"], *(w["holdings"] for w in workers)]
     for name, row in usage.items():
-        row.update(together(Holdings(*one[name]) for one in said if name in one))
         results = [w["results"][name] for w in workers if name in w["results"]]
         row["results"] = sum(n for n, _ in results)
-        nbytes = sum(nbytes for _, nbytes in results)
-        row["result_bytes"] = max(0, nbytes - row["linked"])
+        row["result_bytes"] = sum(nbytes for _, nbytes in results)
+        add_holdings(row, [Holdings(*one[name]) for one in said if name in one])
     return usage

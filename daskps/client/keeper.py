@@ -75,10 +75,6 @@ class ClientKeeper:
 
     def hold(self, objects: list[tuple[ObjectId, int]]) -> None:
         self._announce(HOLD, objects, with_next=True)
-        client = self._client()
-        if client is not None:
-            stores = {id.store for id, _ in objects}
-            tell_with_next(client, self._over(client), stores)
 
     def _announce(
         self, op: str, objects: list[tuple[ObjectId, int]], with_next: bool = False
@@ -94,6 +90,9 @@ class ClientKeeper:
             # A client that is closing may send this after its last word to the scheduler.
             if sent and not _is_closing(client):
                 self._announced.update(id for id, _ in objects)
+                if with_next:
+                    # From here: it would wake the event loop once more for each graph.
+                    tell_with_next(client, over, {id.store for id, _ in objects})
 
         message = {"op": op, "objects": ToPickle(objects)}
         send_to_scheduler(client, over, message, with_next, done)

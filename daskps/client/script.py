@@ -6,6 +6,7 @@ import os
 import runpy
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 from daskps.client.watching import watched
@@ -86,9 +87,9 @@ class Explainer:
 
     def _line(self) -> str:
         """Where in the script the running code was called."""
-        frame = sys._getframe()
+        frame: FrameType | None = sys._getframe()
         while frame is not None and frame.f_code.co_filename != self._path:
-            frame = frame.f_back  # type: ignore[assignment]
+            frame = frame.f_back
         name = os.path.basename(self._path)
         return name if frame is None else f"{name}:{frame.f_lineno}"
 

@@ -130,6 +130,7 @@ def add_to_task_pages(
     if info is None or path is None:
         return
 
+    # Not known to mypy: the module is there only if Dask has imported it.
     class Task(info.Task):  # type: ignore[name-defined]
         def render_string(self, template_name: str, **kwargs: Any) -> Any:
             page = super().render_string(template_name, **kwargs)
@@ -215,5 +216,6 @@ def _hook_saving() -> None:
                 obj.tabs = plain
         return original(obj, *args, **kwargs)
 
+    # A mark, for the next time: mypy knows no attributes of functions.
     save.daskps = True  # type: ignore[attr-defined]
     bokeh.plotting.save = save

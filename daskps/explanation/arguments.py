@@ -6,7 +6,7 @@ import inspect
 import os
 import site
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
@@ -208,23 +208,22 @@ class _Names:
 
     def __init__(self, function: Any):
         self.function = function
-        while isinstance(function, partial):
-            function = function.func
         self._positional: list[str] = []
         self._star = "args"
         self._named: set[str] = set()
+        parameters: Mapping[str, inspect.Parameter]
         try:
-            parameters = inspect.signature(self.function).parameters.values()
+            parameters = inspect.signature(function).parameters
         except (TypeError, ValueError):  # written in C
-            parameters = []  # type: ignore[assignment]
-        for parameter in parameters:
+            parameters = {}
+        for parameter in parameters.values():
             if parameter.kind is parameter.VAR_POSITIONAL:
                 self._star = parameter.name
             elif parameter.kind is not parameter.VAR_KEYWORD:
                 self._named.add(parameter.name)
                 if parameter.kind is not parameter.KEYWORD_ONLY:
                     self._positional.append(parameter.name)
-        self._name = function_name(function)
+        self._name = function_name(_wrapped(function))
 
     def positional(self, i: int) -> str:
         """The name of an argument, given its position."""
@@ -238,6 +237,13 @@ class _Names:
     def keyword(self, name: str) -> str:
         """The name of a keyword argument."""
         return name if name in self._named else f"kwargs[{name!r}]"
+
+
+def _wrapped(function: Any) -> Any:
+    """The function that a ``functools.partial`` calls, or the function itself."""
+    while isinstance(function, partial):
+        function = function.func
+    return function
 
 
 def index_layer(name: str) -> bool:
@@ -256,8 +262,7 @@ def line_of(function: Any) -> str:
 
     Found in what Python has compiled: no file is read.
     """
-    while isinstance(function, partial):
-        function = function.func
+    function = _wrapped(function)
     function = inspect.unwrap(getattr(function, "__func__", function))
     code = getattr(function, "__code__", None)
     if code is None:

@@ -1,7 +1,8 @@
-"""How many tasks an expression has."""
+"""The graphs of an expression, and how many tasks these have."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from daskps.dask_private.graphs import (
@@ -12,6 +13,14 @@ from daskps.dask_private.graphs import (
     blocks_along,
 )
 from daskps.graph.culling import graphs_of
+
+
+def graphs_in(expr: Expr) -> list[HighLevelGraph | Mapping[Any, Any]]:
+    """The graphs of an expression, as far as they are known."""
+    try:
+        return [graph for graph, _ in graphs_of(expr, ())]
+    except TypeError:  # of another library, or Dask cannot say what is wanted
+        return []
 
 
 def count_tasks(expr: Expr, needed: set[Any] | None) -> int:
@@ -28,10 +37,7 @@ def count_tasks(expr: Expr, needed: set[Any] | None) -> int:
         return len(list(expr.keys))
     if needed is not None:
         return len(needed)
-    try:
-        return sum(_count(graph) for graph, _ in graphs_of(expr, ()))
-    except TypeError:  # of another library, or Dask cannot say what is wanted
-        return 0
+    return sum(map(_count, graphs_in(expr)))
 
 
 def _count(graph: Any) -> int:

@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from daskps.dask_private.graphs import (
-    Blockwise,
-    Expr,
-    GraphNode,
-    HighLevelGraph,
-    _MapExpr,
-)
+from daskps.dask_private.graphs import Blockwise, Expr, GraphNode, HighLevelGraph
 from daskps.explanation.arguments import Argument, Arguments
+from daskps.explanation.tasks import graphs_in
 from daskps.graph.contents import items
-from daskps.graph.culling import graphs_of
 
 
 class Users:
@@ -29,7 +23,7 @@ class Users:
     """
 
     def __init__(self, expr: Expr, arguments: Arguments):
-        self._graphs = [] if isinstance(expr, _MapExpr) else _graphs(expr)
+        self._graphs = graphs_in(expr)
         self._arguments = arguments
         self._by_key: dict[Any, GraphNode] | None = None
 
@@ -73,13 +67,6 @@ class Users:
 
 def _is_in(key: Any, layer: Any) -> bool:
     return key == layer or (type(key) is tuple and key[:1] == (layer,))
-
-
-def _graphs(expr: Expr) -> list[HighLevelGraph | Mapping[Any, Any]]:
-    try:
-        return [graph for graph, _ in graphs_of(expr, ())]
-    except TypeError:  # of another library, or Dask cannot say what is wanted
-        return []
 
 
 def _materialized(

@@ -39,5 +39,4 @@ def _rows(overview: Overview) -> Iterable[Row]:
         gauges["hits", "objects"] = row["hits"]
         if row["room"] is not None:
             gauges["room_bytes", "least"] = row["room"]
-        counts = Counts(**{name: row[name] for name in Counts._fields})
-        yield Row(row["store"], name, gauges, counts)
+        yield Row(row["store"], name, gauges, Counts.of_row(row))

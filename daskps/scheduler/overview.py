@@ -21,7 +21,7 @@ from daskps import messages
 from daskps.scheduler.ledger import Ledger
 from daskps.scheduler.traffic import ClusterTraffic
 from daskps.stores import opened
-from daskps.stores.holdings import Holdings, together
+from daskps.stores.holdings import Holdings, add_holdings
 from daskps.stores.reports import reports
 
 if TYPE_CHECKING:
@@ -108,8 +108,7 @@ class Overview:
             said = [
                 by_store[name] for by_store in self._said.values() if name in by_store
             ]
-            row.update(together(said))
-            row["result_bytes"] = max(0, row["result_bytes"] - row["linked"])
+            add_holdings(row, said)
         return rows
 
     # Asking

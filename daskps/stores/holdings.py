@@ -55,6 +55,12 @@ def together(said: Iterable[Holdings]) -> dict[str, Any]:
     }
 
 
+def add_holdings(row: dict[str, Any], said: Iterable[Holdings]) -> None:
+    """Add what hosts hold to what is known of a store; what is linked takes nothing."""
+    row.update(together(said))
+    row["result_bytes"] = max(0, row["result_bytes"] - row["linked"])
+
+
 def in_directories(
     directories: Sequence[str], cached: str, free: str, warm_at_most: int
 ) -> Holdings:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import operator
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from distributed.metrics import context_meter
@@ -49,11 +49,16 @@ class Counts(NamedTuple):
 
     def plus(self, other: Counts) -> Counts:
         """Both together."""
-        return _counts(map(operator.add, self, other))
+        return Counts._make(map(operator.add, self, other))
 
     def minus(self, other: Counts) -> Counts:
         """What was added since."""
-        return _counts(map(operator.sub, self, other))
+        return Counts._make(map(operator.sub, self, other))
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> Counts:
+        """Those among what is said of a store, by name."""
+        return cls._make(row[name] for name in cls._fields)
 
 
 NOTHING = Counts()
@@ -61,11 +66,7 @@ NOTHING = Counts()
 
 def total(counts: Iterable[Counts]) -> Counts:
     """All together."""
-    return _counts(map(sum, zip(*counts, strict=True)))
-
-
-def _counts(values: Iterable[Any]) -> Counts:
-    return Counts(*values)
+    return Counts(*map(sum, zip(*counts, strict=True)))
 
 
 class Traffic:
@@ -73,8 +74,9 @@ class Traffic:
 
     Notes
     -----
-    Thread-safe without a lock, which a forked process could find locked for ever: to add to
-    an attribute is one step for the interpreter, which changes threads at calls and jumps.
+    Thread-safe. To add needs no lock, which a forked process could find locked for ever: it
+    is one step for the interpreter, which changes threads at calls and jumps. Only who
+    reports takes one, so that nothing is told twice.
     """
 
     __slots__ = ("_lock", "_told", *Counts._fields)

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from processes import PATIENCE, ROOT
 
-nbformat = pytest.importorskip("nbformat")
-nbclient = pytest.importorskip("nbclient")
-pytest.importorskip("ipykernel")
+nbformat = pytest.importorskip("nbformat", reason="it is in the extra 'docs' alone")
+nbclient = pytest.importorskip("nbclient", reason="it is in the extra 'docs' alone")
+pytest.importorskip("ipykernel", reason="it is in the extra 'docs' alone")
 
 NOTEBOOKS = sorted(Path(ROOT, "docs", "notebooks").glob("*.ipynb"))
 

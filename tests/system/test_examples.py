@@ -25,7 +25,7 @@ NEEDS = {"anomalies_xarray": "xarray", "molecules": "rdkit"}
 @pytest.mark.parametrize("name", SMALL)
 def test_an_application(name):
     if name in NEEDS:
-        pytest.importorskip(NEEDS[name])
+        pytest.importorskip(NEEDS[name], reason="it is in the extra 'examples' alone")
     done = subprocess.run(
         [
             *(sys.executable, os.path.join(ROOT, "examples", f"{name}.py")),

@@ -276,6 +276,7 @@ class DDict(_Handle):
         content = other.dump() if isinstance(other, DDict) else other
         return self.dump() == content
 
+    # As Python itself does where there is __eq__ alone; mypy takes it for a method.
     __hash__ = None  # type: ignore[assignment]
 
     def get(self, key: str | bytes) -> bytes:
