@@ -47,6 +47,8 @@ def client(cluster: ProcessCluster) -> Iterator[Client]:
     with cluster.client() as client:
         yield client
         assert released(client), client.run_on_scheduler(who_needs_what)
+    ended = [worker.pid for worker in cluster.workers if worker.poll() is not None]
+    assert not ended, cluster.log("worker")[-20_000:]  # tests that follow count on it
 
 
 @pytest.fixture
