@@ -1,4 +1,4 @@
-"""Two hosts for ``peer://`` stores: two directories, and two addresses of this machine."""
+"""Hosts for ``peer://`` stores: directories, and addresses of this machine."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from processes import PLACES, eventually
 
 from daskps.stores.peer.connector import PeerConnector
 
-ADDRESSES = ("127.0.0.1", "127.0.0.2")
+ADDRESSES = ("127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4")
 
 
 class Peers:
-    """A store's owner, and the directories of two hosts."""
+    """A store's owner, and the directories of some hosts."""
 
     def __init__(self, lease: float = 60, cache: int | None = None):
         self.owner = PeerConnector.new("127.0.0.1", lease, cache)
@@ -67,7 +67,7 @@ class Peers:
         for connector in self.connectors:
             connector.close()
         self.owner.close()
-        assert eventually(lambda: not (self.servers(0) or self.servers(1)))
+        assert eventually(lambda: not any(map(self.servers, range(len(ADDRESSES)))))
         for directory in self.directories:
             assert eventually(lambda d=directory: not os.listdir(d))
             shutil.rmtree(directory)

@@ -31,6 +31,7 @@ from daskps.stores.files.shared_directory import SharedDirectory
 from daskps.stores.files.warm import LISTING_SECONDS
 from daskps.stores.peer import protocol as peer_protocol
 from daskps.stores.peer import scheme as peer
+from daskps.stores.peer import ways
 from daskps.stores.peer.chunks import Receiver
 from daskps.stores.peer.connector import PeerConnector
 from daskps.stores.peer.listener import Listener
@@ -276,7 +277,7 @@ class TestServer:
         assert eventually(lambda: not here.exists(key))
 
     def test_also_if_its_host_is_given_by_name(self, peers, monkeypatch):
-        monkeypatch.setattr("peers.ADDRESSES", ("localhost", "127.0.0.2"))
+        monkeypatch.setattr("peers.ADDRESSES", ("localhost", *ADDRESSES[1:]))
         here = peers.connect(0)
         key = here.put(b"x")
         [server] = peers.servers(0)
@@ -465,10 +466,11 @@ class TestWhoMayComeIn:
                 there.exists(changed)
             assert network.sent > handshake
 
-    def test_a_cut_connection_is_no_object(self, peers, here, there):
+    def test_a_cut_connection_is_no_object(self, peers, here, there, monkeypatch):
+        monkeypatch.setattr(ways, "PATIENCE_SECONDS", 1.0)
         key = here.put(bytes(4 * MIB))
         with between(
-            key.origin, lambda sent, data: None if sent > MIB else data
+            key.origin, lambda sent, data: None if sent > 10_000 else data
         ) as network:
             cut = key._replace(host="127.0.0.1", port=network.port)
             with pytest.raises(ConnectionError):

@@ -21,7 +21,7 @@ from daskps.stores.peer.protocol import SEAL_NBYTES, Channel, Keys, receive_into
 
 # Small enough to stay in the processor's cache between the network, the hash and the file,
 # and for the last one of a row of hosts to be only a little later than the first.
-CHUNK_NBYTES = 1 << 20
+CHUNK_NBYTES = 1 << 19
 _HEAD_NBYTES = 4
 # How often (seconds) to say that this end lives, and to look whether there is more.
 ALIVE_SECONDS = 0.5
@@ -31,6 +31,10 @@ LOOK_SECONDS = 0.002
 SILENCE_SECONDS = 3.0
 # How long (seconds) the other end may have nothing new.
 NOTHING_NEW_SECONDS = 20.0
+# Who gives less (bytes a second) after so long (seconds) is slow: somebody else may be on a
+# better link.
+SLOW_BYTES_PER_SECOND = 20e6
+SLOW_SECONDS = 2.0
 
 
 class Wanted(NamedTuple):
@@ -98,6 +102,10 @@ def _wait(channel: Channel, there: Callable[[], int], end: int) -> None:
         time.sleep(LOOK_SECONDS)
 
 
+class SlowError(ConnectionError):
+    """The other end gives little."""
+
+
 class Receiver:
     """Takes chunks of one object, perhaps from several hosts, one after the other.
 
@@ -134,18 +142,21 @@ class Receiver:
         self._buffer = memoryview(bytearray(room + SEAL_NBYTES))
         self.start = 0
 
-    def receive(self, channel: Channel) -> None:
+    def receive(self, channel: Channel, may_be_slow: bool = True) -> None:
         """Take what is missing.
 
         Raises
         ------
+        SlowError
+            If that takes long, and it may not.
         DamagedError
             If a chunk is not what was stored.
         OSError
             If the other end has gone, or says nothing. Those before are written.
         """
         channel.socket.settimeout(SILENCE_SECONDS)
-        new = time.monotonic()
+        begun, start = time.monotonic(), self.start
+        new = begun
         while self.start < self._nbytes:
             nbytes = _receive_head(channel)
             if nbytes:
@@ -153,6 +164,13 @@ class Receiver:
                 new = time.monotonic()
             elif time.monotonic() > new + NOTHING_NEW_SECONDS:
                 raise TimeoutError("the other end has nothing new")
+            seconds = time.monotonic() - begun
+            if (
+                not may_be_slow
+                and seconds > SLOW_SECONDS
+                and self.start - start < SLOW_BYTES_PER_SECOND * seconds
+            ):
+                raise SlowError("the other end is slow")
 
     def _take(self, channel: Channel, nbytes: int) -> None:
         end = nbytes + SEAL_NBYTES

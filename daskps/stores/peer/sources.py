@@ -20,10 +20,10 @@ from daskps.stores.interfaces import Address
 from daskps.stores.peer.chunks import CHUNK_NBYTES
 
 # A smaller object is read from the host that stored it.
-PASSED_ON_NBYTES = 2 * CHUNK_NBYTES
+PASSED_ON_NBYTES = 4 * CHUNK_NBYTES
 # A host more on the way costs about as much as so many bytes: it receives a chunk, checks
 # it, and sends it.
-STEP_NBYTES = 2 * CHUNK_NBYTES
+STEP_NBYTES = CHUNK_NBYTES * 3 // 2
 
 
 class Sources:
@@ -62,7 +62,8 @@ class Sources:
         """
         with self._lock:
             copies = self._objects.setdefault(name, _Copies())
-            copies.whole.difference_update(without)
+            # Who asks has no copy any more.
+            copies.whole.difference_update({*without, reader})
             copies.partial.pop(reader, None)
             source = self._here
             if nbytes >= PASSED_ON_NBYTES:
@@ -120,14 +121,14 @@ class _Copies:
         load = dict.fromkeys(steps, 0)
         for source in self.partial.values():
             load[source] = load.get(source, 0) + 1
-        # There is no other if it could not give it, either.
-        candidates = [one for one in steps if one not in without] or [here]
+        candidates = [one for one in steps if one not in without]
         return min(
             candidates,
             key=lambda one: (
                 load[one] * nbytes + steps[one] * STEP_NBYTES,
                 one == here,
             ),
+            default=here,  # whatever it could not give, or has lost
         )
 
     def _steps(self, here: Address, reader: Address) -> dict[Address, int]:

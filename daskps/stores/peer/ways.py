@@ -20,7 +20,7 @@ from daskps.serialize.slabs import write_all
 from daskps.stores.damaged import DamagedError
 from daskps.stores.interfaces import Address
 from daskps.stores.peer.channels import PeerChannels
-from daskps.stores.peer.chunks import Receiver
+from daskps.stores.peer.chunks import Receiver, SlowError
 from daskps.stores.peer.protocol import Channel, RefusedError, connect
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ PATIENCE_SECONDS = 30.0
 RESTART_SECONDS = 2.5
 # So many sources in a row may have damaged the same chunk.
 DAMAGED_AT_MOST = 3
+# So often an object is read from somebody else since a copy comes slowly: all links may be.
+SLOW_AT_MOST = 2
 PAUSE_SECONDS = 0.1
 # How long (seconds) a host that took no connection is not tried again.
 CLOSED_SECONDS = 60.0
@@ -218,6 +220,7 @@ class _Fetch:
         self._key = key
         self._here = here
         self._without: set[Address] = set()
+        self._slow = 0
         self._receiver = Receiver(
             channels.keys, key.name, key.nbytes, lambda data: write_all(fd, data)
         )
@@ -318,12 +321,14 @@ class _Fetch:
             channel, answer = self._channels.request(source, self._wanted("copy"))
             try:
                 if answer["found"]:
-                    self._receiver.receive(channel)
+                    may_be_slow = self._slow >= SLOW_AT_MOST
+                    self._receiver.receive(channel, may_be_slow)
             except BaseException:
                 channel.close()
                 raise
             self._channels.give_back(source, channel)
         except (DamagedError, OSError) as e:
+            self._slow += isinstance(e, SlowError)
             if not (isinstance(e, OSError) and e.errno in _OURS):
                 self._without.add(source)
             raise
