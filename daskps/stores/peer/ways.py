@@ -79,21 +79,31 @@ class Ways:
         OSError
             If it can be reached in no way: why it cannot be connected to.
         """
+        deadline = time.monotonic() + timeout
         try:
             connect(address, self._channels.keys, timeout).close()
         except OSError as e:
             self._has_closed(address, e)
             if address == self._registry:
                 raise
+            self._try_push(address, here, e, deadline)
+
+    def _try_push(
+        self, address: Address, here: Address, why: OSError, deadline: float
+    ) -> None:
+        nothing = {"name": "", "nbytes": 0, "start": 0, "without": []}
+        while True:
             try:
-                nothing = {"name": "", "nbytes": 0, "start": 0, "without": []}
                 with self._pushed(address, {**nothing, "reader": here}):
-                    pass
-            except OSError as other:
-                logger.info(
-                    "%s cannot connect to this host, either: %s", address, other
-                )
-                raise e from other
+                    return
+            except _NotConnectedError as e:
+                # Its server may have been started a moment ago.
+                if time.monotonic() > deadline:
+                    raise why from e
+            except OSError as e:
+                logger.info("%s cannot connect to this host, either: %s", address, e)
+                raise why from e
+            time.sleep(PAUSE_SECONDS)
 
     def is_closed(self, address: Address) -> bool:
         """Whether a host has not taken a connection lately."""
@@ -167,7 +177,7 @@ class Ways:
         answer: dict[str, Any] | None
         answer = self._channels.ask(self._registry, message)["answer"]
         if answer is None:
-            raise ConnectionError("it is not connected to the owner of the store")
+            raise _NotConnectedError("it is not connected to the owner of the store")
         return answer
 
     @contextlib.contextmanager
@@ -350,6 +360,10 @@ class _Fetch:
         if why is not None:
             raise _NobodyError(str(why) or type(why).__name__) from why
         return False
+
+
+class _NotConnectedError(ConnectionError):
+    """A host's server is not there, or reaches the owner as little as others reach it."""
 
 
 class _NobodyError(ConnectionError):
