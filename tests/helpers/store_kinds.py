@@ -170,16 +170,6 @@ def daos(place: Path) -> Iterator[Kind]:
 
 
 @contextlib.contextmanager
-def zmq(place: Path) -> Iterator[Kind]:
-    def overwrite(connector: Any, key: Any, data: bytes) -> None:
-        connector._connector._connector._here.server._objects.data[key.key.obj_id] = (
-            data
-        )
-
-    yield Kind("zmq://", overwrite=overwrite)
-
-
-@contextlib.contextmanager
 def redis(place: Path) -> Iterator[Kind]:
     with redis_server() as server:
         yield _in_redis(server)
@@ -222,7 +212,6 @@ KINDS: dict[str, Maker] = {
     "file-checked": checked_file,
     "peer": peer,
     "daos": daos,
-    "zmq": zmq,
     "redis": redis,
     "rediss": rediss,
     "proxystore-local": proxystore_local,
