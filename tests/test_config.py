@@ -211,7 +211,7 @@ def test_errors_show_no_credentials():
     [
         "redis://user:s3cret@[::zz]:6379/0",
         "rediss://[::zz]",
-        "zmq://[::zz]",
+        "peer://[::zz]",
         "file://[::zz]/directory",
         "unknown://[::zz]",
         "redis://:s3cret@[::1/0",

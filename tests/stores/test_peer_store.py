@@ -11,6 +11,7 @@ import secrets
 import shutil
 import signal
 import socket
+import ssl
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ import dask
 import numpy as np
 import psutil
 import pytest
+from certificates import Authority
 from peers import ADDRESSES, Peers, between
 from processes import PATIENCE, eventually
 from proxystore.connectors.protocols import Connector
@@ -41,11 +43,21 @@ from daskps.stores.secret import new_key
 MIB = 1 << 20
 
 
+@pytest.fixture(params=[False, True], ids=["plain", "tls"])
+def encrypted(request):
+    return request.param
+
+
 @pytest.fixture
-def peers():
-    peers = Peers()
+def peers(encrypted):
+    peers = Peers(encrypted=encrypted)
     yield peers
     peers.close()
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return Authority()
 
 
 @pytest.fixture
@@ -342,6 +354,7 @@ class TestWhoMayComeIn:
         here.put(b"x")
         [pid] = peers.servers(0)
         key = peers.owner._settings.secret.value
+        private = peers.tls.key.splitlines()[1] if peers.tls else "PRIVATE KEY"
         shown = [repr(peers.owner), str(peers.owner.config()), repr(here)]
         for name in "cmdline", "environ":
             with open(f"/proc/{pid}/{name}", "rb") as f:
@@ -352,12 +365,13 @@ class TestWhoMayComeIn:
                     shown.append(f.read().decode("latin1"))
         for text in shown:
             assert key.hex() not in text
+            assert private not in text
             assert key.decode("latin1") not in text
 
     def test_another_key_is_refused(self, peers, here):
         key = here.put(b"x")
         with pytest.raises(ConnectionError):
-            connect(key.origin, Keys(secrets.token_bytes(32)))
+            connect(key.origin, Keys(secrets.token_bytes(32), peers.tls))
         other = peers.connect(
             1,
             {
@@ -391,7 +405,7 @@ class TestWhoMayComeIn:
                 connect(impostor.getsockname(), mine)
             thread.join()
 
-    def test_nothing_is_read_without_the_key(self, here):
+    def test_nothing_is_read_without_the_key(self, here, encrypted):
         key = here.put(b"secret bytes")
         for said in (b"", b"GET / HTTP/1.1\r\n\r\n" + bytes(100), bytes(64)):
             with socket.create_connection(key.origin, timeout=PATIENCE) as sock:
@@ -404,10 +418,14 @@ class TestWhoMayComeIn:
                         received += data
                 except ConnectionResetError:
                     pass
-            assert len(received) == len(peer_protocol._GREETING) + 32
+            if encrypted:
+                # At most that this is no TLS.
+                assert len(received) < 10
+            else:
+                assert len(received) == len(peer_protocol._GREETING) + 32
         assert here.exists(key)
 
-    def test_a_recorded_connection_cannot_be_repeated(self, peers, here, there):
+    def test_a_recorded_connection_cannot_be_repeated(self, here, there, encrypted):
         key = here.put(b"x")
         with between(key.origin) as network:
             direct = key._replace(host="127.0.0.1", port=network.port)
@@ -415,12 +433,13 @@ class TestWhoMayComeIn:
         key = here.put(b"y")
         with socket.create_connection(key.origin, timeout=PATIENCE) as sock:
             sock.sendall(bytes(network.requests))
+            # TLS answers before it knows.
             with pytest.raises(ConnectionError):
-                peer_protocol.receive_exactly(sock, 100)
+                peer_protocol.receive_exactly(sock, 10_000 if encrypted else 100)
         assert here.exists(key)
 
     @pytest.mark.parametrize("at", [70_000, -40, -5])
-    def test_changed_bytes_are_refused(self, peers, here, there, at):
+    def test_changed_bytes_are_refused(self, peers, here, there, at, encrypted):
         key = here.put(secrets.token_bytes(100_000))
         total = []
 
@@ -437,16 +456,17 @@ class TestWhoMayComeIn:
             there.exists(key._replace(host="127.0.0.1", port=network.port))
             there.get(key._replace(host="127.0.0.1", port=network.port))
             # Of one connection: without what "exists" had answered.
-            answer = 4 + 32 + len('{"found":true}')
+            answer = 4 + 32 + len('{"found":true}') + 22 * encrypted
             length = network.sent - answer
         there._here().cache.evict(key.name)
         with between(key.origin, flip) as network:
             changed = key._replace(host="127.0.0.1", port=network.port)
-            with pytest.raises(DamagedError):
+            with pytest.raises(ssl.SSLError if encrypted else DamagedError):
                 there.get(changed)
         assert peers.files(1) == []
         assert bytes(there.get(key)) == bytes(here.get(key))
 
+    @pytest.mark.parametrize("encrypted", [False], indirect=True)
     def test_changed_messages_are_refused(self, here, there):
         key = here.put(bytes(10))
         handshake = len(peer_protocol._GREETING) + 32 + 32
@@ -571,10 +591,10 @@ def echo(channel):
     channel.send(channel.receive())
 
 
-@pytest.fixture
-def listening():
+@pytest.fixture(params=[False])
+def listening(request, authority):
     """The address of something that listens, its keys, and the listener."""
-    keys = Keys(new_key().value)
+    keys = Keys(new_key().value, authority.tls() if request.param else None)
     sock = listen("127.0.0.1")
     address = sock.getsockname()[:2]
     listener = Listener(sock, keys, echo)
@@ -592,6 +612,12 @@ def idle_connections(address, n):
         ]
 
 
+PLAIN_AND_TLS = pytest.mark.parametrize(
+    "listening", [False, True], ids=["plain", "tls"], indirect=True
+)
+
+
+@PLAIN_AND_TLS
 def test_eight_hundred_who_say_nothing_keep_nobody_out(listening):
     address, keys, _ = listening
     threads = threading.active_count()
@@ -618,6 +644,7 @@ def test_who_says_nothing_is_dropped_in_a_second(listening):
         assert eventually(lambda: not listener._unproved)
 
 
+@PLAIN_AND_TLS
 def test_a_burst_of_readers_is_served(listening):
     """None of those who prove it in time is dropped for the ones after it."""
     address, keys, _ = listening
@@ -642,6 +669,7 @@ def test_a_proof_that_comes_in_pieces(listening):
         assert answer == keys.proof(b"acceptor", nonces)
 
 
+@PLAIN_AND_TLS
 def test_who_is_slow_on_a_busy_host_connects_again(listening, monkeypatch):
     address, keys, _ = listening
     introduce, attempts = peer_protocol._introduce, []
