@@ -32,10 +32,10 @@ class Peers:
     def __init__(
         self, lease: float = 60, cache: int | None = None, encrypted: bool = False
     ):
-        self._certificates = Path(tempfile.mkdtemp())
+        self.certificates = Path(tempfile.mkdtemp())
         self._tls: dict[str, str] = {}
         if encrypted:
-            self._tls = Authority().settings(self._certificates)
+            self._tls = Authority().settings(self.certificates)
         self.owner = PeerConnector.new("127.0.0.1", lease, cache, self.tls)
         self.directories = [tempfile.mkdtemp("-host", dir=PLACES[0]) for _ in ADDRESSES]
         self.connectors: list[PeerConnector] = []
@@ -88,7 +88,7 @@ class Peers:
             connector.close()
         self.owner.close()
         assert eventually(lambda: not (self.servers(0) or self.servers(1)))
-        shutil.rmtree(self._certificates)
+        shutil.rmtree(self.certificates)
         for directory in self.directories:
             assert eventually(lambda d=directory: not os.listdir(d))
             shutil.rmtree(directory)

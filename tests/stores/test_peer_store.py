@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import copy
 import multiprocessing
 import os
 import pickle
@@ -15,6 +16,7 @@ import ssl
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import dask
@@ -629,6 +631,119 @@ def test_eight_hundred_who_say_nothing_keep_nobody_out(listening):
         assert time.monotonic() - since < 20
         assert threading.active_count() <= threads + 1
         channel.close()
+
+
+class Handshake:
+    """The client's side of TLS, whose bytes the test sends itself."""
+
+    def __init__(self, tls):
+        self._came, self._goes = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = tls.connecting.wrap_bio(self._came, self._goes)
+
+    def answer(self, said=b""):
+        """What is to be sent, given what has come."""
+        self._came.write(said)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self._tls.do_handshake()
+        return self._goes.read()
+
+
+@pytest.mark.parametrize("listening", [True], ids=["tls"], indirect=True)
+def test_a_handshake_that_comes_in_pieces(listening, authority):
+    """Nobody waits for it, and it is dropped in a second."""
+    address, keys, listener = listening
+    handshake = Handshake(authority.tls())
+    hello = handshake.answer()
+    with socket.create_connection(address, PATIENCE) as sock:
+        since = time.monotonic()
+        for at in (slice(0, 3), slice(3, 100), slice(100, None)):
+            sock.sendall(hello[at])
+            time.sleep(0.02)
+        assert sock.recv(1)
+        channel = connect(address, keys)
+        assert channel.request({"op": "echo"}) == {"op": "echo"}
+        channel.close()
+        sock.settimeout(PATIENCE)
+        with contextlib.suppress(ConnectionError):
+            while sock.recv(10_000):
+                pass
+        assert time.monotonic() - since > 0.5
+        assert eventually(lambda: not listener._unproved)
+
+
+@pytest.mark.parametrize("listening", [True], ids=["tls"], indirect=True)
+@pytest.mark.parametrize("who", ["plain", "another authority's", "none", "no key"])
+def test_who_does_not_get_in_with_tls(listening, authority, who, monkeypatch):
+    monkeypatch.setattr(peer_protocol, "CONNECT_ATTEMPTS", 1)
+    address, keys, _ = listening
+    mine = copy.copy(keys)
+    if who == "plain":
+        mine.tls = None
+    elif who == "another authority's":
+        mine.tls = Authority().tls()
+    elif who == "none":
+        context = ssl.create_default_context(cadata=authority.certificate)
+        context.check_hostname = False
+        mine.tls = SimpleNamespace(connecting=context)
+    else:
+        mine = Keys(secrets.token_bytes(32), authority.tls())
+    with pytest.raises(ConnectionError):
+        connect(address, mine)
+    channel = connect(address, keys)
+    assert channel.request({"op": "echo"}) == {"op": "echo"}
+    channel.close()
+
+
+def test_a_server_of_another_authority_is_refused(authority, monkeypatch):
+    """It gets no answer, although it has the key."""
+    key = new_key().value
+    sock = listen("127.0.0.1")
+    listener = Listener(sock, Keys(key, Authority().tls()), echo)
+    with pytest.raises(RefusedError, match=r"no TLS with .*self-signed certificate"):
+        connect(sock.getsockname(), Keys(key, authority.tls()))
+    listener.close()
+
+
+@pytest.mark.parametrize("encrypted", [True], indirect=True, ids=["tls"])
+class TestCertificates:
+    def test_what_is_sent_is_not_seen(self, here, there):
+        data = secrets.token_bytes(MIB)
+        key = here.put(data)
+        sent = bytearray()
+
+        def look(_, data):
+            sent.extend(data)
+            return data
+
+        with between(key.origin, look) as network:
+            seen = key._replace(host="127.0.0.1", port=network.port)
+            assert bytes(there.get(seen)) == data
+        assert len(sent) > len(data)
+        assert not any(data[i : i + 64] in sent for i in range(0, MIB, MIB // 50))
+        assert key.name.encode() not in network.requests
+
+    def test_a_process_without_any_does_not_open_the_store(self, peers):
+        with pytest.raises(ConfigError, match=r"no authority and certificate.*client"):
+            PeerConnector.from_config(peers.owner.config())
+
+    def test_those_of_another_authority_open_nothing(self, peers, here, authority):
+        key = here.put(b"x")
+        settings = {**peers.settings(1), **authority.settings(peers.certificates)}
+        with dask.config.set(settings):
+            other = PeerConnector.from_config(peers.owner.config())
+            with pytest.raises(RefusedError, match="no TLS with"):
+                other.get(key)
+            other.close()
+
+    def test_a_server_takes_many_authorities(self, peers, monkeypatch):
+        """More than a pipe holds."""
+        [path] = [v for k, v in peers.settings(0).items() if k.endswith("ca-file")]
+        with open(path, "a") as file:
+            for _ in range(150):
+                file.write("# \u00e9\n" + Authority().certificate)
+        assert os.path.getsize(path) > 1 << 16
+        here, there = peers.connect(0), peers.connect(1)
+        assert bytes(there.get(here.put(b"x"))) == b"x"
 
 
 def test_who_says_nothing_is_dropped_in_a_second(listening):
