@@ -7,12 +7,13 @@ import os
 import secrets
 import tempfile
 
+import dask
 import numpy as np
 import pytest
 from certificates import Authority, environment
-from distributed import Client, LocalCluster, Security
+from distributed import Client, LocalCluster
 from functions_for_network import double
-from peers import servers
+from peers import has_open, servers
 from processes import PLACES, VARIABLES, ProcessCluster, eventually, released
 
 import daskps
@@ -28,18 +29,6 @@ def authority():
 
 
 @pytest.fixture
-def security(authority):
-    """The client's, in memory."""
-    certificate, key = authority.sign()
-    return Security(
-        tls_ca_file=authority.certificate,
-        tls_client_cert=certificate,
-        tls_client_key=key,
-        require_encryption=True,
-    )
-
-
-@pytest.fixture
 def elsewhere():
     """The shared memory of the workers' host."""
     place = tempfile.mkdtemp("-host", dir=PLACES[0])
@@ -50,13 +39,21 @@ def elsewhere():
 
 @pytest.fixture
 def cluster(authority, elsewhere, tmp_path):
-    """Scheduler and workers, which have a certificate each, in files."""
-    tls = environment(authority.settings(tmp_path))
+    """Client, scheduler and workers have a certificate each, in files."""
+    settings = authority.settings(tmp_path)
+    tls = environment(settings)
     tls["DASK_DISTRIBUTED__COMM__DEFAULT_SCHEME"] = "tls"
-    before = set(servers())
-    with ProcessCluster(scheduler=tls, worker={**tls, VARIABLES[0]: elsewhere}) as made:
+    with (
+        dask.config.set(settings),
+        ProcessCluster(scheduler=tls, worker={**tls, VARIABLES[0]: elsewhere}) as made,
+    ):
         yield made
-    assert eventually(lambda: not set(servers()) - before)
+    assert eventually(lambda: not own_servers())
+
+
+def own_servers():
+    """Process ids of servers of this run."""
+    return [pid for pid in servers() if has_open(pid, PLACES[0])]
 
 
 def connector_of(client):
@@ -65,12 +62,10 @@ def connector_of(client):
     return catalog.store.connector
 
 
-@pytest.mark.parametrize("url", ["peer://", None])
-def test_values_and_results_travel_with_tls(cluster, security, url):
-    with cluster.client(security=security) as client:
+def test_values_and_results_travel_with_tls(cluster):
+    with cluster.client() as client:
         assert client.scheduler.address.startswith("tls://")
-        with daskps.proxy_graph(url) as session:
-            assert "peer://" in repr(session)
+        with daskps.proxy_graph("peer://") as session:
             assert ", TLS)" in repr(connector_of(client))
             futures = [client.submit(double, X, pure=False) for _ in range(4)]
             for future in futures:
@@ -86,9 +81,9 @@ def test_values_and_results_travel_with_tls(cluster, security, url):
         assert released(client)
 
 
-def test_who_does_not_get_in(cluster, security, authority):
+def test_who_does_not_get_in(cluster, authority):
     """At the scheduler, the client's host and the workers'."""
-    with cluster.client(security=security) as client:
+    with cluster.client() as client:
         with daskps.proxy_graph("peer://"):
             connector = connector_of(client)
             future = client.submit(double, X)
@@ -128,7 +123,6 @@ def where(name):
 
 def test_certificates_that_are_in_memory_alone():
     """They are in no file, and no list of processes shows them."""
-    before = set(servers())
     with (
         LocalCluster(
             n_workers=1, threads_per_worker=1, security=True, dashboard_address=None
@@ -139,7 +133,7 @@ def test_certificates_that_are_in_memory_alone():
         future = client.submit(double, X)
         np.testing.assert_array_equal(future.result(), 2 * X)
         private = cluster.security.tls_client_key.splitlines()[1]
-        [server] = set(servers()) - before
+        [server] = own_servers()
         for name in "cmdline", "environ":
             with open(f"/proc/{server}/{name}") as file:
                 assert private not in file.read()
@@ -147,5 +141,5 @@ def test_certificates_that_are_in_memory_alone():
             with open(path) as file:
                 assert private not in file.read()
         del future
-    assert eventually(lambda: not set(servers()) - before)
+    assert eventually(lambda: not own_servers())
     assert not glob.glob(f"{PLACES[0]}/daskps-peer-*")
