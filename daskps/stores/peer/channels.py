@@ -93,9 +93,7 @@ class PeerChannels:
         slab = memoryview(bytearray(min(RECEIVE_NBYTES, key.nbytes)))
         left = key.nbytes
         while left:
-            n = channel.socket.recv_into(slab[:left])
-            if not n:
-                raise ConnectionResetError("the other end has closed the connection")
+            n = channel.receive_into(slab[:left])
             digest.update(slab[:n])
             write_all(fd, slab[:n])
             left -= n

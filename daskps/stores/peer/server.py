@@ -32,6 +32,7 @@ from daskps.stores.files.warm import WarmSegments
 from daskps.stores.interfaces import Address
 from daskps.stores.peer.listener import Listener
 from daskps.stores.peer.protocol import ANSWER_SECONDS, Channel, Keys, connect
+from daskps.tls import Tls
 
 logger = logging.getLogger(__name__)
 
@@ -230,8 +231,7 @@ class PeerServer:
         with open(fd, "rb") as file:
             channel.send({"found": True})
             seal = _Sealing(self._keys, self._seals, name, file.fileno(), nbytes)
-            if nbytes:
-                channel.socket.sendfile(file, 0, nbytes)
+            channel.send_file(file.fileno(), 0, nbytes)
             channel.socket.sendall(seal.result())
 
 
@@ -277,8 +277,8 @@ def main(listener: int, config: dict[str, Any]) -> None:
     listener
         Its file descriptor.
     config
-        The store's key, token, registry and lease, this host's parent directories, and
-        how much of evicted objects it keeps.
+        The store's key, certificates (or None), token, registry and lease, this host's
+        parent directories, and how much of evicted objects it keeps.
     """
     # Readers keep connections: each process of each host may have several.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -293,9 +293,10 @@ def main(listener: int, config: dict[str, Any]) -> None:
         ]
     except FileNotFoundError:
         os._exit(0)  # the store was closed meanwhile
+    tls = None if config["tls"] is None else Tls(**config["tls"])
     PeerServer(
         socket.socket(fileno=listener),
-        Keys(bytes.fromhex(config["key"])),
+        Keys(bytes.fromhex(config["key"]), tls),
         directories,
         Owner(tuple(config["registry"]), config["lease"]),
         config["keep"],
