@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterator
 
 from benchmarks import network_client
+from benchmarks.certificates import tls_environment
 from benchmarks.hosts import Host, Network, NetworkCluster, RefusedError
 from benchmarks.network_client import SCENARIOS, Row
 from benchmarks.scenario import MB
@@ -44,6 +45,9 @@ def main() -> int:
         help="a URL; redis:// starts a server on a host of its own (default: chosen by "
         "daskps)",
     )
+    parser.add_argument(
+        "--tls", action="store_true", help="encrypt, as Dask's `tls://` does"
+    )
     args = parser.parse_args()
     names = [s.name for s in SCENARIOS if _wanted(s.name, args.names)]
     if not names:
@@ -60,7 +64,7 @@ def main() -> int:
             f"{args.rate} links, {args.workers} workers on each of two hosts, medians"
         )
         print(HEADING)
-        for row in _measure(network, args, names, os.path.join(directory, "log")):
+        for row in _measure(network, args, names, directory):
             print(_line(row), flush=True)
     return 0
 
@@ -70,9 +74,11 @@ def _wanted(name: str, parts: list[str]) -> bool:
 
 
 def _measure(
-    network: Network, args: argparse.Namespace, names: list[str], log: str
+    network: Network, args: argparse.Namespace, names: list[str], directory: str
 ) -> Iterator[Row]:
-    cluster = NetworkCluster(network, args.workers, log)
+    log = os.path.join(directory, "log")
+    env = tls_environment(directory) if args.tls else None
+    cluster = NetworkCluster(network, args.workers, log, env=env)
     options = {
         "address": cluster.address,
         "workers": cluster.n_workers,

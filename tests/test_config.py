@@ -199,6 +199,14 @@ def test_modules_of_stores_are_imported_when_they_are_used():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_a_scheme_that_is_gone():
+    for use in daskps.proxy_graph, daskps.open_store:
+        with pytest.raises(
+            daskps.ConfigError, match=r"no zmq:// any more\. Use peer://"
+        ):
+            use("zmq://")
+
+
 def test_errors_show_no_credentials():
     with pytest.raises(daskps.ConfigError) as error:
         daskps.proxy_graph(store="unknown://user:secret@host/0")
@@ -211,7 +219,7 @@ def test_errors_show_no_credentials():
     [
         "redis://user:s3cret@[::zz]:6379/0",
         "rediss://[::zz]",
-        "zmq://[::zz]",
+        "peer://[::zz]",
         "file://[::zz]/directory",
         "unknown://[::zz]",
         "redis://:s3cret@[::1/0",

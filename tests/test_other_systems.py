@@ -85,7 +85,7 @@ def test_explain_and_assert_proxied_on_another_system(system):
 
 WAYS = """
 def with_a_block(client):
-    for store in None, "shm://", "peer://", "redis://localhost", "zmq://":
+    for store in None, "shm://", "peer://", "redis://localhost":
         with daskps.proxy_graph(store=store) as session:
             assert x.sum().compute() == expected
             assert client.submit(np.sum, data).result() == expected
@@ -200,7 +200,7 @@ def test_a_graph_can_be_unpickled_without_what_the_store_needs(kind):
     node = ProxyNode("key", StoredValue(part, [part], [True]))
     program = f"""
         import pickle
-        missing = ["redis", "proxystore_ex", "pydaos", "zmq", "pandas", "pydantic"]
+        missing = ["redis", "proxystore_ex", "pydaos", "pandas", "pydantic"]
         sys.modules.update(dict.fromkeys(missing))
         node = pickle.loads({pickle.dumps(node)!r})
         print(node.value.objects())

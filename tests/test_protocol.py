@@ -42,6 +42,7 @@ PICKLED = (
     "settings",
     "stores.connectors.config",
     "stores.keys",
+    "stores.peer.settings",
     "stores.requests",
     "stores.secret",
     "stores.store",

@@ -7,28 +7,18 @@ not, since containers on one host may have memory of their own, and hosts may sh
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from dask.utils import format_bytes
 
-from daskps.stores.probe import (
-    Sight,
-    can_encrypt,
-    look,
-    look_from_scheduler,
-    probes,
-)
+from daskps.stores.probe import Sight, look, look_from_scheduler, probes
 from daskps.stores.remarks import Remark
 from daskps.stores.requests import UrlRequest
+from daskps.tls import encrypts
 
 if TYPE_CHECKING:
     from distributed import Client
-
-# Schemes of addresses at which nothing is encrypted. Of one that is not known, as of a
-# gateway's, it has to be expected.
-PLAINTEXT = ("tcp", "ws", "inproc", "ucx", "ucxx")
 
 
 class Choice(NamedTuple):
@@ -79,11 +69,11 @@ async def choose(client: Client, candidates: tuple[UrlRequest, ...]) -> Choices:
         Connected.
     candidates
         Stores to choose from: in memory, in a shared directory if there may be one, and
-        two between hosts, of which the second one encrypts what it sends.
+        one between hosts, which encrypts what it sends if the cluster does.
     """
     from daskps.stores.files.places import spill_directory
 
-    *in_directories, peer, encrypted = candidates
+    *in_directories, peer = candidates
     directories = [_directory(request) for request in in_directories]
     # Where the store in memory keeps its objects if there is no memory.
     directories.append(spill_directory())
@@ -102,16 +92,15 @@ async def choose(client: Client, candidates: tuple[UrlRequest, ...]) -> Choices:
         )
     ]
     stores, why = _on_one_host(seen) if workers else ([], "there is no worker yet")
-    if not any(map(_encrypts, [client.scheduler.address, *addresses])):
-        return Choices([*stores, Choice(peer, why)], why, len(workers))
-    why += ", and this cluster encrypts what it sends"
-    if await _everywhere(client, can_encrypt):
-        return Choices([*stores, Choice(encrypted, why)], why, len(workers))
-    why += (
-        ", which zmq:// does as well, but pyzmq is not installed on the client, the "
-        "scheduler and all workers"
-    )
-    return Choices(stores, why, len(workers))
+    if any(map(encrypts, addresses)):
+        why += ", and peer:// encrypts what it sends, as this cluster does"
+    elif encrypts(client.scheduler.address):
+        why += (
+            f", and what this client sends to {client.scheduler.address} is encrypted, "
+            "but not what is sent within the cluster, so that peer:// would not be either"
+        )
+        return Choices(stores, why, len(workers))
+    return Choices([*stores, Choice(peer, why)], why, len(workers))
 
 
 def _on_one_host(seen: list[_Seen]) -> tuple[list[Choice], str]:
@@ -133,16 +122,6 @@ def _on_one_host(seen: list[_Seen]) -> tuple[list[Choice], str]:
     if spill.by_all:
         stores.append(Choice(spill.request, spill.reason, remark))
     return stores, f"{memory.reason_against}, and {spill.reason_against}"
-
-
-def _encrypts(address: str) -> bool:
-    """Whether what is sent to this address of a scheduler is encrypted."""
-    return urlsplit(address).scheme not in PLAINTEXT
-
-
-async def _everywhere(client: Client, function: Callable[[], bool]) -> bool:
-    workers = await client.run(function, on_error="ignore")
-    return all([function(), await client.run_on_scheduler(function), *workers.values()])
 
 
 class _Seen(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from distributed.protocol.serialize import ToPickle
 
 from daskps.client.keeper import ClientKeeper, connection_lost
 from daskps.dask_private.connections import connection
+from daskps.dask_private.security import tls_of
 from daskps.exceptions import ClusterError, DaskpsError
 from daskps.messages import OPEN
 from daskps.objects.catalog import Catalog
@@ -55,7 +57,9 @@ async def open_everywhere(
     try:
         # Without patience: a result that cannot be read is fetched otherwise, and trying
         # again would hold up the event loop.
-        store = await opened.acquire_in_thread(config)
+        store = await opened.acquire_in_thread(
+            config, tls=functools.partial(tls_of, client)
+        )
     except (ImportError, OSError) as e:
         raise ClusterError(unreachable("This client", e)) from e
     keeper = ClientKeeper(client)

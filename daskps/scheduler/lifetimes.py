@@ -36,6 +36,7 @@ from daskps.dask_private.connections import (
     remove_operations,
 )
 from daskps.dask_private.scheduling import do_not_queue
+from daskps.dask_private.security import addresses, tls_of
 from daskps.exceptions import ClusterError
 from daskps.linux import check_linux
 from daskps.references.nodes import ObjectId, stored_objects
@@ -55,6 +56,7 @@ from daskps.stores.keys import creator_name
 from daskps.stores.opening import make
 from daskps.stores.requests import ConnectorRequest, NamedRequest, name_for_people
 from daskps.stores.store import Store
+from daskps.tls import Source, encrypts
 from daskps.versions import Version, check_version
 
 if TYPE_CHECKING:
@@ -182,6 +184,11 @@ class LifetimePlugin(SchedulerPlugin):
 
     # Stores
 
+    def _tls(self) -> Source | None:
+        if any(map(encrypts, addresses(self._scheduler))):
+            return partial(tls_of, self._scheduler)
+        return None
+
     async def open(self, request: NamedRequest, version: Version) -> Any:
         """Open a store for the cluster, or say how it is opened already."""
         check_version(version, f"the scheduler ({self._scheduler.address})")
@@ -189,7 +196,7 @@ class LifetimePlugin(SchedulerPlugin):
         store = self._stores.get(request)
         if store is None:
             host = get_address_host(self._scheduler.address)
-            store = await offload(make, request, host=host)
+            store = await offload(make, request, host=host, tls=self._tls())
             if request in self._stores:  # another client was faster
                 store.close()
                 store = self._stores[request]

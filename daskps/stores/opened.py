@@ -26,6 +26,7 @@ from daskps.serialize.frames import frame_nbytes
 from daskps.stores.damaged import DamagedError
 from daskps.stores.patience import may_wait
 from daskps.stores.store import Store, StoreConfig
+from daskps.tls import Source, at_hand
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,9 @@ _absences: dict[str, Absence] = {}
 _changed = threading.Condition()
 
 
-def acquire(config: StoreConfig, read_timeout: float = 0.0) -> Store:
+def acquire(
+    config: StoreConfig, read_timeout: float = 0.0, tls: Source | None = None
+) -> Store:
     """Open a store in this process, or count one more user of it.
 
     A cluster in one process has several users: its client, its scheduler, its workers.
@@ -81,18 +84,23 @@ def acquire(config: StoreConfig, read_timeout: float = 0.0) -> Store:
     read_timeout
         Seconds for which to try to read, if the store cannot be reached; of several
         users, the most patient one counts.
+    tls
+        Gives the certificates of this process, if the store uses TLS.
 
     Raises
     ------
     OSError
         If the store cannot be used here.
+    ConfigError
+        If it uses TLS, and this process has no certificates.
     ImportError
         If something that it needs is not installed here.
     """
     with _lock:
         store, users = _stores.get(config.name, (None, 0))
         if store is None:
-            store = Store.from_config(config)
+            with at_hand(tls):
+                store = Store.from_config(config)
         _stores[config.name] = store, users + 1
         known = _read_timeouts.get(config.name, 0.0)
         _read_timeouts[config.name] = max(read_timeout, known)
@@ -101,9 +109,13 @@ def acquire(config: StoreConfig, read_timeout: float = 0.0) -> Store:
     return store
 
 
-async def acquire_in_thread(config: StoreConfig, read_timeout: float = 0.0) -> Store:
+async def acquire_in_thread(
+    config: StoreConfig, read_timeout: float = 0.0, tls: Source | None = None
+) -> Store:
     """Do so without holding up the event loop, if a server is slow or cannot be reached."""
-    opening = asyncio.ensure_future(asyncio.to_thread(acquire, config, read_timeout))
+    opening = asyncio.ensure_future(
+        asyncio.to_thread(acquire, config, read_timeout, tls)
+    )
     try:
         return await asyncio.shield(opening)
     except asyncio.CancelledError:

@@ -20,12 +20,15 @@ from daskps.stores.requests import (
 from daskps.stores.schemes import scheme_module
 from daskps.stores.store import Store
 from daskps.stores.urls import check_store, describe
+from daskps.tls import Source, at_hand
 
 if TYPE_CHECKING:
     import proxystore.store
 
 
-def make(request: StoreRequest, *, host: str = "127.0.0.1") -> Store:
+def make(
+    request: StoreRequest, *, host: str = "127.0.0.1", tls: Source | None = None
+) -> Store:
     """Make the store that was asked for; whoever makes it owns it.
 
     If none was named: the one for processes of one host.
@@ -36,6 +39,8 @@ def make(request: StoreRequest, *, host: str = "127.0.0.1") -> Store:
         Which one.
     host
         The address by which other processes of the cluster reach this one.
+    tls
+        Gives the certificates of this process; None: Dask's connections do without TLS.
     """
     if isinstance(request, ChoiceRequest):
         request = request.candidates[0]
@@ -45,9 +50,10 @@ def make(request: StoreRequest, *, host: str = "127.0.0.1") -> Store:
     else:
         parts = urlsplit(request.url)
         options = {"host": host, "host_cache": request.host_cache}
-        connector = scheme_module("store", parts.scheme).make(
-            parts, {**dict(request.options), **options}
-        )
+        with at_hand(tls):
+            connector = scheme_module("store", parts.scheme).make(
+                parts, {**dict(request.options), **options}
+            )
     if isinstance(connector, SealedConnector):
         from daskps.stores.files.cached import CachedConnector
 

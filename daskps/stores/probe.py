@@ -8,13 +8,13 @@ sweep.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import secrets
 import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from daskps.dask_private.security import addresses
 from daskps.linux import is_linux
 
 if TYPE_CHECKING:
@@ -66,8 +66,7 @@ def look_from_scheduler(
 
     A client behind a gateway knows it by another one.
     """
-    addresses = [listener.contact_address for listener in dask_scheduler.listeners]
-    return look(paths), addresses
+    return look(paths), addresses(dask_scheduler)
 
 
 def _room(path: str) -> int | None:
@@ -82,8 +81,3 @@ def _room(path: str) -> int | None:
     except OSError:
         return None
     return free if os.access(path, os.W_OK) else None
-
-
-def can_encrypt() -> bool:
-    """Whether this process has what ``zmq://`` needs."""
-    return importlib.util.find_spec("zmq") is not None

@@ -100,9 +100,7 @@ def request_for(store: Any) -> StoreRequest:
 def _choice() -> ChoiceRequest:
     shared = dask.config.get("temporary-directory")
     urls = ["shm://", *[f"file://{shared}"] * bool(shared), "peer://"]
-    # Of a store that may not be installed: nothing is imported for it.
-    encrypted = UrlRequest("zmq://", host_cache=_host_cache())
-    return ChoiceRequest((*map(_by_url, urls), encrypted))
+    return ChoiceRequest(tuple(map(_by_url, urls)))
 
 
 def _by_url(url: str) -> UrlRequest:

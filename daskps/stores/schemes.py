@@ -41,7 +41,6 @@ SCHEMES = {
     "redis": Scheme("daskps.stores.redis.scheme", "redis"),
     "rediss": Scheme("daskps.stores.redis.scheme", "redis"),
     "daos": Scheme("daskps.stores.daos.scheme"),
-    "zmq": Scheme("daskps.stores.zmq.scheme", "zmq"),
 }
 
 

@@ -12,6 +12,12 @@ from daskps.linux import is_linux
 from daskps.serialize.values import to_bytes
 from daskps.stores.schemes import SCHEMES, scheme_module, schemes
 
+#: Schemes that are gone, and what to do.
+_GONE = {
+    "zmq": "Use peer://, which encrypts what it sends where the cluster's connections do "
+    "(TLS), or give a ZeroMQConnector of ProxyStore's"
+}
+
 
 def is_proxystore(store: Any) -> bool:
     """Whether it is a ProxyStore ``Store``."""
@@ -59,6 +65,11 @@ def check_store(key: str, store: Any) -> Any:
             "or Connector, or None"
         )
     parts = _split(key, store)
+    instead = _GONE.get(parts.scheme)
+    if instead is not None and parts.scheme not in schemes():
+        raise ConfigError(
+            f"{key}={describe(store)!r}: there is no {parts.scheme}:// any more. {instead}"
+        )
     if parts.scheme not in SCHEMES and parts.scheme not in schemes():
         raise ConfigError(
             f"{key}={describe(store)!r} has no known scheme: give one of {valid}, a "

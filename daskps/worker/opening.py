@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from typing import Any
 from distributed import Worker
 
 from daskps.dask_private.connections import send_from_worker
+from daskps.dask_private.security import tls_of
 from daskps.exceptions import DaskpsError
 from daskps.linux import check_linux
 from daskps.messages import ACCESS, STORE
@@ -165,7 +167,9 @@ class StoreOpening:
         return True
 
     async def _acquire(self, worker: Worker, reply: dict[str, Any]) -> None:
-        store = await opened.acquire_in_thread(reply["config"], self._read_timeout)
+        store = await opened.acquire_in_thread(
+            reply["config"], self._read_timeout, functools.partial(tls_of, worker)
+        )
         try:
             # Take no tasks that this worker could only wait for in vain.
             hosts = [tuple(host) for host in reply["hosts"]]

@@ -104,7 +104,7 @@ client.close()
 """
 
 
-@pytest.mark.parametrize("url", ["shm://", "file://{}", "peer://", "zmq://"])
+@pytest.mark.parametrize("url", ["shm://", "file://{}", "peer://"])
 def test_a_forked_process_says_nothing_of_its_parents_store(tmp_path, url):
     assert not run(FORKED + WITH_A_STORE, url.format(tmp_path))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import logging
 import subprocess
 import tempfile
@@ -35,21 +34,17 @@ def cluster_that_sees(
     *workers,
     address="tcp://192.0.2.1:8786",
     addresses=("tcp://192.0.2.1:8786",),
-    encrypts=True,
 ):
     """A client whose scheduler and workers see the probes as told, and no others."""
     unseen = sights(None, None, None)
 
-    async def on_scheduler(function, paths=None):
-        if function is look_from_scheduler:
-            return [[*scheduler, *unseen][: len(paths)], list(addresses)]
-        return True
+    async def on_scheduler(function, paths):
+        assert function is look_from_scheduler
+        return [[*scheduler, *unseen][: len(paths)], list(addresses)]
 
-    async def on_workers(function, paths=None, on_error="raise"):
-        return {
-            i: [*sights, *unseen][: len(paths)] if function is look else encrypts
-            for i, sights in enumerate(workers)
-        }
+    async def on_workers(function, paths, on_error):
+        assert function is look
+        return {i: [*sights, *unseen][: len(paths)] for i, sights in enumerate(workers)}
 
     return SimpleNamespace(
         run_on_scheduler=on_scheduler,
@@ -122,38 +117,34 @@ def test_workers_that_are_not_there_yet():
     assert "no worker yet" in choice.reason
 
 
-@pytest.mark.parametrize("address", ["tls://192.0.2.1:1", "wss://192.0.2.1:1"])
-@pytest.mark.parametrize("installed", [True, False])
-def test_encryption_is_not_given_up(installed, address):
-    client = cluster_that_sees(
-        *(sights(None), sights(None)), address=address, encrypts=installed
-    )
-    with dask.config.set({"temporary-directory": None}):
-        if installed:
-            choice = chosen(client)
-            assert choice.request == request_for("zmq://")
-            assert "encrypts" in choice.reason
-        else:
-            found = choices(client)
-            assert not found.stores
-            assert "pyzmq is not installed" in found.against
-
-
 @pytest.mark.parametrize(
     ("address", "addresses"),
     [
+        ("tls://192.0.2.1:1", ["tls://192.0.2.1:1"]),
+        ("wss://192.0.2.1:1", ["wss://192.0.2.1:1"]),
         ("gateway://proxy:8786", ["tls://192.0.2.1:8786"]),
-        ("gateway://proxy:8786", ["tcp://192.0.2.1:8786"]),  # nobody knows
         ("tcp://127.0.0.1:9999", ["tls://192.0.2.1:8786"]),
         ("tcp://192.0.2.1:8786", ["tcp://192.0.2.1:8786", "tls://192.0.2.1:8787"]),
     ],
 )
-def test_a_scheduler_that_the_client_knows_by_another_address(address, addresses):
+def test_a_cluster_that_encrypts_has_peers_that_do(address, addresses):
     client = cluster_that_sees(
         *(sights(None), sights(None)), address=address, addresses=addresses
     )
     with dask.config.set({"temporary-directory": None}):
-        assert [c.request.url for c in choices(client).stores] == ["zmq://"]
+        [choice] = choices(client).stores
+    assert choice.request == request_for("peer://")
+    assert "peer:// encrypts what it sends, as this cluster does" in choice.reason
+
+
+@pytest.mark.parametrize("address", ["gateway://proxy:8786", "wss://proxy:443"])
+def test_encryption_is_not_given_up(address):
+    """The client's connection ends at something that talks to the cluster in clear."""
+    client = cluster_that_sees(sights(None), sights(None), address=address)
+    with dask.config.set({"temporary-directory": None}):
+        found = choices(client)
+    assert not found.stores
+    assert f"what this client sends to {address} is encrypted" in found.against
 
 
 def test_shared_memory_that_the_client_cannot_write_to(tmp_path):
@@ -306,16 +297,6 @@ def test_shared_memory_without_a_temporary_directory(tmp_path):
         assert client.submit(np.sum, X).result() == X.sum()
 
 
-@pytest.fixture
-def without_pyzmq(monkeypatch):
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util,
-        "find_spec",
-        lambda name, *args: None if name == "zmq" else find(name, *args),
-    )
-
-
 @contextlib.contextmanager
 def encrypted_cluster(workers, shared):
     """In this process. If `shared` is false, nothing suits it but what encrypts."""
@@ -343,8 +324,14 @@ def said(caplog):
     return [r.message for r in caplog.records if "No store was named" in r.message]
 
 
+def without_certificates(server):
+    raise daskps.ConfigError("no certificates")
+
+
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_cluster_that_encrypts_without_pyzmq(workers, without_pyzmq, caplog):
+def test_a_cluster_that_encrypts_in_a_way_of_its_own(workers, monkeypatch, caplog):
+    """There are no certificates in Dask's Security that could be used."""
+    monkeypatch.setattr("daskps.scheduler.lifetimes.tls_of", without_certificates)
     with (
         encrypted_cluster(workers, shared=False) as cluster,
         Client(cluster) as client,
@@ -355,36 +342,37 @@ def test_a_cluster_that_encrypts_without_pyzmq(workers, without_pyzmq, caplog):
         assert client.submit(np.sum, client.scatter(X)).result() == X.sum()
         np.testing.assert_array_equal(client.submit(np.add, X, 1).result(), X + 1)
         assert "none, values are sent inside graphs" in repr(session)
-        assert "pyzmq is not installed" in session._repr_html_()
-        with pytest.raises(daskps.ConfigError, match="pyzmq is not installed"):
+        assert "no certificates" in session._repr_html_()
+        with pytest.raises(daskps.ConfigError, match="no certificates"):
             daskps.proxy(X)
     # Once for what is so while there is no worker, and once for good.
     assert len(said(caplog)) == 2 - workers
 
 
-def test_what_cannot_be_stored_is_to_be_an_error(without_pyzmq):
+def test_what_cannot_be_stored_is_to_be_an_error(monkeypatch):
+    monkeypatch.setattr("daskps.scheduler.lifetimes.tls_of", without_certificates)
     with (
         encrypted_cluster(1, shared=False) as cluster,
         Client(cluster),
         dask.config.set({"daskps.on-store-error": "raise"}),
-        pytest.raises(daskps.ClusterError, match=r"Nothing can be stored: .*pyzmq"),
+        pytest.raises(daskps.ClusterError, match=r"Nothing can be stored: .*no cert"),
         daskps.proxy_graph(),
     ):
         pytest.fail("the block must not be entered")
 
 
-def test_a_cluster_that_encrypts_on_one_host_gets_workers(without_pyzmq, caplog):
+def test_a_cluster_that_encrypts_on_one_host_gets_workers(caplog):
     with (
         encrypted_cluster(0, shared=True) as cluster,
         Client(cluster) as client,
         daskps.proxy_graph() as session,
     ):
-        assert "there is no worker yet" in repr(session)
+        assert "peer:// (there is no worker yet" in repr(session)
         cluster.scale(1)
         client.wait_for_workers(1)
         assert client.submit(np.sum, X).result() == X.sum()
         assert eventually(lambda: "shm://" in repr(session))
-    assert len(said(caplog)) == 1
+    assert not said(caplog)
 
 
 def test_a_gateways_client_knows_the_scheduler_by_another_scheme(monkeypatch):
@@ -397,5 +385,5 @@ def test_a_gateways_client_knows_the_scheduler_by_another_scheme(monkeypatch):
             daskps.proxy_graph() as session,
         ):
             assert client.scheduler.address.startswith("gateway://")
-            assert "zmq://" in repr(session)
+            assert "peer://" in repr(session)
             assert client.submit(np.sum, X).result() == X.sum()

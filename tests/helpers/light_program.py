@@ -16,7 +16,7 @@ from distributed import Client
 import daskps
 
 HEAVY = (
-    *("pandas", "pydantic", "pyarrow", "polars", "dask.dataframe", "redis", "zmq"),
+    *("pandas", "pydantic", "pyarrow", "polars", "dask.dataframe", "redis"),
     "bokeh",
 )
 

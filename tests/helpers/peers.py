@@ -10,20 +10,33 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import dask
+from certificates import Authority
 from processes import PLACES, eventually
 
+from daskps.dask_private.security import configured_tls
 from daskps.stores.peer.connector import PeerConnector
+from daskps.tls import Tls
 
 ADDRESSES = ("127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4")
 
 
 class Peers:
-    """A store's owner, and the directories of some hosts."""
+    """A store's owner, and the directories of some hosts.
 
-    def __init__(self, lease: float = 60, cache: int | None = None):
-        self.owner = PeerConnector.new("127.0.0.1", lease, cache)
+    With TLS (`encrypted`), the certificates are those of Dask's configuration.
+    """
+
+    def __init__(
+        self, lease: float = 60, cache: int | None = None, encrypted: bool = False
+    ):
+        self.certificates = Path(tempfile.mkdtemp())
+        self._tls: dict[str, str] = {}
+        if encrypted:
+            self._tls = Authority().settings(self.certificates)
+        self.owner = PeerConnector.new("127.0.0.1", lease, cache, self.tls)
         self.directories = [tempfile.mkdtemp("-host", dir=PLACES[0]) for _ in ADDRESSES]
         self.connectors: list[PeerConnector] = []
 
@@ -33,7 +46,14 @@ class Peers:
             "daskps.shm.directory": self.directories[host],
             "temporary-directory": self.directories[host],
             "daskps.peer.host": ADDRESSES[host],
+            **self._tls,
         }
+
+    @property
+    def tls(self) -> Tls | None:
+        """Certificates that may come in; None: without TLS."""
+        with dask.config.set(self._tls):
+            return configured_tls() if self._tls else None
 
     def connect(self, host: int, config: dict | None = None) -> PeerConnector:
         """A connector as a process on a host has it."""
@@ -68,6 +88,7 @@ class Peers:
             connector.close()
         self.owner.close()
         assert eventually(lambda: not any(map(self.servers, range(len(ADDRESSES)))))
+        shutil.rmtree(self.certificates)
         for directory in self.directories:
             assert eventually(lambda d=directory: not os.listdir(d))
             shutil.rmtree(directory)

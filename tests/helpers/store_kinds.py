@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import dask
+from certificates import Authority, environment
 from daos_pool import REAL, daos_pool
 from proxystore.connectors.file import FileConnector
 from proxystore.connectors.local import LocalConnector
@@ -19,10 +22,12 @@ from proxystore.connectors.redis import RedisConnector
 from proxystore.store import Store
 from redis_server import RedisServer, redis_server
 
+from daskps.dask_private.security import configured_tls
 from daskps.stores.daos.namespace import SMALL
 from daskps.stores.files import directories as directory
 from daskps.stores.opening import make
 from daskps.stores.requests import request_for
+from daskps.tls import Source
 
 
 @dataclass
@@ -39,6 +44,8 @@ class Kind:
     left
         What is left of objects after the store was closed; None: ProxyStore's own
         connectors leave everything.
+    tls
+        Gives the certificates of this process; None: without TLS.
     restart
         Restarts the server, which keeps its objects; for the kinds in SERVERS.
     """
@@ -47,10 +54,11 @@ class Kind:
     overwrite: Callable[[Any, Any, bytes], None] | None = None
     left: Callable[[], Any] | None = None
     restart: Callable[[], None] | None = None
+    tls: Source | None = None
 
     def open(self) -> Store[Any]:
         """A store of which this process is the owner."""
-        return make(request_for(self.store))
+        return make(request_for(self.store), tls=self.tls)
 
 
 Maker = Callable[[Path], contextlib.AbstractContextManager[Kind]]
@@ -86,6 +94,18 @@ def peer(place: Path) -> Iterator[Kind]:
     parent = os.environ["DASK_DASKPS__SHM__DIRECTORY"]
     before = set(os.listdir(parent))
     yield Kind("peer://", left=lambda: set(os.listdir(parent)) - before)
+
+
+@contextlib.contextmanager
+def peer_tls(place: Path) -> Iterator[Kind]:
+    """The certificates of every process are those of Dask's configuration."""
+    settings = Authority().settings(place)
+    with (
+        mock.patch.dict(os.environ, environment(settings)),
+        dask.config.set(settings),
+        peer(place) as kind,
+    ):
+        yield dataclasses.replace(kind, tls=configured_tls)
 
 
 def _objects(parent: str | Path) -> list[str]:
@@ -170,16 +190,6 @@ def daos(place: Path) -> Iterator[Kind]:
 
 
 @contextlib.contextmanager
-def zmq(place: Path) -> Iterator[Kind]:
-    def overwrite(connector: Any, key: Any, data: bytes) -> None:
-        connector._connector._connector._here.server._objects.data[key.key.obj_id] = (
-            data
-        )
-
-    yield Kind("zmq://", overwrite=overwrite)
-
-
-@contextlib.contextmanager
 def redis(place: Path) -> Iterator[Kind]:
     with redis_server() as server:
         yield _in_redis(server)
@@ -221,8 +231,8 @@ KINDS: dict[str, Maker] = {
     "file": file,
     "file-checked": checked_file,
     "peer": peer,
+    "peer-tls": peer_tls,
     "daos": daos,
-    "zmq": zmq,
     "redis": redis,
     "rediss": rediss,
     "proxystore-local": proxystore_local,
@@ -234,7 +244,7 @@ KINDS: dict[str, Maker] = {
 #: Of these, other processes see the objects.
 SHARED = [name for name in KINDS if name != "proxystore-local"]
 #: To these, others could write.
-SEALED = [name for name in KINDS if name not in ("shm", "file", "peer")]
+SEALED = [name for name in KINDS if name not in ("shm", "file", "peer", "peer-tls")]
 #: These have a server, which may go away and come back.
 SERVERS = ["redis", "rediss", "daos"]
 #: ProxyStore puts an object into one value of Redis, which has room for 512 MB.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import copy
 import multiprocessing
 import os
 import pickle
@@ -11,15 +12,18 @@ import secrets
 import shutil
 import signal
 import socket
+import ssl
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import dask
 import numpy as np
 import psutil
 import pytest
+from certificates import Authority
 from peers import ADDRESSES, Peers, between
 from processes import PATIENCE, eventually
 from proxystore.connectors.protocols import Connector
@@ -43,11 +47,21 @@ from daskps.stores.secret import new_key
 MIB = 1 << 20
 
 
+@pytest.fixture(params=[False, True], ids=["plain", "tls"])
+def encrypted(request):
+    return request.param
+
+
 @pytest.fixture
-def peers():
-    peers = Peers()
+def peers(encrypted):
+    peers = Peers(encrypted=encrypted)
     yield peers
     peers.close()
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return Authority()
 
 
 @pytest.fixture
@@ -348,6 +362,7 @@ class TestWhoMayComeIn:
         here.put(b"x")
         [pid] = peers.servers(0)
         key = peers.owner._settings.secret.value
+        private = peers.tls.key.splitlines()[1] if peers.tls else "PRIVATE KEY"
         shown = [repr(peers.owner), str(peers.owner.config()), repr(here)]
         for name in "cmdline", "environ":
             with open(f"/proc/{pid}/{name}", "rb") as f:
@@ -358,12 +373,13 @@ class TestWhoMayComeIn:
                     shown.append(f.read().decode("latin1"))
         for text in shown:
             assert key.hex() not in text
+            assert private not in text
             assert key.decode("latin1") not in text
 
     def test_another_key_is_refused(self, peers, here):
         key = here.put(b"x")
         with pytest.raises(ConnectionError):
-            connect(key.origin, Keys(secrets.token_bytes(32)))
+            connect(key.origin, Keys(secrets.token_bytes(32), peers.tls))
         other = peers.connect(
             1,
             {
@@ -397,7 +413,7 @@ class TestWhoMayComeIn:
                 connect(impostor.getsockname(), mine)
             thread.join()
 
-    def test_nothing_is_read_without_the_key(self, here):
+    def test_nothing_is_read_without_the_key(self, here, encrypted):
         key = here.put(b"secret bytes")
         for said in (b"", b"GET / HTTP/1.1\r\n\r\n" + bytes(100), bytes(64)):
             with socket.create_connection(key.origin, timeout=PATIENCE) as sock:
@@ -410,10 +426,14 @@ class TestWhoMayComeIn:
                         received += data
                 except ConnectionResetError:
                     pass
-            assert len(received) == len(peer_protocol._GREETING) + 32
+            if encrypted:
+                # At most that this is no TLS.
+                assert len(received) < 10
+            else:
+                assert len(received) == len(peer_protocol._GREETING) + 32
         assert here.exists(key)
 
-    def test_a_recorded_connection_cannot_be_repeated(self, peers, here, there):
+    def test_a_recorded_connection_cannot_be_repeated(self, here, there, encrypted):
         key = here.put(b"x")
         with between(key.origin) as network:
             direct = key._replace(host="127.0.0.1", port=network.port)
@@ -421,12 +441,13 @@ class TestWhoMayComeIn:
         key = here.put(b"y")
         with socket.create_connection(key.origin, timeout=PATIENCE) as sock:
             sock.sendall(bytes(network.requests))
+            # TLS answers before it knows.
             with pytest.raises(ConnectionError):
-                peer_protocol.receive_exactly(sock, 100)
+                peer_protocol.receive_exactly(sock, 10_000 if encrypted else 100)
         assert here.exists(key)
 
     @pytest.mark.parametrize("at", [70_000, -40, -5])
-    def test_changed_bytes_are_refused(self, peers, here, there, at):
+    def test_changed_bytes_are_refused(self, peers, here, there, at, encrypted):
         key = here.put(secrets.token_bytes(100_000))
         total = []
 
@@ -443,16 +464,17 @@ class TestWhoMayComeIn:
             there.exists(key._replace(host="127.0.0.1", port=network.port))
             there.get(key._replace(host="127.0.0.1", port=network.port))
             # Of one connection: without what "exists" had answered.
-            answer = 4 + 32 + len('{"found":true}')
+            answer = 4 + 32 + len('{"found":true}') + 22 * encrypted
             length = network.sent - answer
         there._here().cache.evict(key.name)
         with between(key.origin, flip) as network:
             changed = key._replace(host="127.0.0.1", port=network.port)
-            with pytest.raises(DamagedError):
+            with pytest.raises(ssl.SSLError if encrypted else DamagedError):
                 there.get(changed)
         assert peers.files(1) == []
         assert bytes(there.get(key)) == bytes(here.get(key))
 
+    @pytest.mark.parametrize("encrypted", [False], indirect=True)
     def test_changed_messages_are_refused(self, here, there):
         key = here.put(bytes(10))
         handshake = len(peer_protocol._GREETING) + 32 + 32
@@ -578,10 +600,10 @@ def echo(channel):
     channel.send(channel.receive())
 
 
-@pytest.fixture
-def listening():
+@pytest.fixture(params=[False])
+def listening(request, authority):
     """The address of something that listens, its keys, and the listener."""
-    keys = Keys(new_key().value)
+    keys = Keys(new_key().value, authority.tls() if request.param else None)
     sock = listen("127.0.0.1")
     address = sock.getsockname()[:2]
     listener = Listener(sock, keys, echo)
@@ -599,6 +621,12 @@ def idle_connections(address, n):
         ]
 
 
+PLAIN_AND_TLS = pytest.mark.parametrize(
+    "listening", [False, True], ids=["plain", "tls"], indirect=True
+)
+
+
+@PLAIN_AND_TLS
 def test_eight_hundred_who_say_nothing_keep_nobody_out(listening):
     address, keys, _ = listening
     threads = threading.active_count()
@@ -610,6 +638,119 @@ def test_eight_hundred_who_say_nothing_keep_nobody_out(listening):
         assert time.monotonic() - since < 20
         assert threading.active_count() <= threads + 1
         channel.close()
+
+
+class Handshake:
+    """The client's side of TLS, whose bytes the test sends itself."""
+
+    def __init__(self, tls):
+        self._came, self._goes = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = tls.connecting.wrap_bio(self._came, self._goes)
+
+    def answer(self, said=b""):
+        """What is to be sent, given what has come."""
+        self._came.write(said)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self._tls.do_handshake()
+        return self._goes.read()
+
+
+@pytest.mark.parametrize("listening", [True], ids=["tls"], indirect=True)
+def test_a_handshake_that_comes_in_pieces(listening, authority):
+    """Nobody waits for it, and it is dropped in a second."""
+    address, keys, listener = listening
+    handshake = Handshake(authority.tls())
+    hello = handshake.answer()
+    with socket.create_connection(address, PATIENCE) as sock:
+        since = time.monotonic()
+        for at in (slice(0, 3), slice(3, 100), slice(100, None)):
+            sock.sendall(hello[at])
+            time.sleep(0.02)
+        assert sock.recv(1)
+        channel = connect(address, keys)
+        assert channel.request({"op": "echo"}) == {"op": "echo"}
+        channel.close()
+        sock.settimeout(PATIENCE)
+        with contextlib.suppress(ConnectionError):
+            while sock.recv(10_000):
+                pass
+        assert time.monotonic() - since > 0.5
+        assert eventually(lambda: not listener._unproved)
+
+
+@pytest.mark.parametrize("listening", [True], ids=["tls"], indirect=True)
+@pytest.mark.parametrize("who", ["plain", "another authority's", "none", "no key"])
+def test_who_does_not_get_in_with_tls(listening, authority, who, monkeypatch):
+    monkeypatch.setattr(peer_protocol, "CONNECT_ATTEMPTS", 1)
+    address, keys, _ = listening
+    mine = copy.copy(keys)
+    if who == "plain":
+        mine.tls = None
+    elif who == "another authority's":
+        mine.tls = Authority().tls()
+    elif who == "none":
+        context = ssl.create_default_context(cadata=authority.certificate)
+        context.check_hostname = False
+        mine.tls = SimpleNamespace(connecting=context)
+    else:
+        mine = Keys(secrets.token_bytes(32), authority.tls())
+    with pytest.raises(ConnectionError):
+        connect(address, mine)
+    channel = connect(address, keys)
+    assert channel.request({"op": "echo"}) == {"op": "echo"}
+    channel.close()
+
+
+def test_a_server_of_another_authority_is_refused(authority, monkeypatch):
+    """It gets no answer, although it has the key."""
+    key = new_key().value
+    sock = listen("127.0.0.1")
+    listener = Listener(sock, Keys(key, Authority().tls()), echo)
+    with pytest.raises(RefusedError, match=r"no TLS with .*self-signed certificate"):
+        connect(sock.getsockname(), Keys(key, authority.tls()))
+    listener.close()
+
+
+@pytest.mark.parametrize("encrypted", [True], indirect=True, ids=["tls"])
+class TestCertificates:
+    def test_what_is_sent_is_not_seen(self, here, there):
+        data = secrets.token_bytes(MIB)
+        key = here.put(data)
+        sent = bytearray()
+
+        def look(_, data):
+            sent.extend(data)
+            return data
+
+        with between(key.origin, look) as network:
+            seen = key._replace(host="127.0.0.1", port=network.port)
+            assert bytes(there.get(seen)) == data
+        assert len(sent) > len(data)
+        assert not any(data[i : i + 64] in sent for i in range(0, MIB, MIB // 50))
+        assert key.name.encode() not in network.requests
+
+    def test_a_process_without_any_does_not_open_the_store(self, peers):
+        with pytest.raises(ConfigError, match=r"no authority and certificate.*client"):
+            PeerConnector.from_config(peers.owner.config())
+
+    def test_those_of_another_authority_open_nothing(self, peers, here, authority):
+        key = here.put(b"x")
+        settings = {**peers.settings(1), **authority.settings(peers.certificates)}
+        with dask.config.set(settings):
+            other = PeerConnector.from_config(peers.owner.config())
+            with pytest.raises(RefusedError, match="no TLS with"):
+                other.get(key)
+            other.close()
+
+    def test_a_server_takes_many_authorities(self, peers, monkeypatch):
+        """More than a pipe holds."""
+        [path] = [v for k, v in peers.settings(0).items() if k.endswith("ca-file")]
+        with open(path, "a") as file:
+            for _ in range(150):
+                file.write("# \u00e9\n" + Authority().certificate)
+        assert os.path.getsize(path) > 1 << 16
+        here, there = peers.connect(0), peers.connect(1)
+        assert bytes(there.get(here.put(b"x"))) == b"x"
 
 
 def test_who_says_nothing_is_dropped_in_a_second(listening):
@@ -625,11 +766,14 @@ def test_who_says_nothing_is_dropped_in_a_second(listening):
         assert eventually(lambda: not listener._unproved)
 
 
+@PLAIN_AND_TLS
 def test_a_burst_of_readers_is_served(listening):
     """None of those who prove it in time is dropped for the ones after it."""
     address, keys, _ = listening
-    with ThreadPoolExecutor(150) as pool:
-        channels = list(pool.map(lambda _: connect(address, keys), range(300)))
+    # TLS takes ten times as long.
+    n = 300 if keys.tls is None else 100
+    with ThreadPoolExecutor(n // 2) as pool:
+        channels = list(pool.map(lambda _: connect(address, keys), range(n)))
     for channel in channels:
         channel.close()
 
@@ -649,6 +793,7 @@ def test_a_proof_that_comes_in_pieces(listening):
         assert answer == keys.proof(b"acceptor", nonces)
 
 
+@PLAIN_AND_TLS
 def test_who_is_slow_on_a_busy_host_connects_again(listening, monkeypatch):
     address, keys, _ = listening
     introduce, attempts = peer_protocol._introduce, []

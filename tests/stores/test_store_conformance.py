@@ -14,6 +14,7 @@ import site
 import sys
 import threading
 
+import dask
 import numpy as np
 import pytest
 from daos_pool import DOUBLES
@@ -216,6 +217,7 @@ def open_here(config):
 def put_number(config_and_environment, number):
     config, environment = config_and_environment
     os.environ.update(environment)
+    dask.config.refresh()
     return open_here(config).put(number.to_bytes(4, "little") * 10_000)
 
 

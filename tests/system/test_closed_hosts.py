@@ -117,7 +117,7 @@ def test_a_closed_client(network, tmp_path, arrange, limits):
 
 def test_a_gateway_that_is_all_a_client_reaches(network, tmp_path):
     """As from a notebook in a pod of its own, with JupyterHub's network policy."""
-    need("dask_gateway", "dask_gateway_server", "zmq")
+    need("dask_gateway", "dask_gateway_server")
     client, there = network.hosts["client"], network.hosts["scheduler"]
     client.filter(
         f"output ip daddr {there.address} tcp dport {PORT} accept",
@@ -126,7 +126,7 @@ def test_a_gateway_that_is_all_a_client_reaches(network, tmp_path):
     )
     with gateway(tmp_path, there, memory="/dev/shm") as address:
         found = run(tmp_path, script(GATEWAY), address, "root", host=client)
-    check(found, "zmq://", [IN_GRAPHS, RESULTS])
+    check(found, "peer://", [IN_GRAPHS, RESULTS])
     check_nothing_is_left(client)
     check_nothing_is_left(there)
 

@@ -11,6 +11,7 @@ import subprocess
 import pytest
 from processes import HERE, eventually
 
+from benchmarks.certificates import tls_environment
 from benchmarks.hosts import WORKER_PORTS, Network, NetworkCluster, RefusedError
 
 pytestmark = pytest.mark.slow
@@ -95,16 +96,7 @@ def run(network, log, workers=1, address=None, cluster=None, **options):
 @pytest.fixture
 def tls(tmp_path):
     """Settings of Dask, in the environment, for a cluster that encrypts."""
-    security = pytest.importorskip("distributed").Security.temporary()
-    env = {"DASK_DISTRIBUTED__COMM__DEFAULT_SCHEME": "tls"}
-    files = {"ca_file": "CA_FILE"}
-    for role in "client", "scheduler", "worker":
-        files[f"{role}_cert"] = f"{role.upper()}__CERT"
-        files[f"{role}_key"] = f"{role.upper()}__KEY"
-    for attribute, name in files.items():
-        (tmp_path / attribute).write_text(getattr(security, f"tls_{attribute}"))
-        env[f"DASK_DISTRIBUTED__COMM__TLS__{name}"] = str(tmp_path / attribute)
-    return env
+    return tls_environment(str(tmp_path))
 
 
 def warnings(said):
@@ -124,10 +116,9 @@ def test_the_client_of_a_cluster_that_encrypts_takes_no_connections(
     network, tmp_path, tls
 ):
     """As in a notebook that reaches its cluster by way of a gateway."""
-    pytest.importorskip("zmq")
     network.hosts["client"].filter(f"input iifname eth0 {NEW} drop")
     said = run(network, tmp_path / "log", env=tls)
-    assert "zmq://" in said["session"]
+    assert "peer://" in said["session"]
     assert "values are sent inside graphs, since the workers' host" in said["session"]
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import dask
 
+from daskps.dask_private.security import configured_tls
 from daskps.serialize.frames import Frame, frame_nbytes
 from daskps.stores.connectors.base import Serving, StoreConnector
 from daskps.stores.files.connector import SegmentConnector
@@ -36,6 +37,7 @@ from daskps.stores.peer.settings import PeerSettings
 from daskps.stores.peer.ways import Ways
 from daskps.stores.remarks import Remark
 from daskps.stores.secret import new_key
+from daskps.tls import Tls, source_at_hand
 
 
 class PeerConnector(StoreConnector[PeerKey]):
@@ -48,6 +50,14 @@ class PeerConnector(StoreConnector[PeerKey]):
     owner
         On the scheduler, what gives orders to all hosts. Connectors made from this one's
         :meth:`config` are not the owner.
+    tls
+        This process's certificates, if the store uses TLS; None: those at hand
+        (:mod:`daskps.tls`), or else those of Dask's configuration.
+
+    Raises
+    ------
+    ConfigError
+        If the store uses TLS, and there are none.
 
     Notes
     -----
@@ -58,21 +68,31 @@ class PeerConnector(StoreConnector[PeerKey]):
     maps_its_own = True
     marks_creators = True
 
-    def __init__(self, settings: PeerSettings, owner: PeerRegistry | None = None):
+    def __init__(
+        self,
+        settings: PeerSettings,
+        owner: PeerRegistry | None = None,
+        tls: Tls | None = None,
+    ):
         self._settings = settings
+        if settings.tls and tls is None:
+            tls = (source_at_hand() or configured_tls)()
+        self._tls = tls if settings.tls else None
         self._owner = owner
         self._lock = threading.Lock()
         self._host: PeerHost | None = None
         self._map_at_most: int | None = None
         self.closed = threading.Event()
-        self._keys = Keys(settings.secret.value)
+        self._keys = Keys(settings.secret.value, self._tls)
         self._channels = PeerChannels(self._keys)
         self._ways = Ways(self._channels, settings.registry)
         # This host's objects, for an owner that is no user of them.
         self._segments: SegmentConnector | None = None
 
     @classmethod
-    def new(cls, host: str, lease: float, cache: int | None) -> PeerConnector:
+    def new(
+        cls, host: str, lease: float, cache: int | None, tls: Tls | None = None
+    ) -> PeerConnector:
         """Make a store that this process owns.
 
         Parameters
@@ -81,15 +101,20 @@ class PeerConnector(StoreConnector[PeerKey]):
             The address by which other hosts reach this one.
         lease, cache
             See :class:`PeerSettings`.
+        tls
+            This process's certificates; None: the store does without TLS.
         """
         secret = new_key()
-        owner = PeerRegistry(host, Keys(secret.value), lease)
+        owner = PeerRegistry(host, Keys(secret.value, tls), lease)
         token = f"peer-{secrets.token_urlsafe(12)}"
-        return cls(PeerSettings(token, secret, owner.address, lease, cache), owner)
+        settings = PeerSettings(
+            token, secret, owner.address, lease, cache, tls is not None
+        )
+        return cls(settings, owner, tls)
 
     def __repr__(self) -> str:
         host, port = self._settings.registry
-        return f"PeerConnector({host}:{port})"
+        return f"PeerConnector({host}:{port}{', TLS' if self._tls else ''})"
 
     def config(self) -> dict[str, Any]:
         """Arguments that make an equal connector on any host."""
@@ -265,7 +290,7 @@ class PeerConnector(StoreConnector[PeerKey]):
     def _open(self) -> PeerHost:
         # Both are of this host, and may differ from those of others.
         places, host = HostPlaces.swept(), dask.config.get("daskps.peer.host")
-        opened = PeerHost(self._settings, places, host)
+        opened = PeerHost(self._settings, places, self._tls, host)
         if self._map_at_most is not None:
             opened.segments.map_at_most(self._map_at_most)
         return opened

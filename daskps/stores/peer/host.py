@@ -29,6 +29,7 @@ from daskps.stores.files.shared_directory import SharedDirectory
 from daskps.stores.interfaces import Address, local_host
 from daskps.stores.peer.protocol import listen
 from daskps.stores.peer.settings import PeerSettings
+from daskps.tls import Tls
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +78,9 @@ class PeerHost:
         Of the store.
     places
         Where the directories are.
+    tls
+        This process's certificates, which are the server's if it starts that; None: the
+        store does without TLS.
     host
         The address of the interface to serve on; None: the one that leads to the owner.
 
@@ -96,10 +100,15 @@ class PeerHost:
     cache: HostCache
 
     def __init__(
-        self, settings: PeerSettings, places: HostPlaces, host: str | None = None
+        self,
+        settings: PeerSettings,
+        places: HostPlaces,
+        tls: Tls | None = None,
+        host: str | None = None,
     ):
         self._settings = settings
         self._places = places
+        self._tls = tls
         self._host = host
         self._directories = [
             SharedDirectory(parent, settings.token) for parent in places.parents
@@ -200,6 +209,7 @@ class PeerHost:
     def _spawn(self, lock: int, sock: socket.socket) -> None:
         config = {
             "key": self._settings.secret.value.hex(),
+            "tls": None if self._tls is None else self._tls.config(),
             "token": self._settings.token,
             "parents": self._places.parents,
             "registry": self._settings.registry,
@@ -208,12 +218,13 @@ class PeerHost:
             "sys_path": sys.path,
             "package_path": _package_path(),
         }
-        reader, writer = os.pipe()
+        # Not a pipe, which takes 64 KiB without a reader: certificates may be more.
+        reader = os.memfd_create("daskps-server")
         log = self._open(SERVER_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
-            # Less than a pipe takes without a reader.
-            with open(writer, "w") as pipe:
-                json.dump(config, pipe)
+            with open(reader, "w", closefd=False) as file:
+                json.dump(config, file)
+            os.lseek(reader, 0, os.SEEK_SET)
             inherited = (reader, sock.fileno(), lock)
             subprocess.Popen(
                 [sys.executable, "-c", _BOOT, _TITLE, *map(str, inherited)],

@@ -144,7 +144,7 @@ class Listener:
             sock.close()
             return
         self._unproved[newcomer] = None
-        self._selector.register(sock, selectors.EVENT_READ, newcomer)
+        self._selector.register(newcomer.socket, newcomer.event, newcomer)
 
     def _drop(self, newcomer: Newcomer) -> None:
         self._forget(newcomer)
@@ -159,6 +159,7 @@ class Listener:
             return  # it was dropped for another one that came at the same time
         try:
             if not newcomer.has_proved():
+                self._selector.modify(newcomer.socket, newcomer.event, newcomer)
                 return
         except OSError as e:
             if isinstance(e, RefusedError):

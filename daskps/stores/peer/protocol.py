@@ -7,7 +7,10 @@ a keyed hash of its bytes and its number, so that none can be forged, changed, l
 sent twice, or sent on another connection or in the other direction. Messages are JSON:
 nothing is unpickled.
 
-Data is not encrypted. Objects follow a message in chunks (:mod:`daskps.stores.peer.chunks`).
+Objects follow a message in chunks (:mod:`daskps.stores.peer.chunks`).
+
+All of that is within TLS where Dask's own connections use it, with their certificates
+(:mod:`daskps.tls`). Elsewhere nothing is encrypted.
 
 Uses the standard library and BLAKE3 alone: the server imports it.
 """
@@ -17,13 +20,16 @@ from __future__ import annotations
 import hmac
 import json
 import secrets
+import selectors
 import socket
+import ssl
 import time
 from typing import Any, ClassVar, TypeAlias
 
 from blake3 import blake3
 
 from daskps.stores.interfaces import Address
+from daskps.tls import Tls
 
 Socket: TypeAlias = socket.socket
 
@@ -50,20 +56,31 @@ class RefusedError(ConnectionError):
 
 
 class Keys:
-    """What is made from the cluster's key, for one use each.
+    """What a process proves itself with.
+
+    From the cluster's key, other keys are made for one use each.
 
     Parameters
     ----------
     key
         32 random bytes.
+    tls
+        The process's certificates; None: the cluster's connections do not use TLS.
+
+    Attributes
+    ----------
+    tls
+        The same.
     """
 
+    tls: Tls | None
     _handshake: bytes
     _seal: bytes
 
-    __slots__ = ("_handshake", "_seal")
+    __slots__ = ("_handshake", "_seal", "tls")
 
-    def __init__(self, key: bytes):
+    def __init__(self, key: bytes, tls: Tls | None = None):
+        self.tls = tls
         self._handshake = blake3(b"handshake", key=key).digest()
         self._seal = blake3(b"seal", key=key).digest()
 
@@ -201,7 +218,8 @@ def connect(address: Address, keys: Keys, timeout: float = ANSWER_SECONDS) -> Ch
     Raises
     ------
     RefusedError
-        If the other end does not have it.
+        If the other end does not have it, or one of the two does not accept the other's
+        certificate.
     OSError
         If nobody is there.
     """
@@ -210,19 +228,29 @@ def connect(address: Address, keys: Keys, timeout: float = ANSWER_SECONDS) -> Ch
         sock = socket.create_connection(address, timeout)
         connected = time.monotonic()
         try:
+            if keys.tls is not None:
+                sock = keys.tls.connecting.wrap_socket(
+                    sock, do_handshake_on_connect=False
+                )
             return _introduce(sock, address, keys)
         except BaseException as e:
             sock.close()
             slow = time.monotonic() > connected + SLOW_SECONDS
             last = attempt == CONNECT_ATTEMPTS - 1 or time.monotonic() > deadline
             # The other end may not have waited for the proof.
-            if last or not slow or not isinstance(e, ConnectionError):
+            dropped = isinstance(e, (ConnectionError, ssl.SSLEOFError))
+            if last or not slow or not dropped:
+                if isinstance(e, ssl.SSLError):
+                    raise RefusedError(f"no TLS with {address}: {e}") from e
                 raise
     raise AssertionError("the last attempt has returned or raised")
 
 
 def _introduce(sock: socket.socket, address: Address, keys: Keys) -> Channel:
     """Prove that this end has the key, and check that the other one has it."""
+    if isinstance(sock, ssl.SSLSocket):
+        sock.settimeout(HANDSHAKE_SECONDS)
+        sock.do_handshake()
     theirs = receive_exactly(sock, len(_GREETING) + NONCE_NBYTES, HANDSHAKE_SECONDS)
     if not theirs.startswith(_GREETING):
         raise RefusedError(f"no store of daskps answers at {address}")
@@ -254,6 +282,8 @@ class Newcomer:
     ----------
     since
         When it came in (``time.monotonic``).
+    event
+        For what of it to wait, as :mod:`selectors` has it.
 
     Raises
     ------
@@ -263,16 +293,23 @@ class Newcomer:
 
     socket: Socket
     since: float
+    event: int
 
     def __init__(self, sock: Socket, keys: Keys):
-        self.socket = sock
         self.since = time.monotonic()
+        self.event = selectors.EVENT_READ
         self._keys = keys
         self._mine = secrets.token_bytes(NONCE_NBYTES)
+        self._greeted = False
         self._said = b""
         sock.setblocking(False)
-        # An empty buffer has room for so little.
-        sock.send(_GREETING + self._mine)
+        self.socket = sock
+        if keys.tls is None:
+            self._greet()
+        else:
+            self.socket = keys.tls.listening.wrap_socket(
+                sock, server_side=True, do_handshake_on_connect=False
+            )
 
     def has_proved(self) -> bool:
         """Read what there is; whether it has proved by now that it has the key.
@@ -284,18 +321,37 @@ class Newcomer:
         OSError
             If it has gone again.
         """
-        left = NONCE_NBYTES + MAC_NBYTES - len(self._said)
+        self.event = selectors.EVENT_READ
         try:
-            data = self.socket.recv(left)
-        except BlockingIOError:
+            self._greet()
+            while len(self._said) < NONCE_NBYTES + MAC_NBYTES:
+                self._hear()
+        except (BlockingIOError, ssl.SSLWantReadError):
             return False
-        if not data:
-            raise ConnectionResetError("the other end has closed the connection")
-        self._said += data
-        if len(data) < left:
+        except ssl.SSLWantWriteError:
+            self.event = selectors.EVENT_WRITE
             return False
+        except ssl.SSLEOFError as e:
+            raise _closed() from e
+        except ssl.SSLError as e:
+            raise RefusedError(f"no TLS: {e}") from e
         _check(self._said[NONCE_NBYTES:], self._keys.proof(b"initiator", self._nonces))
         return True
+
+    def _greet(self) -> None:
+        if self._greeted:
+            return
+        if isinstance(self.socket, ssl.SSLSocket):
+            self.socket.do_handshake()
+        # There is room for so little.
+        self.socket.send(_GREETING + self._mine)
+        self._greeted = True
+
+    def _hear(self) -> None:
+        data = self.socket.recv(NONCE_NBYTES + MAC_NBYTES - len(self._said))
+        if not data:
+            raise _closed()
+        self._said += data
 
     def channel(self) -> Channel:
         """Answer with our proof. May wait.
@@ -342,8 +398,12 @@ def receive_into(
             sock.settimeout(max(0.001, deadline - time.monotonic()))
         n = sock.recv_into(view)
         if not n:
-            raise ConnectionResetError("the other end has closed the connection")
+            raise _closed()
         view = view[n:]
+
+
+def _closed() -> ConnectionError:
+    return ConnectionResetError("the other end has closed the connection")
 
 
 def listen(host: str, port: int = 0) -> socket.socket:

@@ -9,6 +9,7 @@ from daskps.config import lease
 from daskps.exceptions import ConfigError
 from daskps.stores.files.places import HostPlaces
 from daskps.stores.peer.connector import PeerConnector
+from daskps.tls import source_at_hand
 
 
 def check(key: str, parts: SplitResult) -> None:
@@ -34,10 +35,14 @@ def sweep(parts: SplitResult, dry_run: bool) -> list[str]:
 
 
 def make(parts: SplitResult, options: dict[str, Any]) -> PeerConnector:
-    """A store whose owner is this process."""
+    """A store whose owner is this process, with TLS if its certificates are at hand."""
+    tls = source_at_hand()
     try:
         return PeerConnector.new(
-            options["host"], options["lease"], options["host_cache"]
+            options["host"],
+            options["lease"],
+            options["host_cache"],
+            tls() if tls is not None else None,
         )
     except OSError as e:
         raise ConfigError(

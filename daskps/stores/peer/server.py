@@ -36,6 +36,7 @@ from daskps.stores.peer.listener import Listener
 from daskps.stores.peer.protocol import ANSWER_SECONDS, Channel, Keys, connect
 from daskps.stores.peer.pushes import Pushes
 from daskps.stores.peer.sources import Sources
+from daskps.tls import Tls
 
 logger = logging.getLogger(__name__)
 
@@ -374,8 +375,8 @@ def main(listener: int, config: dict[str, Any]) -> None:
     listener
         Its file descriptor.
     config
-        The store's key, token, registry and lease, this host's parent directories, and
-        how much of evicted objects it keeps.
+        The store's key, certificates (or None), token, registry and lease, this host's
+        parent directories, and how much of evicted objects it keeps.
     """
     # Readers keep connections: each process of each host may have several.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -390,9 +391,10 @@ def main(listener: int, config: dict[str, Any]) -> None:
         ]
     except FileNotFoundError:
         os._exit(0)  # the store was closed meanwhile
+    tls = None if config["tls"] is None else Tls(**config["tls"])
     PeerServer(
         socket.socket(fileno=listener),
-        Keys(bytes.fromhex(config["key"])),
+        Keys(bytes.fromhex(config["key"]), tls),
         directories,
         Owner(tuple(config["registry"]), config["lease"]),
         config["keep"],

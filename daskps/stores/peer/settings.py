@@ -24,6 +24,8 @@ class PeerSettings(NamedTuple):
     cache
         Bytes of other hosts' objects to keep on each host; None: see
         :class:`~daskps.stores.files.copies.HostCache`.
+    tls
+        Whether connections use TLS, since Dask's do. Each process has its own certificates.
     """
 
     token: str
@@ -31,3 +33,4 @@ class PeerSettings(NamedTuple):
     registry: Address
     lease: float
     cache: int | None
+    tls: bool = False

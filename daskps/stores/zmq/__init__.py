@@ -1,1 +1,0 @@
-"""``zmq://``: objects stay in the process that stored them."""
