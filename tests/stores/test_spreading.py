@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import signal
 import threading
@@ -17,7 +18,6 @@ from processes import PATIENCE, eventually
 from benchmarks.spreading import Simulation
 from daskps.stores.damaged import DamagedError
 from daskps.stores.peer import ways
-from daskps.stores.peer.chunks import CHUNK_NBYTES
 from daskps.stores.peer.sources import PASSED_ON_NBYTES, Sources
 
 MIB = 1 << 20
@@ -226,7 +226,10 @@ class TestOnTheWay:
         with between(key.origin, damage) as network:
             bad = key._replace(host="127.0.0.1", port=network.port)
             assert bytes(hosts[1].get(bad)) == data
-            assert network.sent < 8 * MIB + 5 * CHUNK_NBYTES
+            # From where it was.
+            starts = re.findall(rb'"start":(\d+)', network.requests)
+            assert int(starts[0]) == 0
+            assert int(starts[1]) >= 2 * MIB
         assert damaged
 
     def test_one_that_is_always_damaged_is_an_error(self, peers, hosts):

@@ -228,6 +228,11 @@ with daskps.proxy_graph() as session:
 def test_a_late_worker_whose_host_cannot_connect(network, tmp_path):
     late = network.hosts["worker2"]
     network.hosts["client"].filter(f"input ip saddr {late.address} {NEW} drop")
+    # Nor takes it any connections itself.
+    late.filter(
+        f"input iifname eth0 tcp dport {WORKER_PORTS} accept",
+        f"input iifname eth0 {NEW} drop",
+    )
     log = tmp_path / "log"
     cluster = NetworkCluster(network, 0, str(log), HERE)
     cluster.add_worker(network.hosts["worker1"])

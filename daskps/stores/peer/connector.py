@@ -23,11 +23,12 @@ from daskps.dask_private.security import configured_tls
 from daskps.serialize.frames import Frame, frame_nbytes
 from daskps.stores.connectors.base import Serving, StoreConnector
 from daskps.stores.files.connector import SegmentConnector
+from daskps.stores.files.pieces import Pieces
 from daskps.stores.files.places import HostPlaces
 from daskps.stores.files.shared_directory import SharedDirectory
 from daskps.stores.holdings import Holdings
 from daskps.stores.interfaces import Address
-from daskps.stores.keys import PeerKey
+from daskps.stores.keys import PeerKey, SegmentKey
 from daskps.stores.memory import Room
 from daskps.stores.peer.channels import PeerChannels
 from daskps.stores.peer.host import PeerHost
@@ -201,6 +202,24 @@ class PeerConnector(StoreConnector[PeerKey]):
         """
         here, address = self._ready_for(frames)
         return PeerKey(*here.segments.put_frames(frames, creator), *address)
+
+    def begin(self, nbytes: int, creator: str = "") -> Pieces:
+        """Store one object on this host that comes piece by piece.
+
+        Raises
+        ------
+        StoreFullError
+            If this host has no room.
+        OSError
+            If the file system fails in another way, or this host's server cannot start.
+        """
+        here = self._here()
+        here.cache.give_way(nbytes)
+        return here.segments.begin(nbytes, creator)
+
+    def here(self, key: SegmentKey) -> PeerKey:
+        """Names an object of this host for all hosts."""
+        return PeerKey(*key, *self.serves_at())
 
     def _ready_for(self, frames: Sequence[Frame]) -> tuple[PeerHost, Address]:
         """This host, with as much room as copies can give, and its server's address."""

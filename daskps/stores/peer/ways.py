@@ -11,6 +11,7 @@ import contextlib
 import errno
 import logging
 import secrets
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -246,7 +247,7 @@ class _Fetch:
                     raise
                 if self._receiver.start > reached:
                     reached, since, damaged = self._receiver.start, time.monotonic(), 0
-                damaged += isinstance(e, DamagedError)
+                damaged += _is_damage(e)
                 patience = PATIENCE_SECONDS
                 if isinstance(e, _NobodyError):
                     patience = RESTART_SECONDS
@@ -368,6 +369,12 @@ class _NotConnectedError(ConnectionError):
 
 class _NobodyError(ConnectionError):
     """An object's host cannot be reached, and nobody else has the object."""
+
+
+def _is_damage(e: Exception) -> bool:
+    """Whether what came was changed on its way, or before."""
+    cut = ssl.SSLEOFError, ssl.SSLZeroReturnError
+    return isinstance(e, DamagedError | ssl.SSLError) and not isinstance(e, cut)
 
 
 def _pair(address: Any) -> Address:
