@@ -69,6 +69,8 @@ class Reach:
         self.address = None
         self.against_arguments = self.against_results = self.against_tasks = None
         self.by_scheduler = None
+        #: Whether some worker does not use the store at all.
+        self._refused = False
 
     async def examine(self, client: Client, workers: list[str] | None = None) -> bool:
         """Find out about workers that there are now, or about these, which have come.
@@ -97,6 +99,7 @@ class Reach:
                 self._try_from_workers(client, known, new),
                 self._try_from_scheduler(client),
             )
+        self._refused |= not all(taken)
         return all(taken)
 
     def _take(self, worker: str, answer: Any) -> bool:
@@ -214,9 +217,10 @@ class Reach:
             What stores them there; None: they need not, or cannot, go by the scheduler.
         """
         why, address = self.against_arguments, self.address
-        # A function of such a client that submits cannot wait.
-        if why is None or self._connector is None or is_asynchronous(client):
+        if why is None or self._connector is None or self._refused:
             return None
+        if is_asynchronous(client):
+            return None  # what submits runs on its event loop, and cannot wait
         uplink = Uplink(client, self._store.name)
         try:
             self.address = await uplink.address()
