@@ -30,6 +30,21 @@ def in_submits(nbytes: int, n: int, writable: bool = True) -> Scenario:
     return _scenario(name, nbytes, n, _submits, writable)
 
 
+def on_each(nbytes: int) -> Scenario:
+    """One model in a task on each worker."""
+    return _scenario(f"{size(nbytes)} model on each worker", nbytes, 1, _on_each)
+
+
+def _on_each(client: Client, model: Any, n: int) -> list[float]:
+    workers = list(client.scheduler_info(-1)["workers"])
+    futures = [
+        client.submit(tasks.first, model, 0, workers=worker, pure=False)
+        for worker in workers
+    ]
+    [result] = set(client.gather(futures))
+    return [result]
+
+
 def _delayed(client: Client, model: Any, n: int) -> list[float]:
     first = dask.delayed(tasks.first, pure=False)
     all_of_them = dask.delayed(list)([first(model, i) for i in range(n)])

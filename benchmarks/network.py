@@ -22,7 +22,18 @@ from benchmarks.hosts import Host, Network, NetworkCluster, RefusedError
 from benchmarks.network_client import SCENARIOS, Row
 from benchmarks.scenario import MB
 
-HOSTS = ("client", "scheduler", "worker1", "worker2", "store")
+HOSTS = ("client", "scheduler", "store")
+NEW = "tcp flags & (syn | ack) == syn"
+#: What the client's host takes and sends, as ``nft`` has it.
+CLIENTS = {
+    "open": (),
+    "closed": (f"input iifname eth0 {NEW} drop",),
+    "by-scheduler": (
+        f"input iifname eth0 {NEW} drop",
+        "output oifname eth0 tcp dport 8786 accept",
+        f"output oifname eth0 {NEW} drop",
+    ),
+}
 HEADING = f"{'':34}{'dask':>18}{'daskps':>20}   {'faster by':22}bytes"
 
 
@@ -38,7 +49,16 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="default: 5")
     parser.add_argument("--rate", default="1gbit", help="of each link (default: 1gbit)")
     parser.add_argument(
-        "--workers", type=int, default=2, help="on each of two hosts (default: 2)"
+        "--workers", type=int, default=2, help="on each host (default: 2)"
+    )
+    parser.add_argument(
+        "--hosts", type=int, default=2, help="with workers (default: 2)"
+    )
+    parser.add_argument(
+        "--client",
+        choices=CLIENTS,
+        default="open",
+        help="whether its host takes connections, or reaches nothing but the scheduler",
     )
     parser.add_argument(
         "--store",
@@ -53,15 +73,19 @@ def main() -> int:
     if not names:
         parser.error(f"choose from: {', '.join(s.name for s in SCENARIOS)}")
     try:
-        network = Network(*HOSTS, rate=args.rate)
+        workers = [f"worker{number}" for number in range(1, args.hosts + 1)]
+        network = Network(*HOSTS, *workers, rate=args.rate)
     except RefusedError as e:
         print(f"Several hosts on this machine: {e}", file=sys.stderr)
         return 1
     with network, tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        if CLIENTS[args.client]:
+            network.hosts["client"].filter(*CLIENTS[args.client])
         if args.store == "redis://":
             args.store = _start_redis(network.hosts["store"])
         print(
-            f"{args.rate} links, {args.workers} workers on each of two hosts, medians"
+            f"{args.rate} links, {args.workers} workers on each of {args.hosts} hosts, "
+            f"client {args.client}, medians"
         )
         print(HEADING)
         for row in _measure(network, args, names, directory):

@@ -25,6 +25,7 @@ SCENARIOS = [
     round_trips.in_out(100 * MB),
     models.in_delayed(64 * MB, 32),
     models.in_submits(64 * MB, 32),
+    models.on_each(64 * MB),
     blocks.array_sum(256 * MB),
 ]
 # Seconds. What one run releases at its end does not disturb the next.

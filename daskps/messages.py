@@ -12,6 +12,8 @@ STORE = "daskps_store"
 USAGE = "daskps_usage"
 SERVE = "daskps_serve"
 SCATTER = "daskps_scatter"
+UPLOAD = "daskps_upload"
+UPLOADED = "daskps_uploaded"
 
 # Operations of workers (``daskps.worker.scatter``, ``results``, ``calls``,
 # ``holdings``).

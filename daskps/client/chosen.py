@@ -126,6 +126,10 @@ class ChosenStore:
             return f"none, values are sent inside graphs, since {self._against}"
         remark = self._remark
         remarks = [] if remark is None else [remark.text]
+        if self._reach is not None and self._reach.by_scheduler is not None:
+            remarks.append(
+                f"values go by the scheduler, since {self._reach.by_scheduler}"
+            )
         return "; ".join([str(self._choice), *remarks, *self._limits().values()])
 
     @property
@@ -204,6 +208,9 @@ class ChosenStore:
                 catalog = await self._link.open_named(choice.request, self._settings)
                 reach = Reach(catalog.store)
                 await reach.examine(client)
+                uplink = await reach.go_by_scheduler(client)
+                if uplink is not None:
+                    catalog.send_by(uplink)
                 await reach.apply(client)
             except VersionError:
                 raise

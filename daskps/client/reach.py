@@ -14,12 +14,15 @@ Each of the first three can be done without, since values can travel as in plain
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Container
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from distributed.utils import offload
 
+from daskps.client.uplink import Uplink
+from daskps.dask_private.connections import is_asynchronous
 from daskps.messages import SERVE
 from daskps.stores.interfaces import Address
 from daskps.stores.reach import failures
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from daskps.stores.store import Store
+
+logger = logging.getLogger(__name__)
 
 
 class Reach:
@@ -43,6 +48,8 @@ class Reach:
     ----------
     address
         Where the client's objects can be read; None: somewhere else, or nowhere.
+    by_scheduler
+        Why objects of this client are stored on the scheduler's host; None: on its own.
     against_arguments, against_results, against_tasks
         Why what this client submits, what it fetches, and what tasks submit, cannot
         travel by this store; None: it can.
@@ -52,6 +59,7 @@ class Reach:
     against_arguments: str | None
     against_results: str | None
     against_tasks: str | None
+    by_scheduler: str | None
 
     def __init__(self, store: Store):
         self._store = store
@@ -60,6 +68,9 @@ class Reach:
         self._hosts: dict[Address, _Host] = {}
         self.address = None
         self.against_arguments = self.against_results = self.against_tasks = None
+        self.by_scheduler = None
+        #: Whether some worker does not use the store at all.
+        self._refused = False
 
     async def examine(self, client: Client, workers: list[str] | None = None) -> bool:
         """Find out about workers that there are now, or about these, which have come.
@@ -88,6 +99,7 @@ class Reach:
                 self._try_from_workers(client, known, new),
                 self._try_from_scheduler(client),
             )
+        self._refused |= not all(taken)
         return all(taken)
 
     def _take(self, worker: str, answer: Any) -> bool:
@@ -130,7 +142,8 @@ class Reach:
                     f"this client, on {socket.gethostname()}, cannot connect to port "
                     f"{address[1]} of the workers' host {there}: {why}"
                 )
-            else:
+            # Its own host then stores nothing.
+            elif self.by_scheduler is None:
                 self._no_arguments(
                     f"this client, on {socket.gethostname()}, cannot connect to port "
                     f"{address[1]} of the scheduler's host, {address[0]}: {why}"
@@ -194,6 +207,35 @@ class Reach:
                 "there is no worker yet, and the scheduler's host cannot connect to this "
                 f"client's, {socket.gethostname()} ({address[0]}, port {address[1]}): {why}"
             )
+
+    async def go_by_scheduler(self, client: Client) -> Uplink | None:
+        """Have this client's objects stored on the scheduler's host, if it cannot be else.
+
+        Returns
+        -------
+        Uplink
+            What stores them there; None: they need not, or cannot, go by the scheduler.
+        """
+        why, address = self.against_arguments, self.address
+        if why is None or self._connector is None or self._refused:
+            return None
+        if is_asynchronous(client):
+            return None  # what submits runs on its event loop, and cannot wait
+        uplink = Uplink(client, self._store.name)
+        try:
+            self.address = await uplink.address()
+        except Exception as e:
+            logger.info("Nothing can be stored on the scheduler's host: %s", e)
+            return None
+        self.against_arguments = None
+        hosts = list(self._hosts)
+        await self._try_from_workers(client, hosts, [self.address])
+        if self.against_arguments is not None:
+            logger.info("Nor from the scheduler's host: %s", self.against_arguments)
+            self.against_arguments, self.address = why, address
+            return None
+        self.by_scheduler = why
+        return uplink
 
     async def apply(self, client: Client) -> None:
         """Tell the cluster what is not to be done.

@@ -9,6 +9,9 @@ Checked with dask and distributed 2025.4.0 and 2026.8.0. What is used:
     That connection; another object if it was lost and the client has connected again.
     What is in its ``buffer`` is sent with the next message. ``comm`` is the connection
     itself.
+``distributed.Client._asynchronous``
+    Whether it was made for a program that runs on its event loop. The public name says the
+    same of whoever asks from there.
 ``distributed.Client.futures``
     States of futures, by key. ``finish(type=)`` is what ``Client.scatter`` does to them.
 ``distributed.Scheduler.update_data(who_has=, nbytes=, client=)``,
@@ -63,6 +66,11 @@ from daskps.safety_net import fell_back
 def connection(client: distributed.Client) -> Any:
     """What stands for the client's connection to the scheduler, or None if it has none."""
     return client.scheduler_comm
+
+
+def is_asynchronous(client: distributed.Client) -> bool:
+    """Whether what submits to a client runs on its event loop."""
+    return bool(client._asynchronous)
 
 
 def send_to_scheduler(

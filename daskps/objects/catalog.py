@@ -23,7 +23,7 @@ from daskps.references.nodes import ObjectId
 from daskps.serialize.frames import Frame, frame_address, frame_nbytes
 from daskps.stores import leases
 from daskps.stores.connectors.base import StoreConnector
-from daskps.stores.patience import Patience
+from daskps.stores.patience import Patience, may_wait
 from daskps.stores.store import Store
 
 logger = logging.getLogger(__name__)
@@ -97,6 +97,20 @@ class _Alike:
         self.objects = weakref.WeakValueDictionary()
 
 
+class Uplink(Protocol):
+    """What stores objects in another place: see :mod:`daskps.client.uplink`."""
+
+    def put_frames(self, frames: Sequence[Frame], creator: str) -> Any:
+        """Store one object that is in several pieces; its key."""
+
+    def exists(self, key: Any) -> bool:
+        """Whether an object is there."""
+
+
+def _stays(key: Any) -> None:
+    """What was stored too late goes with all else that this process has stored."""
+
+
 class Catalog:
     """Stores objects, and finds again what is stored already.
 
@@ -146,6 +160,7 @@ class Catalog:
     _alike: weakref.WeakValueDictionary[bytes, _Alike]
     _immutable: dict[_Place, tuple[weakref.ref[np.ndarray], weakref.ref[StoredObject]]]
     _capacity: int | None
+    _uplink: Uplink | None
 
     def __init__(self, store: Store, keeper: Keeper, creator: str = ""):
         self.name = store.name
@@ -161,8 +176,14 @@ class Catalog:
         self._alike = weakref.WeakValueDictionary()
         self._immutable = {}
         self._capacity = None
+        self._uplink = None
         # What is stored is announced to nobody yet, and storing a large graph takes long.
         leases.renew(self._connector, self, lambda self: [id.key for id in self.held()])
+
+    def send_by(self, uplink: Uplink) -> None:
+        """Have objects stored by somebody else, since others cannot read from here."""
+        self._uplink = uplink
+        self.maps_its_own = False
 
     def put(self, frames: Sequence[Frame]) -> StoredObject:
         """Store the bytes of `frames`, one after the other, as one object.
@@ -242,7 +263,8 @@ class Catalog:
     def _is_there(self, stored: StoredObject) -> bool:
         """Whether nobody has emptied the store behind our back."""
         try:
-            return bool(self._ask(partial(self._connector.exists, stored.id.key)))
+            there = self._uplink or self._connector
+            return bool(self._ask(partial(there.exists, stored.id.key)))
         except DaskpsError:
             raise
         except Exception as e:
@@ -252,16 +274,23 @@ class Catalog:
         """Call a function of the store, which may not answer unless it is on this host."""
         if self.maps_its_own:
             return function()
+        if self._uplink is not None and not may_wait():
+            raise StoreError(
+                f"Store {self.name!r} cannot be waited for by an event loop"
+            )
         return self._patience.call(function, **options)
 
     def _store(
         self, alike: _Alike, frames: Sequence[Frame], digest: bytes | None
     ) -> StoredObject:
         nbytes = sum(map(frame_nbytes, frames))
-        put = partial(self._connector.put_frames, frames, self.creator)
+        there, late = self._uplink or self._connector, self._connector.evict
+        if self._uplink is not None:
+            late = _stays
+        put = partial(there.put_frames, frames, self.creator)
         began = time.perf_counter()
         try:
-            key = self._ask(put, nbytes=nbytes, late=self._connector.evict)
+            key = self._ask(put, nbytes=nbytes, late=late)
         except DaskpsError:
             raise
         except Exception as e:  # whatever a connector raises
@@ -271,7 +300,8 @@ class Catalog:
         stored = StoredObject(id, nbytes, alike)
         finalizer = weakref.finalize(stored, self._keeper.release, [id])
         finalizer.atexit = False
-        if not self._connector.marks_creators:
+        # Only the scheduler can evict what is on its host.
+        if not self._connector.marks_creators or self._uplink is not None:
             self._keeper.stored([(id, stored.nbytes)])
         self._held[id] = stored
         # What another thread has changed while a slow store took it is not known.

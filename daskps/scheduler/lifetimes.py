@@ -50,6 +50,7 @@ from daskps.scheduler.overview import Overview
 from daskps.scheduler.publications import Publications
 from daskps.scheduler.returns import Returns
 from daskps.scheduler.scatter import scatter
+from daskps.scheduler.uploads import Uploads
 from daskps.stores import leases, opened
 from daskps.stores.connectors.config import ConnectorConfig
 from daskps.stores.keys import creator_name
@@ -120,6 +121,7 @@ class LifetimePlugin(SchedulerPlugin):
     _evictor: Evictor
     _returns: Returns
     _publications: Publications
+    _uploads: Uploads
     #: The ids that workers gave themselves, by address.
     _workers: dict[str, str]
     #: Results in stores that do not know who stored what, by worker's id.
@@ -145,6 +147,7 @@ class LifetimePlugin(SchedulerPlugin):
         self._expected = {}
         self._evictor = Evictor(scheduler.loop)
         self._returns = Returns(scheduler, lambda name: self._named(name) is not None)
+        self._uploads = Uploads(self._named)
         self._workers = {}
         self._results = {}
         self._serving = {}
@@ -169,6 +172,7 @@ class LifetimePlugin(SchedulerPlugin):
             messages.USAGE: self.usage,
             messages.SERVE: self.serve,
             messages.SCATTER: self.scatter,
+            **self._uploads.operations(),
         }
 
     def _handlers(self) -> dict[str, Callable[..., None]]:
@@ -443,6 +447,7 @@ class LifetimePlugin(SchedulerPlugin):
     def remove_client(self, scheduler: Scheduler, client: str) -> None:
         self.release(client, self._by_client.pop(client, ()))
         self._expected.pop(client, None)
+        self._uploads.client_gone(client)
         for clients in self._serving.values():
             clients.pop(client, None)
         # What it stored and did not live to announce. A client that has only lost its

@@ -23,7 +23,7 @@ from daskps.dask_private.scheduling import current_task
 from daskps.exceptions import ObjectMissingError
 from daskps.linux import is_linux
 from daskps.serialize.frames import frame_nbytes
-from daskps.stores.connectors.sealed import DamagedError
+from daskps.stores.damaged import DamagedError
 from daskps.stores.patience import may_wait
 from daskps.stores.store import Store, StoreConfig
 from daskps.tls import Source, at_hand

@@ -228,6 +228,7 @@ def test_graphs_are_sent_over_the_clients_connection_on_its_event_loop(client):
     assert "update-graph" in [message["op"] for message in messages]
     assert hasattr(client.scheduler_comm, "send")
     assert hasattr(client.loop, "add_callback")
+    assert client._asynchronous is False
 
 
 def test_results_are_fetched_by_one_coroutine_that_may_ask_for_a_second_try():
@@ -888,6 +889,7 @@ PRIVATE_ATTRIBUTES = {
     "update_data",
     "handle_task_erred",
     "scheduler_comm",
+    "_asynchronous",
     "collections_to_expr",
     "families",
     "get_process_memory",

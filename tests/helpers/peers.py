@@ -1,4 +1,4 @@
-"""Two hosts for ``peer://`` stores: two directories, and two addresses of this machine."""
+"""Hosts for ``peer://`` stores: directories, and addresses of this machine."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from daskps.dask_private.security import configured_tls
 from daskps.stores.peer.connector import PeerConnector
 from daskps.tls import Tls
 
-ADDRESSES = ("127.0.0.1", "127.0.0.2")
+ADDRESSES = ("127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4")
 
 
 class Peers:
-    """A store's owner, and the directories of two hosts.
+    """A store's owner, and the directories of some hosts.
 
     With TLS (`encrypted`), the certificates are those of Dask's configuration.
     """
@@ -87,7 +87,7 @@ class Peers:
         for connector in self.connectors:
             connector.close()
         self.owner.close()
-        assert eventually(lambda: not (self.servers(0) or self.servers(1)))
+        assert eventually(lambda: not any(map(self.servers, range(len(ADDRESSES)))))
         shutil.rmtree(self.certificates)
         for directory in self.directories:
             assert eventually(lambda d=directory: not os.listdir(d))

@@ -23,7 +23,7 @@ from store_kinds import KINDS, LARGE, SEALED, SERVERS, SHARED, SPAWN_ONLY
 
 import daskps
 from daskps.stores import opened
-from daskps.stores.connectors.sealed import DamagedError
+from daskps.stores.damaged import DamagedError
 from daskps.stores.peer.protocol import RefusedError
 from daskps.stores.store import Store
 from daskps.testing import StoreTests

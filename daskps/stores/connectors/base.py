@@ -39,7 +39,7 @@ class Serving(Protocol):
         """To what this process has to connect if it is to store anything."""
 
     def try_connection(self, address: Address, timeout: float) -> None:
-        """Connect to an address, and nothing else.
+        """Find out whether an address can be reached, and nothing else.
 
         Raises
         ------

@@ -23,13 +23,10 @@ from daskps.stores.connectors.base import StoreConnector
 from daskps.stores.connectors.config import ConnectorConfig
 from daskps.stores.connectors.proxystore import make
 from daskps.stores.connectors.wrapped import WrappedConnector
+from daskps.stores.damaged import DamagedError
 from daskps.stores.secret import Secret, new_key
 
 SEAL_NBYTES = 16
-
-
-class DamagedError(Exception):
-    """What a store gave back is not what was stored."""
 
 
 class SealedKey(NamedTuple):

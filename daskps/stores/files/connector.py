@@ -38,6 +38,7 @@ from daskps.stores.files.locks import is_at, lock_for_reading, try_lock
 from daskps.stores.files.mapped_objects import MappedObjects
 from daskps.stores.files.mapping import map_private
 from daskps.stores.files.orphans import unlink_orphans
+from daskps.stores.files.pieces import Pieces
 from daskps.stores.files.places import HostPlaces
 from daskps.stores.files.warm import FREE_PREFIX, WarmSegment, WarmSegments
 from daskps.stores.holdings import Holdings, in_directories
@@ -187,13 +188,26 @@ class SegmentConnector(StoreConnector[SegmentKey]):
             if self._put_at(key, frames):
                 return key
             self._warn_once(key)
-        room = self.room()
-        raise StoreFullError(
-            f"No room for an object of {format_bytes(nbytes)} in "
-            f"{' nor in '.join(self.directories)}: {room.limit} leaves "
-            f"{format_bytes(room.free)}. Free some, compute in smaller "
-            "parts, or use another store (daskps.proxy_graph(store=...))."
-        )
+        raise self._full(nbytes)
+
+    def begin(self, nbytes: int, creator: str = "") -> Pieces:
+        """Store one object that comes piece by piece.
+
+        Raises
+        ------
+        StoreFullError
+            If no directory has room.
+        OSError
+            If the file system fails in another way.
+        """
+        key = SegmentKey(f"{creator}.{secrets.token_urlsafe(16)}", nbytes, 0)
+        for place in range(len(self.directories)):
+            key = key._replace(place=place)
+            if self._has_room(key):
+                path = self._path(key)
+                return Pieces(_create(path + ".part"), path, key)
+            self._warn_once(key)
+        raise self._full(nbytes)
 
     def get(self, key: SegmentKey) -> memoryview | None:
         """Map an object; None if it is not there, or not whole.
@@ -246,6 +260,15 @@ class SegmentConnector(StoreConnector[SegmentKey]):
         may be alive.
         """
         unlink_orphans(self.directories, creator, {key.name for key in keep})
+
+    def _full(self, nbytes: int) -> StoreFullError:
+        room = self.room()
+        return StoreFullError(
+            f"No room for an object of {format_bytes(nbytes)} in "
+            f"{' nor in '.join(self.directories)}: {room.limit} leaves "
+            f"{format_bytes(room.free)}. Free some, compute in smaller "
+            "parts, or use another store (daskps.proxy_graph(store=...))."
+        )
 
     def _path(self, key: SegmentKey) -> str:
         return os.path.join(self.directories[key.place], key.name)

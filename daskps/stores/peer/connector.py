@@ -23,17 +23,19 @@ from daskps.dask_private.security import configured_tls
 from daskps.serialize.frames import Frame, frame_nbytes
 from daskps.stores.connectors.base import Serving, StoreConnector
 from daskps.stores.files.connector import SegmentConnector
+from daskps.stores.files.pieces import Pieces
 from daskps.stores.files.places import HostPlaces
 from daskps.stores.files.shared_directory import SharedDirectory
 from daskps.stores.holdings import Holdings
 from daskps.stores.interfaces import Address
-from daskps.stores.keys import PeerKey
+from daskps.stores.keys import PeerKey, SegmentKey
 from daskps.stores.memory import Room
 from daskps.stores.peer.channels import PeerChannels
 from daskps.stores.peer.host import PeerHost
-from daskps.stores.peer.protocol import Keys, connect
+from daskps.stores.peer.protocol import Keys
 from daskps.stores.peer.registry import PeerRegistry
 from daskps.stores.peer.settings import PeerSettings
+from daskps.stores.peer.ways import Ways
 from daskps.stores.remarks import Remark
 from daskps.stores.secret import new_key
 from daskps.tls import Tls, source_at_hand
@@ -84,6 +86,7 @@ class PeerConnector(StoreConnector[PeerKey]):
         self.closed = threading.Event()
         self._keys = Keys(settings.secret.value, self._tls)
         self._channels = PeerChannels(self._keys)
+        self._ways = Ways(self._channels, settings.registry)
         # This host's objects, for an owner that is no user of them.
         self._segments: SegmentConnector | None = None
 
@@ -149,14 +152,15 @@ class PeerConnector(StoreConnector[PeerKey]):
         return [self._settings.registry]
 
     def try_connection(self, address: Address, timeout: float) -> None:
-        """Connect to a server, or to the owner.
+        """Reach a server, or the owner.
 
         Raises
         ------
         OSError
-            If it cannot be reached, or is not of this store.
+            If it cannot be connected to, nor connects to this host itself, or is not of
+            this store.
         """
-        connect(address, self._keys, timeout).close()
+        self._ways.try_connection(address, self._here().address(), timeout)
 
     def capacity(self) -> int:
         """Bytes that the directory in memory can hold at most on this host."""
@@ -199,6 +203,24 @@ class PeerConnector(StoreConnector[PeerKey]):
         here, address = self._ready_for(frames)
         return PeerKey(*here.segments.put_frames(frames, creator), *address)
 
+    def begin(self, nbytes: int, creator: str = "") -> Pieces:
+        """Store one object on this host that comes piece by piece.
+
+        Raises
+        ------
+        StoreFullError
+            If this host has no room.
+        OSError
+            If the file system fails in another way, or this host's server cannot start.
+        """
+        here = self._here()
+        here.cache.give_way(nbytes)
+        return here.segments.begin(nbytes, creator)
+
+    def here(self, key: SegmentKey) -> PeerKey:
+        """Names an object of this host for all hosts."""
+        return PeerKey(*key, *self.serves_at())
+
     def _ready_for(self, frames: Sequence[Frame]) -> tuple[PeerHost, Address]:
         """This host, with as much room as copies can give, and its server's address."""
         here = self._here()
@@ -222,10 +244,11 @@ class PeerConnector(StoreConnector[PeerKey]):
         """
         here = self._here()
         found = here.segments.get(key.segment)
-        if found is not None or key.origin == here.address():
+        if found is not None:
             return found
+        address = here.address()
         return here.cache.get(
-            key.name, key.nbytes, lambda fd: self._channels.fetch(key, fd)
+            key.name, key.nbytes, lambda fd: self._ways.fetch(key, address, fd)
         )
 
     def exists(self, key: PeerKey) -> bool:
@@ -233,7 +256,7 @@ class PeerConnector(StoreConnector[PeerKey]):
         here = self._here()
         if here.segments.exists(key.segment):
             return True
-        return key.origin != here.address() and self._channels.has(key)
+        return key.origin != here.address() and self._ways.has(key)
 
     def evict(self, key: PeerKey) -> None:
         """Delete the object, wherever it is. Not there: does nothing."""
@@ -241,8 +264,8 @@ class PeerConnector(StoreConnector[PeerKey]):
             here = self._here()
             here.segments.evict(key.segment)
             here.cache.evict(key.name)
-            if self._owner is None and key.origin != here.address():
-                self._channels.evict(key)
+            if self._owner is None:
+                self._ways.evict(key)
         else:
             self._evict_here(key)
         if self._owner is not None:

@@ -34,7 +34,7 @@ ACCEPT_AGAIN_SECONDS = 0.05
 
 
 class Listener:
-    """Serves each connection in a thread, once it has proved that it has the key.
+    """Takes connections, and has each served once it has proved that it has the key.
 
     Parameters
     ----------
@@ -43,7 +43,10 @@ class Listener:
     keys
         The cluster's.
     serve
-        Called with each channel; it may raise OSError. The channel is closed afterwards.
+        Called with each channel; it may raise OSError.
+    in_threads
+        Whether `serve` is called in a thread for each channel, which is closed afterwards.
+        Otherwise it must not wait, and has to close the channel.
     """
 
     #: The oldest first.
@@ -52,11 +55,16 @@ class Listener:
     _is_listening: bool
 
     def __init__(
-        self, sock: socket.socket, keys: Keys, serve: Callable[[Channel], None]
+        self,
+        sock: socket.socket,
+        keys: Keys,
+        serve: Callable[[Channel], None],
+        in_threads: bool = True,
     ):
         self._socket = sock
         self._keys = keys
         self._serve = serve
+        self._in_threads = in_threads
         self._selector = selectors.DefaultSelector()
         self._unproved = {}
         self._pause_until = 0.0
@@ -74,6 +82,13 @@ class Listener:
         self._socket.shutdown(socket.SHUT_RDWR)
 
     def _start(self, newcomer: Newcomer) -> None:
+        if not self._in_threads:
+            # Its proof is short enough not to have to wait.
+            try:
+                self._serve(newcomer.channel())
+            except OSError:
+                newcomer.socket.close()
+            return
         threading.Thread(
             target=self._handle, args=(newcomer,), name="daskps-peer", daemon=True
         ).start()

@@ -7,8 +7,7 @@ a keyed hash of its bytes and its number, so that none can be forged, changed, l
 sent twice, or sent on another connection or in the other direction. Messages are JSON:
 nothing is unpickled.
 
-Objects follow a message as raw bytes, and are followed by a seal, a keyed hash of their name
-and bytes.
+Objects follow a message in chunks (:mod:`daskps.stores.peer.chunks`).
 
 All of that is within TLS where Dask's own connections use it, with their certificates
 (:mod:`daskps.tls`). Elsewhere nothing is encrypted.
@@ -20,13 +19,12 @@ from __future__ import annotations
 
 import hmac
 import json
-import os
 import secrets
 import selectors
 import socket
 import ssl
 import time
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from blake3 import blake3
 
@@ -37,7 +35,7 @@ Socket: TypeAlias = socket.socket
 
 NONCE_NBYTES = 32
 MAC_NBYTES = 32
-BODY_SEAL_NBYTES = 32
+SEAL_NBYTES = 32
 # How long (seconds) who connects may take to prove that it has the key, and the other end
 # to answer.
 PROOF_SECONDS = 1.0
@@ -49,10 +47,8 @@ CONNECT_ATTEMPTS = 10
 # How long (seconds) an end waits for the other to go on.
 ANSWER_SECONDS = 10.0
 MESSAGE_NBYTES_AT_MOST = 16 << 20
-# Read to be encrypted: small enough to stay in the processor's cache.
-SEND_NBYTES = 1 << 20
 
-_GREETING = b"daskps peer 1\n"
+_GREETING = b"daskps peer 2\n"
 
 
 class RefusedError(ConnectionError):
@@ -92,9 +88,76 @@ class Keys:
         """What an end in this role has to answer."""
         return blake3(role + nonces, key=self._handshake).digest()
 
-    def seal(self, name: str, nbytes: int) -> Any:
-        """A hash to be updated with an object's bytes, whose digest is its seal."""
-        return blake3(f"{nbytes} {name}\n".encode(), key=self._seal)
+    def seal(self, name: str, nbytes: int, start: int) -> Any:
+        """A hash to be updated with a chunk's bytes, whose digest is its seal.
+
+        Parameters
+        ----------
+        name, nbytes
+            Of the object.
+        start
+            Where in it the chunk begins.
+        """
+        return blake3(f"{nbytes} {start} {name}\n".encode(), key=self._seal)
+
+
+class Conversation:
+    """Makes and checks the messages of a connection whose ends have the key.
+
+    Not thread-safe.
+
+    Parameters
+    ----------
+    key
+        The connection's.
+    initiator
+        Whether this end has opened it.
+    """
+
+    #: Bytes before the body of a message.
+    HEAD_NBYTES: ClassVar[int] = 4 + MAC_NBYTES
+
+    def __init__(self, key: bytes, initiator: bool):
+        self._key = key
+        self._sent = self._received = 0
+        self._roles = (b"i", b"a") if initiator else (b"a", b"i")
+
+    def pack(self, message: dict[str, Any]) -> bytes:
+        """The next message, as it is sent."""
+        body = json.dumps(message, separators=(",", ":")).encode()
+        mac = self._mac(self._roles[0], self._sent, body)
+        self._sent += 1
+        return len(body).to_bytes(4, "big") + mac + body
+
+    def nbytes(self, head: bytes | bytearray) -> int:
+        """How long the body is that follows.
+
+        Raises
+        ------
+        RefusedError
+            If it is too long.
+        """
+        nbytes = int.from_bytes(head[:4], "big")
+        if nbytes > MESSAGE_NBYTES_AT_MOST:
+            raise RefusedError("a message is too long")
+        return nbytes
+
+    def unpack(self, head: bytes | bytearray, body: bytes | bytearray) -> Any:
+        """What the other end says.
+
+        Raises
+        ------
+        RefusedError
+            If it is not from the other end, or not the next message.
+        """
+        mac = self._mac(self._roles[1], self._received, body)
+        if not hmac.compare_digest(mac, head[4:]):
+            raise RefusedError("a message is not from the other end")
+        self._received += 1
+        return json.loads(body)
+
+    def _mac(self, role: bytes, number: int, body: bytes | bytearray) -> bytes:
+        return blake3(role + number.to_bytes(8, "big") + body, key=self._key).digest()
 
 
 class Channel:
@@ -106,28 +169,22 @@ class Channel:
     ----------
     socket
         For the bytes of objects, which come between messages.
+    conversation
+        For those who do not wait for messages.
     """
 
     socket: Socket
-    _key: bytes
-    _sent: int
-    _received: int
-    _roles: tuple[bytes, bytes]
+    conversation: Conversation
 
     def __init__(self, sock: Socket, key: bytes, initiator: bool):
         self.socket = sock
-        self._key = key
-        self._sent = self._received = 0
-        self._roles = (b"i", b"a") if initiator else (b"a", b"i")
+        self.conversation = Conversation(key, initiator)
         sock.settimeout(ANSWER_SECONDS)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def send(self, message: dict[str, Any]) -> None:
         """Send a message."""
-        body = json.dumps(message, separators=(",", ":")).encode()
-        mac = self._mac(self._roles[0], self._sent, body)
-        self._sent += 1
-        self.socket.sendall(len(body).to_bytes(4, "big") + mac + body)
+        self.socket.sendall(self.conversation.pack(message))
 
     def receive(self) -> dict[str, Any]:
         """Wait for a message.
@@ -139,64 +196,20 @@ class Channel:
         ConnectionError, TimeoutError
             If none comes.
         """
-        head = receive_exactly(self.socket, 4 + MAC_NBYTES)
-        nbytes = int.from_bytes(head[:4], "big")
-        if nbytes > MESSAGE_NBYTES_AT_MOST:
-            raise RefusedError("a message is too long")
-        body = receive_exactly(self.socket, nbytes)
-        mac = self._mac(self._roles[1], self._received, body)
-        if not hmac.compare_digest(mac, head[4:]):
-            raise RefusedError("a message is not from the other end")
-        self._received += 1
-        message: dict[str, Any] = json.loads(body)
+        head = receive_exactly(self.socket, Conversation.HEAD_NBYTES)
+        body = receive_exactly(self.socket, self.conversation.nbytes(head))
+        message: dict[str, Any] = self.conversation.unpack(head, body)
         return message
 
     def request(self, message: dict[str, Any]) -> dict[str, Any]:
         """Send a message and wait for the answer."""
+        self.socket.settimeout(ANSWER_SECONDS)
         self.send(message)
         return self.receive()
-
-    def send_file(self, fd: int, offset: int, nbytes: int) -> None:
-        """Send a part of a file, as raw bytes."""
-        if isinstance(self.socket, ssl.SSLSocket):
-            self._send_encrypted(fd, offset, nbytes)
-        elif nbytes:
-            with open(fd, "rb", closefd=False) as file:
-                self.socket.sendfile(file, offset, nbytes)
-
-    def _send_encrypted(self, fd: int, offset: int, nbytes: int) -> None:
-        slab = memoryview(bytearray(min(SEND_NBYTES, nbytes)))
-        end = offset + nbytes
-        while offset < end:
-            n = os.preadv(fd, [slab[: end - offset]], offset)
-            if not n:
-                raise ConnectionAbortedError("the file is shorter than it was")
-            self.socket.sendall(slab[:n])
-            offset += n
-
-    def receive_into(self, view: memoryview) -> int:
-        """Wait for raw bytes; how many there were, at most as many as there is room for.
-
-        Raises
-        ------
-        ConnectionError, TimeoutError
-            If none come.
-        """
-        n = received = self.socket.recv_into(view)
-        # TLS gives 16 KiB at a time: more of them are hashed and written faster.
-        while n and received < len(view) and isinstance(self.socket, ssl.SSLSocket):
-            n = self.socket.recv_into(view[received:])
-            received += n
-        if not n:
-            raise _closed()
-        return received
 
     def close(self) -> None:
         """Close the connection."""
         self.socket.close()
-
-    def _mac(self, role: bytes, number: int, body: bytes) -> bytes:
-        return blake3(role + number.to_bytes(8, "big") + body, key=self._key).digest()
 
 
 def connect(address: Address, keys: Keys, timeout: float = ANSWER_SECONDS) -> Channel:
@@ -371,7 +384,14 @@ def receive_exactly(
     None: as long as it goes on.
     """
     data = bytearray(nbytes)
-    view = memoryview(data)
+    receive_into(sock, memoryview(data), timeout)
+    return bytes(data)
+
+
+def receive_into(
+    sock: socket.socket, view: memoryview, timeout: float | None = None
+) -> None:
+    """Fill a buffer; see :func:`receive_exactly`."""
     deadline = None if timeout is None else time.monotonic() + timeout
     while view:
         if deadline is not None:
@@ -380,7 +400,6 @@ def receive_exactly(
         if not n:
             raise _closed()
         view = view[n:]
-    return bytes(data)
 
 
 def _closed() -> ConnectionError:

@@ -12,8 +12,8 @@ Uses the standard library and BLAKE3 alone, to be small and quick to start.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
-import mmap
 import os
 import re
 import resource
@@ -21,17 +21,21 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 from daskps.stores.files.directories import CACHED
-from daskps.stores.files.locks import lock_for_reading
+from daskps.stores.files.locks import lock_for_reading, try_lock
 from daskps.stores.files.orphans import unlink_orphans
 from daskps.stores.files.shared_directory import SharedDirectory
 from daskps.stores.files.warm import WarmSegments
 from daskps.stores.interfaces import Address
+from daskps.stores.peer import chunks
 from daskps.stores.peer.listener import Listener
 from daskps.stores.peer.protocol import ANSWER_SECONDS, Channel, Keys, connect
+from daskps.stores.peer.pushes import Pushes
+from daskps.stores.peer.sources import Sources
 from daskps.tls import Tls
 
 logger = logging.getLogger(__name__)
@@ -48,7 +52,8 @@ LOOK_SECONDS = 1.0
 TOUCH_SECONDS = 60.0
 # An owner whose host says so many times in a row that it is not there is dead.
 REFUSALS = 3
-SEALS_AT_MOST = 10_000
+# How long (seconds) a reader may take that reads from somebody else.
+READING_SECONDS = 600.0
 
 
 class Owner(NamedTuple):
@@ -100,7 +105,8 @@ class PeerServer:
         self._refusals = 0
         self._closed = threading.Event()
         self._obeying = threading.Lock()
-        self._seals: dict[str, bytes] = {}
+        self._sources = Sources(self._address)
+        self._pushes = Pushes()
         self._listener = Listener(sock, self._keys, self._serve)
 
     def run(self) -> None:
@@ -158,26 +164,40 @@ class PeerServer:
                 order = channel.receive()
                 self._heard = time.monotonic()
                 with self._obeying:
-                    self._obey(order)
-                channel.send({})
+                    answer = self._obey(order)
+                channel.send(answer)
         finally:
             channel.close()
 
-    def _obey(self, order: dict[str, Any]) -> None:
+    def _obey(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Do what the owner says, and answer at once."""
         match order["op"]:
             case "evict":
-                self._evict(order["names"])
+                return self._evict(order["names"])
             case "orphans":
                 paths = [directory.path for directory in self._directories]
                 unlink_orphans(paths, order["creator"], order["keep"])
+            case "holds":
+                fd = self._open(order["name"], order["nbytes"]) or self._open_copy(
+                    order["name"], order["nbytes"]
+                )
+                if fd is not None:
+                    os.close(fd)
+                return {"found": fd is not None}
+            case "push":
+                return self._begin_push(order)
+            case "ended":
+                self._ended(order)
             case "close":
                 for directory in self._directories:
                     directory.remove()
                 self._closed.set()
+        return {}
 
-    def _evict(self, names: Iterable[str]) -> None:
-        for name in filter(_NAME.fullmatch, names):
-            self._seals.pop(name, None)
+    def _evict(self, names: Iterable[str]) -> dict[str, Any]:
+        """Delete objects, or copies; says who else has copies."""
+        names = list(filter(_NAME.fullmatch, names))
+        for name in names:
             for directory in self._directories:
                 path = os.path.join(directory.path, name)
                 with contextlib.suppress(FileNotFoundError):
@@ -187,6 +207,7 @@ class PeerServer:
                         os.unlink(path)
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(os.path.join(directory.path, CACHED + name))
+        return {"copies": self._sources.forget(names)}
 
     # Requests of readers
 
@@ -197,76 +218,153 @@ class PeerServer:
             channel.socket.settimeout(ANSWER_SECONDS)
             match request["op"]:
                 case "get":
-                    self._give(channel, request["name"], request["nbytes"])
+                    self._get(channel, request)
+                case "copy":
+                    self._send(channel, request, self._open_copy)
                 case "has":
                     fd = self._open(request["name"], request["nbytes"])
                     if fd is not None:
                         os.close(fd)
                     channel.send({"found": fd is not None})
                 case "evict":
-                    self._evict(request["names"])
-                    channel.send({})
+                    channel.send(self._evict(request["names"]))
+                case "wait":
+                    self._pushes.wait(request["ticket"], channel)
+                case "pushed":
+                    self._pushes.arrived(request["ticket"], channel)
+                    return
+
+    def _get(self, channel: Channel, request: dict[str, Any]) -> None:
+        """Send an object, or say who does."""
+        source = self._begins(request)
+        if source == self._address:
+            self._send_mine(channel, request)
+            return
+        # As long as the connection lasts the reader is reading, or says that it has ended.
+        try:
+            channel.send({"source": source})
+            channel.socket.settimeout(READING_SECONDS)
+            request["whole"] = channel.receive()["whole"]
+        finally:
+            self._ended(request)
+
+    def _begins(self, request: dict[str, Any]) -> Address:
+        without = {_pair(address) for address in request["without"]}
+        reader = _pair(request["reader"])
+        name, nbytes = request["name"], request["nbytes"]
+        return self._sources.begins(name, nbytes, reader, without)
+
+    def _ended(self, request: dict[str, Any]) -> None:
+        reader = _pair(request["reader"])
+        self._sources.ended(request["name"], reader, request.get("whole", False))
+
+    def _send_mine(self, channel: Channel, request: dict[str, Any]) -> None:
+        """Send an object of this host to a reader, who then has a copy."""
+        try:
+            request["whole"] = self._send(channel, request, self._open)
+        finally:
+            self._ended(request)
+
+    def _begin_push(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Have an object sent to who cannot connect to us, or say who else has it."""
+        source = self._begins(order)
+        if source != self._address:
+            return {"source": source}
+        threading.Thread(
+            target=self._push, args=(order,), name="daskps-push", daemon=True
+        ).start()
+        return {}
+
+    def _push(self, order: dict[str, Any]) -> None:
+        try:
+            channel = connect(_pair(order["reader"]), self._keys)
+            try:
+                channel.send({"op": "pushed", "ticket": order["ticket"]})
+                self._send_mine(channel, order)
+                # Closed before the other end has read all, it may lose some.
+                channel.socket.shutdown(socket.SHUT_WR)
+                channel.socket.recv(1)
+            finally:
+                channel.close()
+        except OSError as e:
+            logger.info("An object could not be pushed to %s: %s", order["reader"], e)
+            self._ended(order)
+
+    def _send(
+        self,
+        channel: Channel,
+        request: dict[str, Any],
+        open_it: Callable[[str, int], int | None],
+    ) -> bool:
+        """Send an object from a byte on, if it is here; whether it is."""
+        wanted = chunks.Wanted(request["name"], request["nbytes"], request["start"])
+        fd = open_it(wanted.name, wanted.nbytes)
+        if fd is None:
+            channel.send({"found": False})
+            return False
+        with open(fd, "rb", buffering=0):
+            channel.send({"found": True, "nbytes": wanted.nbytes - wanted.start})
+            there = partial(_written, fd, wanted.nbytes)
+            chunks.send(channel, self._keys, wanted, fd, there)
+        return True
 
     def _open(self, name: str, nbytes: int) -> int | None:
+        """An object of this host."""
         if not _NAME.fullmatch(name):
             return None
         for directory in self._directories:
             path = os.path.join(directory.path, name)
             try:
-                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                fd = _open_file(path)
             except FileNotFoundError:
                 continue
-            # Until it is closed and unmapped nobody writes it anew.
+            # Until it is closed nobody writes it anew.
             status = os.fstat(fd)
             if status.st_size == nbytes and lock_for_reading(fd, status, path):
                 return fd
             os.close(fd)
         return None
 
-    def _give(self, channel: Channel, name: str, nbytes: int) -> None:
-        fd = self._open(name, nbytes)
-        if fd is None:
-            channel.send({"found": False})
-            return
-        with open(fd, "rb") as file:
-            channel.send({"found": True})
-            seal = _Sealing(self._keys, self._seals, name, file.fileno(), nbytes)
-            channel.send_file(file.fileno(), 0, nbytes)
-            channel.socket.sendall(seal.result())
+    def _open_copy(self, name: str, nbytes: int) -> int | None:
+        """A copy of another host's object, whole or as far as it has come."""
+        if not _NAME.fullmatch(name):
+            return None
+        for suffix in "", ".part", "":  # it may be given its name at this moment
+            for directory in self._directories:
+                path = os.path.join(directory.path, CACHED + name + suffix)
+                with contextlib.suppress(FileNotFoundError):
+                    fd = _open_file(path)
+                    if os.fstat(fd).st_size <= nbytes:
+                        return fd
+                    os.close(fd)
+        return None
 
 
-class _Sealing:
-    """Hashes an object while it is being sent, unless its seal is known."""
+def _open_file(path: str) -> int:
+    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
-    def __init__(
-        self, keys: Keys, seals: dict[str, bytes], name: str, fd: int, nbytes: int
-    ):
-        self._seal = seals.get(name)
-        self._hash = keys.seal(name, nbytes)
-        self._seals, self._name = seals, name
-        self._data: mmap.mmap | bytes = b""
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        if self._seal is None:
-            # Here: the file may be closed before the thread comes to it.
-            if nbytes:
-                self._data = mmap.mmap(fd, nbytes, prot=mmap.PROT_READ)
-            self._thread.start()
 
-    def _run(self) -> None:
-        self._hash.update(self._data)
-        self._data = b""
-        self._seal = self._hash.digest()
-        if len(self._seals) > SEALS_AT_MOST:
-            self._seals.clear()
-        self._seals[self._name] = self._seal
+def _pair(address: Any) -> Address:
+    host, port = address
+    return host, port
 
-    def result(self) -> bytes:
-        """The seal."""
-        if self._thread.ident is not None:
-            self._thread.join()
-        if self._seal is None:
-            raise ConnectionAbortedError("the object could not be read")
-        return self._seal
+
+def _written(fd: int, nbytes: int) -> int:
+    """How far a copy has come.
+
+    Raises
+    ------
+    ConnectionAbortedError
+        If there will be no more.
+    """
+    written = os.fstat(fd).st_size
+    if written < nbytes and try_lock(fd, fcntl.LOCK_SH):
+        # Who writes it has the lock until it is whole.
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        written = os.fstat(fd).st_size
+        if written < nbytes:
+            raise ConnectionAbortedError("who was reading it has gone")
+    return written
 
 
 def main(listener: int, config: dict[str, Any]) -> None:
