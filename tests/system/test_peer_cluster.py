@@ -8,8 +8,10 @@ import subprocess
 import sys
 import tempfile
 
+import dask
 import numpy as np
 import pytest
+from certificates import Authority, environment
 from functions_for_network import double
 from processes import (
     PATH,
@@ -51,9 +53,25 @@ def elsewhere():
     os.rmdir(place)
 
 
+@pytest.fixture(params=["plain", "tls"])
+def tls(request, tmp_path):
+    """Environment variables with which Dask's processes use TLS, or none."""
+    if request.param == "plain":
+        yield {}
+        return
+    settings = Authority().settings(tmp_path)
+    with dask.config.set(settings):
+        yield {
+            **environment(settings),
+            "DASK_DISTRIBUTED__COMM__DEFAULT_SCHEME": "tls",
+        }
+
+
 @pytest.fixture
-def cluster(elsewhere):
-    with ProcessCluster(worker={VARIABLES[0]: elsewhere}) as cluster:
+def cluster(elsewhere, tls):
+    worker = {**tls, VARIABLES[0]: elsewhere}
+    with ProcessCluster(scheduler=tls, worker=worker) as cluster:
+        assert cluster.address.startswith("tls://" if tls else "tcp://")
         yield cluster
 
 
@@ -76,10 +94,10 @@ def test_values_and_results_travel_between_hosts(cluster):
     assert eventually(lambda: not here())
 
 
-def test_what_a_killed_client_stored_is_there_for_the_next(cluster):
+def test_what_a_killed_client_stored_is_there_for_the_next(cluster, tls):
     process = subprocess.Popen(
         [sys.executable, "-c", PUBLISH, cluster.address],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(PATH)},
+        env={**os.environ, **tls, "PYTHONPATH": os.pathsep.join(PATH)},
         stdout=subprocess.PIPE,
         text=True,
     )
