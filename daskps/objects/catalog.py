@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
+from daskps import progress
 from daskps.exceptions import DaskpsError, StoreError
 from daskps.objects.content import content_hash, fingerprint
 from daskps.references.nodes import ObjectId
@@ -190,6 +191,8 @@ class Catalog:
 
     def _found(self, stored: StoredObject) -> StoredObject:
         self.store.traffic.was_found(stored.nbytes)
+        with progress.part(stored.nbytes):
+            pass
         return stored
 
     def _alike_to(self, mark: bytes) -> _Alike:
@@ -258,7 +261,12 @@ class Catalog:
         self, alike: _Alike, frames: Sequence[Frame], digest: bytes | None
     ) -> StoredObject:
         nbytes = sum(map(frame_nbytes, frames))
-        put = partial(self._connector.put_frames, frames, self.creator)
+        connector, creator = self._connector, self.creator
+
+        def put() -> Any:
+            with progress.part(nbytes):
+                return connector.put_frames(frames, creator)
+
         began = time.perf_counter()
         try:
             key = self._ask(put, nbytes=nbytes, late=self._connector.evict)
