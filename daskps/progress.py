@@ -148,6 +148,12 @@ def _counted(progress: Progress, nbytes: int) -> Iterator[None]:
     progress.add(left, objects=1)
 
 
+def done(nbytes: int, objects: int = 1) -> None:
+    """So many more bytes are done, of none of the parts."""
+    if _current is not None:
+        _current.add(nbytes, objects)
+
+
 def moved(nbytes: int) -> None:
     """So many bytes of this thread's object are where they should be."""
     add = getattr(_here, "add", None)

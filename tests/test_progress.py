@@ -72,11 +72,14 @@ class TestInATerminal:
 
     @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
     def test_it_ends_with_an_error(self, terminal, error):
-        with pytest.raises(error), progress.shown("Storing values", MANY):
+        def work():
             with contextlib.suppress(OSError), progress.part(100):
                 raise OSError
             assert eventually(lambda: "0 B of 200 B" in terminal.getvalue())
             raise error
+
+        with pytest.raises(error), progress.shown("Storing values", MANY):
+            work()
         assert terminal.getvalue().endswith("\n")
         assert not threads()
         progress.moved(1)  # what comes late is of no interest
@@ -147,7 +150,15 @@ def test_a_bad_setting_is_an_error_when_a_session_begins(value):
         pass
 
 
-X = np.random.default_rng(0).random(1 << 18)  # 2 MiB
+def test_explaining_shows_how_far_it_is(terminal):
+    values = [np.full(1 << 17, i) for i in range(3)]
+    found = daskps.explain([dask.delayed(len)(value) for value in values])
+    assert len(found) == 3
+    assert "Looking at values" in terminal.getvalue()
+    assert "100%  3.00 MiB of 3.0" in terminal.getvalue()
+
+
+X = np.arange(1 << 18, dtype="f8")  # 2 MiB
 
 
 @pytest.mark.parametrize("store", ["shm://", "zmq://"])

@@ -17,12 +17,12 @@ from daskps.dask_private.graphs import (
     Blockwise,
     DataNode,
     Dict,
-    GraphNode,
     NestedContainer,
     Task,
     TaskRef,
     _MapExpr,
     blockwise_token,
+    has_nodes,
 )
 
 #: What people call the arguments of some functions whose own names say little.
@@ -150,7 +150,7 @@ def _walk(node: Any, here: Argument) -> _Found:
         yield from _walk_task(node)
     elif type(node) is tuple and node and callable(node[0]):
         yield from _walk_call(node[0], node[1:], {})
-    elif type(node) is dict and any(isinstance(v, GraphNode) for v in node.values()):
+    elif type(node) is dict and has_nodes(node):
         for inner in node.values():  # the graph within a fused task
             yield from _walk(inner, Argument(None, ""))
     else:

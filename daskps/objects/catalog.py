@@ -191,8 +191,7 @@ class Catalog:
 
     def _found(self, stored: StoredObject) -> StoredObject:
         self.store.traffic.was_found(stored.nbytes)
-        with progress.part(stored.nbytes):
-            pass
+        progress.done(stored.nbytes)
         return stored
 
     def _alike_to(self, mark: bytes) -> _Alike:

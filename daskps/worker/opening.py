@@ -206,7 +206,8 @@ class StoreOpening:
 
     def _log_event(self, worker: Worker, action: str, **more: str) -> None:
         about = {"action": action, "worker": worker.address, "store": self._store}
-        worker.log_event(EVENTS, about | more)
+        # Later, as the other message: now the connection may not be there yet.
+        worker.loop.add_callback(worker.log_event, EVENTS, about | more)
 
     def _tell(self, worker: Worker, access: str) -> None:
         message = {
