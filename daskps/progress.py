@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import dask
 from dask.utils import format_bytes
@@ -26,6 +26,8 @@ from daskps.lazy import loaded
 logger = logging.getLogger(__name__)
 
 SETTING = "daskps.progress"
+#: What most of it is.
+STORING = "Storing values"
 # Less (bytes) is done before anybody would look.
 WORTH_SHOWING_NBYTES = 100_000_000
 # What takes less time (seconds) shows nothing.
@@ -238,26 +240,23 @@ def _draw(
 def _in_terminal(progress: Progress) -> Iterator[Draw]:
     import click
 
-    with click.progressbar(
+    bar: Any = click.progressbar(
         length=progress.total,
         label=f"daskps: {progress.doing}",
         show_eta=False,
         item_show_func=lambda _: str(progress),
         width=30,
         file=sys.stderr,
-    ) as bar:
-
-        def draw() -> None:
-            bar.update(progress.done - bar.pos)
-
-        yield draw
+    )
+    with bar:
+        yield lambda: bar.update(progress.done - bar.pos)
 
 
 @contextlib.contextmanager
 def _in_notebook(progress: Progress) -> Iterator[Draw]:
     from IPython.display import HTML, display
 
-    def state() -> HTML:
+    def state() -> Any:
         return HTML(
             f"daskps: {progress.doing} "
             f"<progress value='{progress.done}' max='{progress.total}'></progress> "

@@ -10,10 +10,8 @@ import threading
 from types import SimpleNamespace
 
 import dask
-import nbformat
 import numpy as np
 import pytest
-from nbclient import NotebookClient
 from processes import eventually
 
 import daskps
@@ -168,9 +166,15 @@ def test_what_is_stored_and_scattered_is_counted(client, terminal, caplog, store
         assert (future.result() == X + 1).all()
         scattered = client.scatter(X + 2)
         assert (scattered.result() == X + 2).all()
+        client.publish_dataset(X + 3, name="three")
+        assert (client.get_dataset("three") == X + 3).all()
+        client.unpublish_dataset("three")
+        assert set(client.run(len, X + 4).values()) == {len(X)}
         del future, scattered
     lines = [r.getMessage() for r in caplog.records if r.name == "daskps.progress"]
-    assert len([line for line in lines if line.startswith("Storing values: 1 ")]) == 2
+    # The graph of what is scattered follows.
+    stored = [line for line in lines if line.startswith("Storing values: 1 ")]
+    assert len(stored) >= 4
     assert any(line.startswith("Reading a result: 1 objects") for line in lines)
     assert "100%  2.00 MiB of 2.00 MiB" in terminal.getvalue()
 
@@ -186,9 +190,12 @@ with progress.shown("Storing values", 200), progress.part(200):
 
 
 def test_a_notebook_shows_a_bar_in_its_cell():
+    nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
+    pytest.importorskip("ipykernel", reason="ipykernel is not installed")
+    nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
     book = nbformat.v4.new_notebook()
     book.cells = [nbformat.v4.new_code_cell(CELL), nbformat.v4.new_code_cell("1")]
-    NotebookClient(book, timeout=300).execute()
+    nbclient.NotebookClient(book, timeout=300).execute()
     first, second = (cell.outputs for cell in book.cells)
     (shown,) = [output for output in first if output.output_type == "display_data"]
     assert "<progress value='200' max='200'>" in shown.data["text/html"]

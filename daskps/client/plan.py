@@ -23,7 +23,7 @@ from daskps.graph.tasks import Replacement
 from daskps.objects.catalog import Catalog
 from daskps.objects.encoder import PACKED_NBYTES_AT_LEAST, Encoder
 from daskps.objects.sizes import nbytes_of
-from daskps.progress import shown
+from daskps.progress import STORING, shown
 from daskps.references.nodes import ProxyNode
 
 # Smaller values (bytes) are stored one after the other.
@@ -141,7 +141,7 @@ def plan_for(
 
 def store_found(search: Search, replacement: Replacement, encoder: Encoder) -> Any:
     """Store what a search has found; gives what takes the graph's place."""
-    with shown("Storing values", sum(found.nbytes for found in search.found)):
+    with shown(STORING, sum(found.nbytes for found in search.found)):
         large = search.to_store(max(encoder.threshold, WORTH_A_THREAD_NBYTES))
         encoder.encode_all(large)
         new = replacement(encoder.encode)
