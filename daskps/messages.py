@@ -46,6 +46,9 @@ RETURNED = "daskps-returned"
 #: From the scheduler to clients, as an event: the address of a worker that has come.
 WORKERS = "daskps-workers"
 
+#: The topic of events for people: what :meth:`distributed.Client.get_events` takes.
+EVENTS = "daskps"
+
 #: Families of serialisation that are Dask's own.
 DASK_FAMILIES = ("dask", "pickle", "msgpack", "error")
 #: What Dask would pickle, pickled as daskps does; within the others.

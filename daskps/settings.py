@@ -69,6 +69,8 @@ class Settings:
                 return check(name, value)
             return check(f"daskps.{name}", dask.config.get(f"daskps.{name}"))
 
+        # Read when something is shown; an error then would come too late.
+        setting("progress", None, flag)
         return cls(
             store=setting("store", store, check_store),
             threshold=setting("threshold", threshold, size),

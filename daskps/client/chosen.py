@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from daskps.client.choice import Choice, choose
+from daskps.client.events import log_event
 from daskps.client.reach import Reach
 from daskps.dask_private.connections import connection
 from daskps.exceptions import DaskpsError
@@ -191,7 +192,7 @@ class ChosenStore:
                             # What is kept for graphs that follow is of no more use.
                             self._link.let_go()
                     if self.is_final:
-                        self._limits_changed()
+                        self._limits_changed(client)
                     else:
                         await self._choose(client)
         except (DaskpsError, OSError) as e:
@@ -230,17 +231,18 @@ class ChosenStore:
         self._since = time.monotonic()
         logger.info("Store: %s", self)
         warn(self._remark)
-        self._limits_changed()
+        self._limits_changed(client)
 
     @property
     def _request(self) -> UrlRequest | None:
         return None if self._choice is None else self._choice.request
 
-    def _limits_changed(self) -> None:
+    def _limits_changed(self, client: Client) -> None:
         self._link.update_results()
         for what, text in self._limits().items():
             if (what, self._is_provisional) not in self._said:
                 self._said.add((what, self._is_provisional))
+                log_event(client, "limited", text)
                 logger.warning(
                     "No store was named, and %s. The answers are the same.",
                     text.rstrip("."),

@@ -23,6 +23,7 @@ from daskps.graph.tasks import Replacement
 from daskps.objects.catalog import Catalog
 from daskps.objects.encoder import PACKED_NBYTES_AT_LEAST, Encoder
 from daskps.objects.sizes import nbytes_of
+from daskps.progress import STORING, shown
 from daskps.references.nodes import ProxyNode
 
 # Smaller values (bytes) are stored one after the other.
@@ -140,9 +141,11 @@ def plan_for(
 
 def store_found(search: Search, replacement: Replacement, encoder: Encoder) -> Any:
     """Store what a search has found; gives what takes the graph's place."""
-    encoder.encode_all(search.to_store(max(encoder.threshold, WORTH_A_THREAD_NBYTES)))
-    new = replacement(encoder.encode)
-    encoder.finish()
+    with shown(STORING, sum(found.nbytes for found in search.found)):
+        large = search.to_store(max(encoder.threshold, WORTH_A_THREAD_NBYTES))
+        encoder.encode_all(large)
+        new = replacement(encoder.encode)
+        encoder.finish()
     return new
 
 

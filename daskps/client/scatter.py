@@ -33,6 +33,7 @@ from daskps.messages import SCATTER
 from daskps.objects.catalog import Catalog
 from daskps.objects.encoder import Encoder
 from daskps.objects.sizes import nbytes_of
+from daskps.progress import STORING, shown
 from daskps.references.nodes import ProxyNode
 from daskps.references.proxies import is_proxy
 from daskps.serialize.pickling import is_broadcast
@@ -141,8 +142,9 @@ async def _stored(
 def _store(encoder: Encoder, items: dict[Any, Any]) -> dict[Any, ProxyNode]:
     """Nodes for what can be stored."""
     values = {key: value for key, value in items.items() if not is_proxy(value)}
-    encoder.encode_all(list(values.values()))
-    stored = {key: encoder.encode(value) for key, value in values.items()}
+    with shown(STORING, sum(map(nbytes_of, values.values()))):
+        encoder.encode_all(list(values.values()))
+        stored = {key: encoder.encode(value) for key, value in values.items()}
     return {key: ProxyNode(key, s) for key, s in stored.items() if s is not None}
 
 

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import pickle
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
@@ -24,7 +24,8 @@ from daskps.messages import CALL, RUN, UNREAD
 from daskps.objects.catalog import Catalog, StoredObject
 from daskps.objects.encoder import REST_NBYTES_AT_LEAST, Encoder
 from daskps.objects.sizes import is_small, nbytes_of
-from daskps.references.nodes import StoredBytes
+from daskps.progress import STORING, shown
+from daskps.references.nodes import StoredBytes, StoredValue
 from daskps.references.published import Published
 from daskps.safety_net import fell_back
 from daskps.serialize.frames import frame_nbytes
@@ -209,10 +210,16 @@ async def _run(place: Place, message: dict[str, Any]) -> Stored | None:
     if message.get("nanny") or msg.get("op") != "run":
         return None
     parts = tuple(msg[name] for name in ("function", "args", "kwargs"))
-    if sum(map(len, parts)) < place.sender.threshold:
+    nbytes = sum(map(len, parts))
+    if nbytes < place.sender.threshold:
         return None
     encoder = place.encoder()
-    stored = await asyncio.to_thread(lambda: encoder.place(serialize(parts)))
+
+    def store() -> StoredValue:
+        with shown(STORING, nbytes):
+            return encoder.place(serialize(parts))
+
+    stored = await asyncio.to_thread(store)
     reference = pickle.dumps(stored)
     place.catalog.refer(encoder.stored)
     by_reference = {"op": RUN, "reference": reference, "wait": msg["wait"]}
@@ -249,7 +256,8 @@ async def _actor_call(place: Place, msg: dict[str, Any]) -> Stored | None:
 def _references(encoder: Encoder, values: dict[Any, Any]) -> dict[Any, bytes]:
     """References to what is large, by the argument's place or name."""
     large = {p: v for p, v in values.items() if nbytes_of(v) >= encoder.threshold}
-    stored = {place: encoder.encode(value) for place, value in large.items()}
+    with shown(STORING, sum(map(nbytes_of, large.values()))):
+        stored = {place: encoder.encode(value) for place, value in large.items()}
     return {p: pickle.dumps(value) for p, value in stored.items() if value is not None}
 
 
@@ -275,8 +283,17 @@ def _published(place: Place, data: Any, held: list[StoredObject]) -> Any:
         header, frames = to_sent(value, protocol, known_to_dask=True)
     except TypeError:
         return data  # Dask says why
-    if sum(map(frame_nbytes, frames)) < threshold:
+    nbytes = sum(map(frame_nbytes, frames))
+    if nbytes < threshold:
         return data
+    with shown(STORING, nbytes):
+        parts = _stored_frames(place, frames, held)
+    return Published(header, parts).to_message(place.catalog.name)
+
+
+def _stored_frames(
+    place: Place, frames: Iterable[Any], held: list[StoredObject]
+) -> list[bytes | StoredBytes]:
     parts: list[bytes | StoredBytes] = []
     for frame in frames:
         if frame_nbytes(frame) < REST_NBYTES_AT_LEAST:
@@ -285,4 +302,4 @@ def _published(place: Place, data: Any, held: list[StoredObject]) -> Any:
         stored = place.catalog.put([frame])
         held.append(stored)
         parts.append(StoredBytes(stored.id, 0, stored.nbytes))
-    return Published(header, parts).to_message(place.catalog.name)
+    return parts

@@ -12,6 +12,7 @@ from typing import Any
 import dask
 from distributed import Client
 
+from daskps.client.events import sent_inline
 from daskps.client.in_task import task_session
 from daskps.client.link import ClusterLink
 from daskps.client.literals import Literals
@@ -171,6 +172,7 @@ def _in_session(
     # Handles are let go only after the graph is on its way.
     submission = Submission(new, expr, encoder)
     if encoder is not None and encoder.refused:
+        sent_inline(client, encoder.refused)
         return submission
 
     def by_pickling() -> tuple[Expr, Any]:

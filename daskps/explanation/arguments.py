@@ -6,7 +6,7 @@ import inspect
 import os
 import site
 import sysconfig
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
@@ -17,12 +17,12 @@ from daskps.dask_private.graphs import (
     Blockwise,
     DataNode,
     Dict,
-    GraphNode,
     NestedContainer,
     Task,
     TaskRef,
     _MapExpr,
     blockwise_token,
+    has_nodes,
 )
 
 #: What people call the arguments of some functions whose own names say little.
@@ -61,6 +61,10 @@ class Argument(NamedTuple):
         of = "" if name == where else f" of {name}"
         return f"argument {self.name}{of}" if self.name else "carried by the function"
 
+    def item(self, name: Any) -> Argument:
+        """The place of an item of what is here."""
+        return self._replace(name=f"{self.name}[{name!r}]")
+
     @property
     def taken(self) -> str:
         """The same of a task whose result is the argument."""
@@ -76,7 +80,7 @@ class Arguments:
     """
 
     def __init__(self) -> None:
-        self._last: tuple[Any, dict[int, Argument], dict[Any, Argument]] | None = None
+        self._last: tuple[Any, _Index] | None = None
 
     def of_value(self, holder: Any, key: Any, value: Any) -> Argument:
         """Where a value is.
@@ -90,35 +94,80 @@ class Arguments:
         """
         if isinstance(key, tuple) and isinstance(holder, Blockwise):
             # A block of what it depends on.
-            return self._index(holder)[1].get(key[0], Argument(None, ""))
+            return self._index(holder).keys.get(key[0], Argument(None, ""))
         if isinstance(key, tuple) and isinstance(holder, _MapExpr):
             names = _Names(holder.operand("func"))
             return Argument(names.function, names.positional(key[0]))
-        return self._index(holder)[0].get(id(value), Argument(None, ""))
+        return self._index(holder).of_value(value) or Argument(None, "")
 
     def of_key(self, holder: Any, key: Any) -> Argument | None:
         """Where the result of another task, or layer, is an argument."""
-        return self._index(holder)[1].get(key)
+        return self._index(holder).keys.get(key)
 
-    def _index(self, holder: Any) -> tuple[dict[int, Argument], dict[Any, Argument]]:
+    def _index(self, holder: Any) -> _Index:
         if self._last is None or self._last[0] is not holder:
-            values: dict[int, Argument] = {}
-            keys: dict[Any, Argument] = {}
+            index = _Index()
             for thing, argument in _walk_holder(holder):
-                if isinstance(thing, TaskRef):
-                    keys.setdefault(thing.key, argument)
-                else:
-                    values.setdefault(id(thing), argument)
+                index.add(thing, argument)
             if isinstance(holder, Blockwise):
-                for i, (thing, index) in enumerate(holder.indices):
-                    known = keys.get(blockwise_token(i), Argument(None, ""))
-                    if index is None:
+                for i, (thing, axes) in enumerate(holder.indices):
+                    known = index.keys.get(blockwise_token(i), Argument(None, ""))
+                    if axes is None:
                         data = isinstance(thing, DataNode)
-                        values[id(thing.value if data else thing)] = known
+                        index.values[id(thing.value if data else thing)] = known
                     else:
-                        keys[thing] = known
-            self._last = holder, values, keys
-        return self._last[1], self._last[2]
+                        index.keys[thing] = known
+            self._last = holder, index
+        return self._last[1]
+
+
+class _Index:
+    """What one holder has, each with its place.
+
+    Attributes
+    ----------
+    values
+        Places by the values' ids.
+    keys
+        Places of other tasks' results, by key.
+    """
+
+    values: dict[int, Argument]
+    keys: dict[Any, Argument]
+
+    def __init__(self) -> None:
+        self.values = {}
+        self.keys = {}
+        self._lists: list[tuple[Sequence[Any], Argument]] = []
+        #: By items' ids: which list, and where in it. Made when one is asked for: a list
+        #: may have millions, none of them large.
+        self._items: dict[int, tuple[int, int]] | None = None
+
+    def add(self, thing: Any, argument: Argument) -> None:
+        """Note where something is; what comes first counts."""
+        if isinstance(thing, TaskRef):
+            self.keys.setdefault(thing.key, argument)
+            return
+        self.values.setdefault(id(thing), argument)
+        if type(thing) in (list, tuple):
+            self._lists.append((thing, argument))
+            if TaskRef in set(map(type, thing)):
+                for i, item in enumerate(thing):
+                    self.add(item, argument.item(i))
+
+    def of_value(self, value: Any) -> Argument | None:
+        """The place of a value."""
+        if id(value) in self.values:
+            return self.values[id(value)]
+        if self._items is None:
+            self._items = {}
+            for i, (items, _) in enumerate(self._lists):
+                places = {id(items[j]): (i, j) for j in reversed(range(len(items)))}
+                self._items = places | self._items
+        if id(value) not in self._items:
+            return None
+        i, j = self._items[id(value)]
+        return self._lists[i][1].item(j)
 
 
 _Found = Iterator[tuple[Any, Argument]]
@@ -150,14 +199,11 @@ def _walk(node: Any, here: Argument) -> _Found:
         yield from _walk_task(node)
     elif type(node) is tuple and node and callable(node[0]):
         yield from _walk_call(node[0], node[1:], {})
-    elif type(node) is dict and any(isinstance(v, GraphNode) for v in node.values()):
+    elif type(node) is dict and has_nodes(node):
         for inner in node.values():  # the graph within a fused task
             yield from _walk(inner, Argument(None, ""))
     else:
         yield node, here
-        if type(node) in (list, tuple):
-            for i, item in enumerate(node):
-                yield item, here._replace(name=f"{here.name}[{i}]")
 
 
 def _walk_container(node: NestedContainer, here: Argument) -> _Found:
@@ -167,7 +213,7 @@ def _walk_container(node: NestedContainer, here: Argument) -> _Found:
     else:
         items = zip(count(), node.args, strict=False)
     for name, item in items:
-        yield from _walk(item, here._replace(name=f"{here.name}[{name!r}]"))
+        yield from _walk(item, here.item(name))
 
 
 def _walk_task(task: Task) -> _Found:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from dask.utils import key_split
 
+from daskps import progress
 from daskps.config import large_graph
 from daskps.dask_private.graphs import Expr, frames_of
 from daskps.explanation.advice import Role, advice
@@ -104,7 +105,8 @@ def explain_expression(expr: Expr, keys: Iterable[Any], threshold: int) -> Expla
     if not large and (weight.light or not weight.has(HEAVY_NBYTES)):
         stored = len(weight.proxies)
         return Explanation([], threshold, stored, rest_nbytes=weight.nbytes)
-    return _Look(expr, list(keys), weight, threshold).explanation()
+    with progress.shown("Looking at values", weight.nbytes):
+        return _Look(expr, list(keys), weight, threshold).explanation()
 
 
 class _Group(NamedTuple):
@@ -157,10 +159,11 @@ class _Look:
     def explanation(self) -> Explanation:
         """What was seen."""
         groups = sorted(self._groups(), key=_cost, reverse=True)
-        values = [
-            self._value(group, look_into=i < LOOKED_INTO)
-            for i, group in enumerate(groups)
-        ]
+        values = []
+        for i, group in enumerate(groups):
+            values.append(self._value(group, look_into=i < LOOKED_INTO))
+            nbytes = sum(use.nbytes for use in group.uses)
+            progress.done(nbytes // 2, len(group.uses))
         listed = sum(value.in_graph for value in values)
         return Explanation(
             values,

@@ -21,6 +21,7 @@ from daskps.dask_private.graphs import (
     Task,
     TaskRef,
     clone_task,
+    has_nodes,
     parse_input,
     writes_to_argument,
 )
@@ -254,7 +255,7 @@ class TaskSearch:
 
     def _within_task(self, arg: Any) -> Replacement | None:
         # The graph within a fused task.
-        if type(arg) is dict and any(isinstance(v, GraphNode) for v in arg.values()):
+        if type(arg) is dict and has_nodes(arg):
             return self.nodes(arg)
         return self.argument(arg)
 

@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
+from daskps import progress
 from daskps.exceptions import DaskpsError, StoreError
 from daskps.objects.content import content_hash, fingerprint
 from daskps.references.nodes import ObjectId
@@ -211,6 +212,7 @@ class Catalog:
 
     def _found(self, stored: StoredObject) -> StoredObject:
         self.store.traffic.was_found(stored.nbytes)
+        progress.done(stored.nbytes)
         return stored
 
     def _alike_to(self, mark: bytes) -> _Alike:
@@ -287,7 +289,12 @@ class Catalog:
         there, late = self._uplink or self._connector, self._connector.evict
         if self._uplink is not None:
             late = _stays
-        put = partial(there.put_frames, frames, self.creator)
+        creator = self.creator
+
+        def put() -> Any:
+            with progress.part(nbytes):
+                return there.put_frames(frames, creator)
+
         began = time.perf_counter()
         try:
             key = self._ask(put, nbytes=nbytes, late=late)

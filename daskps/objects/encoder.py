@@ -68,7 +68,7 @@ class Encoder:
     kept_nbytes
         Bytes of values that are smaller than they seemed, and stay in the graph.
     refused
-        Whether a value could not be stored, and stays in the graph.
+        Why a value could not be stored, and stays in the graph; empty if all could.
 
     Notes
     -----
@@ -82,7 +82,7 @@ class Encoder:
     serialize: Callable[[Any], Serialized]
     pickles: Pickles
     kept_nbytes: int
-    refused: bool
+    refused: str
     _catalog: Catalog
     _cache: Cache
     _turn: GraphTurn
@@ -103,7 +103,7 @@ class Encoder:
         self._inline_on_error = inline_on_error
         self.pickles = Pickles()
         self.kept_nbytes = 0
-        self.refused = False
+        self.refused = ""
         self._warned = False
         self.threshold = threshold
         self.pack_from = pack_from
@@ -143,7 +143,7 @@ class Encoder:
                 stored = None
             except Exception as e:
                 fell_back(e, "store", value)
-                self.refused = True
+                self.refused = f"{type(e).__name__}: {e}"
                 stored = None
             # The value is kept, so that its id stays its own.
             known = self._values[id(value)] = value, stored
@@ -179,7 +179,7 @@ class Encoder:
         self.pickles = Pickles()
 
     def _warn_once(self, error: StoreError) -> None:
-        self.refused = True
+        self.refused = str(error)
         if not self._warned:
             self._warned = True
             warnings.warn(

@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from daskps import progress
 from daskps.dask_private.graphs import GraphNode
 from daskps.exceptions import ObjectMissingError
 from daskps.references.giving_back import give_back
@@ -107,6 +108,11 @@ class StoredValue:
         held = {part.id for part in parts if isinstance(part, StoredBytes)}
         return held.union(self.refers_to)
 
+    def stored_nbytes(self) -> int:
+        """How much of it is in a store (bytes)."""
+        parts = itertools.chain((self.stream,), self.buffers)
+        return sum(part.nbytes for part in parts if isinstance(part, StoredBytes))
+
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return self.stream, self.buffers, self.writable
 
@@ -167,7 +173,8 @@ class _Reader:
     def read(self, part: bytes | StoredBytes, writable: bool) -> Any:
         if not isinstance(part, StoredBytes):
             return bytearray(part) if writable else part
-        data = self._own_object(part) if writable else self._object(part.id)
+        with progress.part(part.nbytes):
+            data = self._own_object(part) if writable else self._object(part.id)
         end = part.offset + part.nbytes
         if data.nbytes < end:
             raise ObjectMissingError(

@@ -14,6 +14,7 @@ from typing import Any
 from daskps.dask_private.connections import is_family, register_family
 from daskps.exceptions import ObjectMissingError
 from daskps.messages import dependency_family, family
+from daskps.progress import shown
 from daskps.references.nodes import StoredValue
 from daskps.references.published import PUBLISHED, Published
 from daskps.safety_net import fell_back
@@ -127,7 +128,8 @@ class Unread:
 
 def _read(reference: Any, only_reader: bool) -> Any:
     stored: StoredValue = pickle.loads(reference)
-    value = stored.resolve()
+    with shown("Reading a result", stored.stored_nbytes()):
+        value = stored.resolve()
     # What was read stays mapped. The worker deletes its result without telling this host;
     # what was sent for this reader alone is his to delete.
     for id in stored.objects():

@@ -213,6 +213,7 @@ class LifetimePlugin(SchedulerPlugin):
                 leases.renew(store.connector, self, lambda self: self._needed(name))
                 # The scheduler passes clients' wishes on to workers.
                 register_reader(store.name)
+                self._log_event("store-opened", store=name, url=self._shown()[name])
         # In a dictionary: alone, a cluster within one process would not unwrap it.
         return {"config": ToPickle(store.config())}
 
@@ -298,6 +299,9 @@ class LifetimePlugin(SchedulerPlugin):
         usage = await self._overview.usage(reports)
         return {**usage, "faults": {**self._faults, PROCESS: count()}}
 
+    def _log_event(self, action: str, **more: Any) -> None:
+        self._scheduler.log_event(messages.EVENTS, {"action": action, **more})
+
     async def close(self) -> None:
         """With the cluster, everything in its stores goes."""
         remove_operations(self._scheduler, *self._operations(), *self._handlers())
@@ -307,6 +311,8 @@ class LifetimePlugin(SchedulerPlugin):
         self._overview.close()
         rest = [*self._objects, *chain(*self._results.values())]
         self._objects.clear()
+        for name, url in self._shown().items():
+            self._log_event("store-closed", store=name, url=url)
         await self._evictor.close(rest)
         self._stores.clear()
 
@@ -445,7 +451,11 @@ class LifetimePlugin(SchedulerPlugin):
             self._forget(key)
 
     def remove_client(self, scheduler: Scheduler, client: str) -> None:
+        before = len(self._objects)
         self.release(client, self._by_client.pop(client, ()))
+        if len(self._objects) < before:
+            evicted = before - len(self._objects)
+            self._log_event("client-gone", client=client, evicted=evicted)
         self._expected.pop(client, None)
         self._uploads.client_gone(client)
         for clients in self._serving.values():

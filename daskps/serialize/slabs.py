@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from daskps import progress
+
 SLAB_NBYTES = 4 << 20
 # Several threads work on no smaller block: starting them takes some 0.1 ms.
 PARALLEL_NBYTES_AT_LEAST = 32 << 20
@@ -38,4 +40,6 @@ def write_all(fd: int, data: memoryview) -> None:
     """Write all of some bytes to a file, where the last ones were written."""
     # In slabs, to be interrupted between them.
     while data.nbytes:
-        data = data[os.write(fd, data[:SLAB_NBYTES]) :]
+        n = os.write(fd, data[:SLAB_NBYTES])
+        progress.moved(n)
+        data = data[n:]

@@ -22,7 +22,7 @@ from daskps.dask_private.connections import send_from_worker
 from daskps.dask_private.security import tls_of
 from daskps.exceptions import DaskpsError
 from daskps.linux import check_linux
-from daskps.messages import ACCESS, STORE
+from daskps.messages import ACCESS, EVENTS, STORE
 from daskps.stores import opened, reach
 from daskps.stores.refusals import is_final, refusal
 from daskps.stores.store import Store
@@ -160,6 +160,7 @@ class StoreOpening:
         if self.why is not None:
             logger.info("Worker %s has opened store %s", worker.address, self._store)
             self._tell(worker, "open")
+            self._log_event(worker, "store-opened-after-all")
         while self._callbacks:
             self._callbacks.pop()()
         async with self._changed:
@@ -195,6 +196,8 @@ class StoreOpening:
         if first or self.refusal is not None:
             logger.warning("This worker does without a store: %s", self.why)
             self._tell(worker, "later" if self.refusal is None else "never")
+            doing_without = "missing" if self.refusal is None else "refused"
+            self._log_event(worker, f"store-{doing_without}", why=self.why)
         async with self._changed:
             self._changed.notify_all()
 
@@ -204,6 +207,11 @@ class StoreOpening:
     def _try_now(self) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._wanted.set)
+
+    def _log_event(self, worker: Worker, action: str, **more: str) -> None:
+        about = {"action": action, "worker": worker.address, "store": self._store}
+        # Later, as the other message: now the connection may not be there yet.
+        worker.loop.add_callback(worker.log_event, EVENTS, about | more)
 
     def _tell(self, worker: Worker, access: str) -> None:
         message = {

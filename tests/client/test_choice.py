@@ -21,6 +21,7 @@ from processes import PLACES, VARIABLES, ProcessCluster, eventually
 
 import daskps
 from daskps.client.choice import choose
+from daskps.messages import EVENTS
 from daskps.stores.files.places import ROOM_NBYTES_AT_LEAST
 from daskps.stores.probe import Sight, look, look_from_scheduler, probes
 from daskps.stores.requests import request_for
@@ -345,6 +346,10 @@ def test_a_cluster_that_encrypts_in_a_way_of_its_own(workers, monkeypatch, caplo
         assert "no certificates" in session._repr_html_()
         with pytest.raises(daskps.ConfigError, match="no certificates"):
             daskps.proxy(X)
+        limits = [event for _, event in client.get_events(EVENTS)]
+        assert {event["action"] for event in limits} == {"limited"}
+        assert "pyzmq is not installed" in limits[0]["why"]
+        assert len(limits) == len(said(caplog))
     # Once for what is so while there is no worker, and once for good.
     assert len(said(caplog)) == 2 - workers
 

@@ -12,6 +12,8 @@ from distributed import Client
 from processes import messages_sent
 
 import daskps
+from daskps.dask_private.graphs import Task
+from daskps.explanation.arguments import Arguments
 
 SMALL = 80_000  # bytes
 
@@ -168,6 +170,23 @@ def test_calls(client):
         assert (value.where, value.tasks) == ("scale", 1)
         assert value.line.startswith("tests/explanation/test_explain.py:")
     assert not client.futures
+
+
+def test_items_of_lists_within_tasks():
+    names = [f"name {i}" for i in range(1000)]
+    other = LARGE + 1
+    task = Task("x", count, [1, LARGE, LARGE, *names], (other, LARGE), names)
+    arguments = Arguments()
+    places = {
+        "arrays[0][1]": LARGE,
+        "arrays[0][999]": names[996],
+        "arrays[1][0]": other,
+        "arrays[2]": names,
+        "": count,
+    }
+    for name, value in places.items():
+        assert arguments.of_value(task, "x", value) == (count, name, None)
+    assert arguments.of_value(task, "x", LARGE + 2) == (None, "", None)
 
 
 def test_calls_of_map():

@@ -19,6 +19,7 @@ from distributed import wait
 from processes import ELSEWHERE, ROOT, ProcessCluster, eventually, objects_in, released
 
 import daskps
+from daskps.messages import EVENTS
 from daskps.versions import VERSION
 from daskps.worker.opening import StoreOpening
 
@@ -246,6 +247,13 @@ def closure(x):
     return lambda i: float(x.sum()) + i
 
 
+def refusals(client, worker):
+    """Why a worker cannot use a store, as events say."""
+    events = [event for _, event in client.get_events(EVENTS)]
+    refused = [e for e in events if e["action"] == "store-refused"]
+    return [event["why"] for event in refused if event["worker"] == worker]
+
+
 class TestThisWorkerNever:
     """It is on another host, say: the others do its tasks."""
 
@@ -255,6 +263,8 @@ class TestThisWorkerNever:
             cluster.add(ELSEWHERE)
             client.wait_for_workers(2, timeout=60)
             able, unable = address(client, "w0"), address(client, "w1")
+            (why,) = eventually(lambda: refusals(client, unable))
+            assert unable in why
             assert thirty_submits_and_twenty_mapped(client) == {able}
             coroutines = client.map(awaited, [X + i for i in range(6)])
             assert client.gather(coroutines) == [(X + i).sum() for i in range(6)]

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+from daskps import progress
 from daskps.exceptions import StoreError
 from daskps.stores.daos import bindings, containers
 
@@ -76,6 +77,7 @@ class Dictionary:
         if type(value) is not bytes or not value:
             raise ValueError(f"{self!r} takes bytes, not empty ones, for {key!r}")
         self._use("write", lambda dictionary: dictionary.put(key, value))
+        progress.moved(len(value))
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete keys, at once. Not there: does nothing."""

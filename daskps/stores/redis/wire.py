@@ -25,6 +25,8 @@ import socket
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from daskps import progress
+
 # What is smaller is joined before it is sent: a call, and a packet, cost more than a copy.
 JOIN_NBYTES_BELOW = 1 << 16
 # What is larger is sent in pieces of this size.
@@ -69,6 +71,7 @@ def _joined(parts: Iterable[memoryview]) -> Iterator[bytes | memoryview]:
             # The time limit of a socket is for each call, whatever it has sent.
             for start in range(0, part.nbytes, SEND_NBYTES):
                 yield part[start : start + SEND_NBYTES]
+                progress.moved(SEND_NBYTES)
         else:
             waiting += part
             if len(waiting) >= JOIN_NBYTES_BELOW:
@@ -114,6 +117,7 @@ def read_value(connection: Any, name: str, into: memoryview) -> bool:
         if not _read_reply(connection._sock, into[start : start + WINDOW_NBYTES]):
             connection.disconnect()
             return False
+        progress.moved(WINDOW_NBYTES)
     return True
 
 
