@@ -253,3 +253,22 @@ def test_the_benchmark_command_writes_everything(tmp_path):
     assert results["goals"] == [], "they are for the full size"
     images = {path.name for path in tmp_path.iterdir()} - {"benchmarks.json"}
     assert images == {"nothing-large.png", "nothing-large.svg"}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["benchmarks.spreading", "--mb", "8"],
+        ["benchmarks.thousand_hosts", "--hosts", "20", "--seconds", "1"],
+    ],
+)
+def test_what_is_simulated(command):
+    output = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    ).stdout
+    assert len(output.splitlines()) >= 5
