@@ -26,10 +26,17 @@ class Uploads:
     ----------
     named
         Finds a store by its name: what was asked for, and the store.
+    is_there
+        Whether a client, given its id, is connected.
     """
 
-    def __init__(self, named: Callable[[str], tuple[Any, Any] | None]):
+    def __init__(
+        self,
+        named: Callable[[str], tuple[Any, Any] | None],
+        is_there: Callable[[str], bool],
+    ):
         self._named = named
+        self._is_there = is_there
         #: By client, and by the names that clients give them.
         self._pieces: dict[tuple[str, str], Pieces] = {}
 
@@ -70,6 +77,8 @@ class Uploads:
             if pieces is None:
                 pieces = await offload(connector.begin, nbytes, creator_name(client))
             await offload(pieces.write, piece)
+            if not self._is_there(client):  # it has gone meanwhile
+                raise ConnectionAbortedError(f"client {client} is not connected")
             if pieces.written < nbytes:
                 self._pieces[client, name] = pieces
                 return {}
