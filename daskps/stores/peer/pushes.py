@@ -15,10 +15,6 @@ from typing import NamedTuple
 from daskps.stores.peer import chunks
 from daskps.stores.peer.protocol import Channel
 
-# How long (seconds) to wait for a push. Who sends it may have to find out first that it
-# cannot connect to this host.
-PUSHED_SECONDS = 8.0
-
 
 class Pushes:
     """Those that processes of this host wait for. Thread-safe."""
@@ -27,8 +23,8 @@ class Pushes:
         self._lock = threading.Lock()
         self._waiting: dict[str, _Waiting] = {}
 
-    def wait(self, ticket: str, to: Channel) -> None:
-        """Hand on what is pushed for a ticket, or say that nothing was.
+    def wait(self, ticket: str, seconds: float, to: Channel) -> None:
+        """Hand on what is pushed for a ticket, or say that nothing was in this time.
 
         Raises
         ------
@@ -41,7 +37,7 @@ class Pushes:
         try:
             to.send({"waits": True})
             try:
-                source = waiting.channels.get(timeout=PUSHED_SECONDS)
+                source = waiting.channels.get(timeout=seconds)
             except queue.Empty:
                 to.send({"pushed": False})
                 return

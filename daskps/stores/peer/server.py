@@ -52,6 +52,8 @@ LOOK_SECONDS = 1.0
 TOUCH_SECONDS = 60.0
 # An owner whose host says so many times in a row that it is not there is dead.
 REFUSALS = 3
+# How long (seconds) a host may take to take what is pushed to it.
+CONNECT_SECONDS = 3.5
 # How long (seconds) a reader may take that reads from somebody else.
 READING_SECONDS = 600.0
 
@@ -229,7 +231,7 @@ class PeerServer:
                 case "evict":
                     channel.send(self._evict(request["names"]))
                 case "wait":
-                    self._pushes.wait(request["ticket"], channel)
+                    self._pushes.wait(request["ticket"], request["seconds"], channel)
                 case "pushed":
                     self._pushes.arrived(request["ticket"], channel)
                     return
@@ -277,7 +279,7 @@ class PeerServer:
 
     def _push(self, order: dict[str, Any]) -> None:
         try:
-            channel = connect(_pair(order["reader"]), self._keys)
+            channel = connect(_pair(order["reader"]), self._keys, CONNECT_SECONDS)
             try:
                 channel.send({"op": "pushed", "ticket": order["ticket"]})
                 self._send_mine(channel, order)

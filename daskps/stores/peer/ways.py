@@ -38,6 +38,10 @@ DAMAGED_AT_MOST = 3
 # So often an object is read from somebody else since a copy comes slowly: all links may be.
 SLOW_AT_MOST = 2
 PAUSE_SECONDS = 0.1
+# How long (seconds) to wait for a push. Who sends it may have to find out first that it
+# cannot connect to this host.
+PUSHED_SECONDS = 5.0
+PUSHED_SECONDS_AT_LEAST = 1.0
 # How long (seconds) a host that took no connection is not tried again.
 CLOSED_SECONDS = 60.0
 # Errors of this host, not of the network.
@@ -73,7 +77,7 @@ class Ways:
         address, here
             Of its server, and of this host's.
         timeout
-            Seconds to wait for a connection.
+            About how long (seconds) to try.
 
         Raises
         ------
@@ -82,7 +86,9 @@ class Ways:
         """
         deadline = time.monotonic() + timeout
         try:
-            connect(address, self._channels.keys, timeout).close()
+            # Time is left for the other way round.
+            direct = timeout if address == self._registry else 0.6 * timeout
+            connect(address, self._channels.keys, direct).close()
         except OSError as e:
             self._has_closed(address, e)
             if address == self._registry:
@@ -95,7 +101,8 @@ class Ways:
         nothing = {"name": "", "nbytes": 0, "start": 0, "without": []}
         while True:
             try:
-                with self._pushed(address, {**nothing, "reader": here}):
+                left = max(PUSHED_SECONDS_AT_LEAST, deadline - time.monotonic())
+                with self._pushed(address, {**nothing, "reader": here}, left):
                     return
             except _NotConnectedError as e:
                 # Its server may have been started a moment ago.
@@ -183,7 +190,7 @@ class Ways:
 
     @contextlib.contextmanager
     def _pushed(
-        self, address: Address, wanted: dict[str, Any]
+        self, address: Address, wanted: dict[str, Any], seconds: float = PUSHED_SECONDS
     ) -> Iterator[tuple[Channel | None, dict[str, Any]]]:
         """Have a host send an object to this one.
 
@@ -195,7 +202,8 @@ class Ways:
         """
         ticket = secrets.token_urlsafe(16)
         here = wanted["reader"]
-        channel, _ = self._channels.request(here, {"op": "wait", "ticket": ticket})
+        wait = {"op": "wait", "ticket": ticket, "seconds": seconds}
+        channel, _ = self._channels.request(here, wait)
         try:
             order = {"op": "push", "ticket": ticket, **wanted}
             answer = self._order(address, order)
