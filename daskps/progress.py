@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
 
 import dask
-from dask.utils import format_bytes
+from dask.utils import format_bytes, format_time
 
 from daskps.config import flag
 from daskps.lazy import loaded
@@ -118,11 +118,11 @@ def shown(doing: str, total: int) -> Iterator[None]:
         _current = None
         _one_at_a_time.release()
     logger.info(
-        "%s: %d objects, %s, in %.1f s",
+        "%s has ended: %d objects, %s, %s",
         doing,
         progress.objects,
         format_bytes(progress.done),
-        time.perf_counter() - began,
+        format_time(time.perf_counter() - began),
     )
 
 

@@ -66,7 +66,7 @@ class TestInATerminal:
             for _ in range(2):
                 with progress.part(100):
                     pass
-        assert "2 objects, 200 B, in " in caplog.text
+        assert "has ended: 2 objects, 200 B, " in caplog.text
 
     @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
     def test_it_ends_with_an_error(self, terminal, error):
@@ -159,7 +159,7 @@ def test_explaining_shows_how_far_it_is(terminal):
 X = np.arange(1 << 18, dtype="f8")  # 2 MiB
 
 
-@pytest.mark.parametrize("store", ["shm://", "zmq://"])
+@pytest.mark.parametrize("store", ["shm://", "peer://"])
 def test_what_is_stored_and_scattered_is_counted(client, terminal, caplog, store):
     with daskps.proxy_graph(store=store), caplog.at_level(logging.INFO, "daskps"):
         future = client.submit(np.add, X, 1)
@@ -173,9 +173,11 @@ def test_what_is_stored_and_scattered_is_counted(client, terminal, caplog, store
         del future, scattered
     lines = [r.getMessage() for r in caplog.records if r.name == "daskps.progress"]
     # The graph of what is scattered follows.
-    stored = [line for line in lines if line.startswith("Storing values: 1 ")]
+    stored = [line for line in lines if line.startswith("Storing values has ended: 1 ")]
     assert len(stored) >= 4
-    assert any(line.startswith("Reading a result: 1 objects") for line in lines)
+    assert any(
+        line.startswith("Reading a result has ended: 1 objects") for line in lines
+    )
     assert "100%  2.00 MiB of 2.00 MiB" in terminal.getvalue()
 
 

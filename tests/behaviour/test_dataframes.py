@@ -11,7 +11,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from distributed import wait
-from processes import PATIENCE, eventually, graph_nbytes, messages_sent
+from processes import (
+    PATIENCE,
+    ProcessCluster,
+    eventually,
+    graph_nbytes,
+    messages_sent,
+)
 
 import daskps
 import daskps.testing
@@ -168,9 +174,14 @@ def test_only_the_columns_that_are_needed_are_stored(client):
         assert daskps.usage(client).nbytes < 1.1 * f.b.nbytes
 
 
-def test_the_scheduler_has_the_tasks_that_it_has_without(client):
+def test_the_scheduler_has_the_tasks_that_it_has_without():
     """By kind: Dask gives a frame another name each time that it is submitted."""
+    # Of its own: on that of other tests are tasks of theirs, too.
+    with ProcessCluster() as cluster, cluster.client() as client:
+        check_tasks(client)
 
+
+def check_tasks(client):
     def kinds(dask_scheduler):
         return sorted(dask.utils.key_split(key) for key in dask_scheduler.tasks)
 
