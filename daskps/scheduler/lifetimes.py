@@ -147,7 +147,7 @@ class LifetimePlugin(SchedulerPlugin):
         self._expected = {}
         self._evictor = Evictor(scheduler.loop)
         self._returns = Returns(scheduler, lambda name: self._named(name) is not None)
-        self._uploads = Uploads(self._named, scheduler.clients.__contains__)
+        self._uploads = Uploads(self._named, lambda client: client in scheduler.clients)
         self._workers = {}
         self._results = {}
         self._serving = {}

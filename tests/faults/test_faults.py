@@ -33,6 +33,7 @@ from processes import (
     objects_in,
     released,
     store_directories,
+    until_gone,
 )
 
 import daskps
@@ -210,6 +211,11 @@ def slow_sum(x):
     return x.sum()
 
 
+def sum_when_gone(x, path):
+    until_gone(path)
+    return x.sum()
+
+
 class TestWorkersComeAndGo:
     @pytest.mark.slow
     def test_a_nanny_is_killed(self):
@@ -251,18 +257,21 @@ class TestWorkersComeAndGo:
             assert released(client)
 
     @pytest.mark.slow
-    def test_tasks_are_stolen(self):
+    def test_tasks_are_stolen(self, tmp_path):
         environment = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_SATURATION": "inf"}
         with (
             ProcessCluster(workers=1, scheduler=environment) as cluster,
             cluster.client() as client,
         ):
             with daskps.proxy_graph():
-                futures = client.map(slow_sum, [X + i for i in range(60)])
-                wait(futures[:2])
+                gate = tmp_path / "gate"
+                gate.touch()
+                arrays = [X + i for i in range(60)]
+                futures = client.map(sum_when_gone, arrays, path=str(gate))
                 cluster.add_worker()
+                assert eventually(lambda: client.get_events("stealing"))
+                gate.unlink()
                 assert client.gather(futures) == [(X + i).sum() for i in range(60)]
-                assert client.get_events("stealing"), "nothing was stolen"
                 assert len({holder(client, future) for future in futures}) == 2
             del futures
             assert released(client)
