@@ -279,7 +279,7 @@ class TestWorkersComeAndGo:
     @pytest.mark.slow
     def test_a_task_runs_on_two_workers_at_once(self, tmp_path):
         """The scheduler takes a worker for dead that has only been stopped."""
-        environment = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "2s"}
+        environment = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "8s"}
         with (
             ProcessCluster(workers=2, scheduler=environment) as cluster,
             cluster.client() as client,
