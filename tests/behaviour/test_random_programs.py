@@ -144,6 +144,7 @@ def test_a_few_programs_are_what_they_are_without(sides):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_programs_are_what_they_are_without(sides):
     check(sides, range(PROGRAMS) if SEED is None else [int(SEED)])
     if PROGRAMS > 200:
