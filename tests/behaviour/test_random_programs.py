@@ -3,12 +3,12 @@
 By default these are a few programs, and some hundreds as a slow test. For more::
 
     export DASKPS_FUZZ_PROGRAMS=5000
-    python -m pytest -s -m slow tests/behaviour/test_random_programs.py
+    python -m pytest -s -m full tests/behaviour/test_random_programs.py
 
 One alone, and one step of it, which a failure names::
 
     export DASKPS_FUZZ_SEED=17 DASKPS_FUZZ_STEP=2
-    python -m pytest -m slow tests/behaviour/test_random_programs.py
+    python -m pytest -m full tests/behaviour/test_random_programs.py
 """
 
 from __future__ import annotations
@@ -145,6 +145,12 @@ def test_a_few_programs_are_what_they_are_without(sides):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
+def test_more_programs_are_what_they_are_without(sides):
+    check(sides, range(10, 80))
+
+
+@pytest.mark.full
+@pytest.mark.timeout(3600)
 def test_programs_are_what_they_are_without(sides):
     check(sides, range(PROGRAMS) if SEED is None else [int(SEED)])
     if PROGRAMS > 200:
