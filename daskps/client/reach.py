@@ -24,7 +24,7 @@ from distributed.utils import offload
 from daskps.client.uplink import Uplink
 from daskps.dask_private.connections import is_asynchronous
 from daskps.messages import SERVE
-from daskps.stores.interfaces import Address
+from daskps.stores.interfaces import Address, pair
 from daskps.stores.reach import failures
 from daskps.worker.reach import keep_inline, take_part, try_from_scheduler, try_hosts
 
@@ -111,7 +111,7 @@ class Reach:
             self._no_arguments(answer["refusal"])
             return False
         if answer["address"] is not None:
-            address = _pair(answer["address"])
+            address = pair(answer["address"])
             host = self._hosts.setdefault(address, _Host(answer["host"], []))
             host.workers.append(worker)
         return True
@@ -172,7 +172,7 @@ class Reach:
             # Others were lost meanwhile.
             if not isinstance(failed, Exception):
                 for address, why in failed:
-                    self._worker_failed(names[worker], _pair(address), why)
+                    self._worker_failed(names[worker], pair(address), why)
 
     def _worker_failed(self, host: str, address: Address, why: str) -> None:
         name, port = address
@@ -267,8 +267,3 @@ class _Host(NamedTuple):
 
     name: str
     workers: list[str]
-
-
-def _pair(address: Any) -> Address:
-    host, port = address
-    return host, port

@@ -17,8 +17,7 @@ from distributed.protocol.serialize import ToPickle, to_serialize
 
 from daskps.messages import UPLOAD, UPLOADED
 from daskps.serialize.frames import Frame, contiguous_parts, frame_nbytes
-from daskps.stores.interfaces import Address
-from daskps.stores.patience import may_wait
+from daskps.stores.interfaces import Address, pair
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -30,7 +29,7 @@ PIECE_NBYTES = 4 << 20
 class Uplink:
     """What stores objects where the scheduler is.
 
-    Thread-safe.
+    Thread-safe, but not for the client's event loop: it would wait for itself.
 
     Parameters
     ----------
@@ -52,8 +51,7 @@ class Uplink:
         Exception
             If the scheduler's host cannot take any.
         """
-        host, port = (await self._ask(UPLOADED))["address"]
-        return host, port
+        return pair((await self._ask(UPLOADED))["address"])
 
     def put_frames(self, frames: Sequence[Frame], creator: str) -> Any:
         """Store one object that is in several pieces; its key.
@@ -61,7 +59,7 @@ class Uplink:
         Raises
         ------
         OSError
-            If the connection is lost, or this thread must not wait.
+            If the connection is lost.
         """
         return self._run(self._send(frames))
 
@@ -77,9 +75,9 @@ class Uplink:
 
     def _run(self, coroutine: Any) -> Any:
         client = self._client()
-        if client is None or not may_wait():
+        if client is None:
             coroutine.close()
-            raise ConnectionError("an event loop cannot wait for the scheduler")
+            raise ConnectionError("the client is closed")
         future = asyncio.run_coroutine_threadsafe(coroutine, client.loop.asyncio_loop)
         try:
             return future.result()

@@ -6,10 +6,16 @@ Uses the standard library alone: the server of a ``peer://`` store imports it.
 from __future__ import annotations
 
 import socket
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 #: Host and port.
 Address: TypeAlias = "tuple[str, int]"
+
+
+def pair(address: Any) -> Address:
+    """An address that came in a message."""
+    host, port = address
+    return host, port
 
 
 def local_host(towards: Address) -> str:

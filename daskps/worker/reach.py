@@ -10,7 +10,7 @@ from distributed.utils import offload
 from daskps.exceptions import ClusterError
 from daskps.stores import opened
 from daskps.stores.connectors.base import StoreConnector
-from daskps.stores.interfaces import Address
+from daskps.stores.interfaces import Address, pair
 from daskps.stores.reach import failures, neighbours
 from daskps.worker.plugin import WorkerStorePlugin, plugin_name, why_not_open
 
@@ -47,7 +47,7 @@ async def try_hosts(store: str, addresses: list[Any]) -> list[tuple[Address, str
     if connector is None:
         return []
     own = await offload(connector.serves_at)
-    first, *others = map(_address, addresses)
+    first, *others = map(pair, addresses)
     wanted = [*connector.registries(), *neighbours(own, others)]
     if first != own:
         wanted.append(first)
@@ -60,7 +60,7 @@ async def try_from_scheduler(store: str, address: Any) -> list[tuple[Address, st
     connector = _connector(store).serving()
     if connector is None:
         return []
-    found = await offload(failures, connector, [_address(address)])
+    found = await offload(failures, connector, [pair(address)])
     return list(found.items())
 
 
@@ -76,9 +76,3 @@ def _connector(store: str) -> StoreConnector[Any]:
     if found is None:
         raise ClusterError(f"Store {store!r} was closed meanwhile")
     return found.connector
-
-
-def _address(pair: Any) -> Address:
-    """An address that has come over a connection, as a list."""
-    host, port = pair
-    return host, port

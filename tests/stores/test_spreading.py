@@ -132,6 +132,17 @@ def reading(*jobs):
 
 
 class TestOnTheWay:
+    def both_read(self, hosts, key, network, stopped):
+        """The second host reads what the first one has of it, when that is stopped."""
+        slow = key._replace(host="127.0.0.1", port=network.port)
+        (first, second), found = reading((hosts[1], slow), (hosts[2], key))
+        first.start()
+        assert stopped.wait(PATIENCE)
+        second.start()
+        copy = f"cached.{key.name}.part"
+        assert eventually(lambda: sizes(hosts[2], copy) > [MIB])
+        return (first, second), found
+
     def test_a_part_of_it_is_passed_on(self, hosts):
         """And whoever waits for a part goes on with the one that waited for more."""
         data = secrets.token_bytes(8 * MIB)
@@ -146,13 +157,7 @@ class TestOnTheWay:
             return chunk
 
         with between(key.origin, stop) as network:
-            slow = key._replace(host="127.0.0.1", port=network.port)
-            (first, second), found = reading((hosts[1], slow), (hosts[2], key))
-            first.start()
-            assert stopped.wait(PATIENCE)
-            second.start()
-            copy = f"cached.{key.name}.part"
-            assert eventually(lambda: sizes(hosts[2], copy) > [MIB])
+            (first, second), found = self.both_read(hosts, key, network, stopped)
             assert network.sent < 4 * MIB
             go_on.set()
             first.join()
@@ -171,13 +176,7 @@ class TestOnTheWay:
             return chunk
 
         with between(key.origin, stop) as network:
-            slow = key._replace(host="127.0.0.1", port=network.port)
-            (first, second), found = reading((hosts[1], slow), (hosts[2], key))
-            first.start()
-            assert stopped.wait(PATIENCE)
-            second.start()
-            copy = f"cached.{key.name}.part"
-            assert eventually(lambda: sizes(hosts[2], copy) > [MIB])
+            (first, second), found = self.both_read(hosts, key, network, stopped)
             for pid in peers.servers(1):
                 os.kill(pid, signal.SIGKILL)
             second.join()

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from daskps.stores.interfaces import Address
+from daskps.stores.interfaces import Address, pair
 from daskps.stores.peer.exchange import Connection, Exchange, Listening
 from daskps.stores.peer.listener import Listener
 from daskps.stores.peer.protocol import ANSWER_SECONDS, Channel, Keys, listen
@@ -392,9 +392,3 @@ class _Search:
         done, self._done = self._done, None
         if done is not None:
             done(self._found)
-
-
-def pair(address: Any) -> Address:
-    """An address that came in a message."""
-    host, port = address
-    return host, port

@@ -30,7 +30,7 @@ from daskps.stores.files.locks import lock_for_reading, try_lock
 from daskps.stores.files.orphans import unlink_orphans
 from daskps.stores.files.shared_directory import SharedDirectory
 from daskps.stores.files.warm import WarmSegments
-from daskps.stores.interfaces import Address
+from daskps.stores.interfaces import Address, pair
 from daskps.stores.peer import chunks
 from daskps.stores.peer.listener import Listener
 from daskps.stores.peer.protocol import ANSWER_SECONDS, Channel, Keys, connect
@@ -251,13 +251,13 @@ class PeerServer:
             self._ended(request)
 
     def _begins(self, request: dict[str, Any]) -> Address:
-        without = {_pair(address) for address in request["without"]}
-        reader = _pair(request["reader"])
+        without = {pair(address) for address in request["without"]}
+        reader = pair(request["reader"])
         name, nbytes = request["name"], request["nbytes"]
         return self._sources.begins(name, nbytes, reader, without)
 
     def _ended(self, request: dict[str, Any]) -> None:
-        reader = _pair(request["reader"])
+        reader = pair(request["reader"])
         self._sources.ended(request["name"], reader, request.get("whole", False))
 
     def _send_mine(self, channel: Channel, request: dict[str, Any]) -> None:
@@ -279,7 +279,7 @@ class PeerServer:
 
     def _push(self, order: dict[str, Any]) -> None:
         try:
-            channel = connect(_pair(order["reader"]), self._keys, CONNECT_SECONDS)
+            channel = connect(pair(order["reader"]), self._keys, CONNECT_SECONDS)
             try:
                 channel.send({"op": "pushed", "ticket": order["ticket"]})
                 self._send_mine(channel, order)
@@ -344,11 +344,6 @@ class PeerServer:
 
 def _open_file(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-
-
-def _pair(address: Any) -> Address:
-    host, port = address
-    return host, port
 
 
 def _written(fd: int, nbytes: int) -> int:

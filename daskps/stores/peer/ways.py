@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from daskps.serialize.slabs import write_all
 from daskps.stores.damaged import DamagedError
-from daskps.stores.interfaces import Address
+from daskps.stores.interfaces import Address, pair
 from daskps.stores.peer.channels import PeerChannels
 from daskps.stores.peer.chunks import Receiver, SlowError
 from daskps.stores.peer.protocol import Channel, RefusedError, connect
@@ -142,7 +142,7 @@ class Ways:
         for copies in self._tell(key.origin, message)["copies"].values():
             for address in copies:
                 with contextlib.suppress(OSError):
-                    self._tell(_pair(address), message)
+                    self._tell(pair(address), message)
 
     def _tell(self, address: Address, message: dict[str, Any]) -> dict[str, Any]:
         if self.is_closed(address):
@@ -220,7 +220,7 @@ class Ways:
     def _copies(self, key: PeerKey) -> list[Address]:
         """Who else has an object."""
         message = {"op": "find", "name": key.name, "nbytes": key.nbytes}
-        return [_pair(a) for a in self._channels.ask(self._registry, message)["found"]]
+        return [pair(a) for a in self._channels.ask(self._registry, message)["found"]]
 
 
 class _Fetch:
@@ -303,7 +303,7 @@ class _Fetch:
             if "source" in answer:
                 whole = False
                 try:
-                    whole = self._from_copy(_pair(answer["source"]))
+                    whole = self._from_copy(pair(answer["source"]))
                 finally:
                     channel.send({"whole": whole})
                 if not whole:
@@ -326,7 +326,7 @@ class _Fetch:
                 return bool(answer["found"])
         whole = False
         try:
-            whole = self._from_copy(_pair(answer["source"]))
+            whole = self._from_copy(pair(answer["source"]))
         finally:
             with contextlib.suppress(OSError):
                 self._ways._order(
@@ -383,8 +383,3 @@ def _is_damage(e: Exception) -> bool:
     """Whether what came was changed on its way, or before."""
     cut = ssl.SSLEOFError, ssl.SSLZeroReturnError
     return isinstance(e, DamagedError | ssl.SSLError) and not isinstance(e, cut)
-
-
-def _pair(address: Any) -> Address:
-    host, port = address
-    return host, port
