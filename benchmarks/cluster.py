@@ -213,11 +213,12 @@ class Cluster:
 
 def objects_in(cluster: Cluster) -> list[str]:
     """Files of objects in the cluster's stores; not the evicted ones that are kept."""
+    beside = ("owner.", "users.", "server.")
     return [
         path
         for directory in cluster.directories
         for path in glob.glob(os.path.join(directory, "*"))
-        if not os.path.basename(path).startswith(("free.", "owner.lock"))
+        if not os.path.basename(path).startswith(("free.", *beside))
     ]
 
 

@@ -20,6 +20,7 @@ from processes import (
     children,
     eventually,
     live,
+    objects_in,
     released,
     servers,
     store_directories,
@@ -47,8 +48,10 @@ def client(cluster: ProcessCluster) -> Iterator[Client]:
     with cluster.client() as client:
         yield client
         assert released(client), client.run_on_scheduler(who_needs_what)
-    ended = [worker.pid for worker in cluster.workers if worker.poll() is not None]
-    assert not ended, cluster.log("worker")[-20_000:]  # tests that follow count on it
+    # Tests that follow count on it.
+    ended = {w.pid: w.returncode for w in cluster.workers if w.poll() is not None}
+    assert not ended, f"{ended}\n{cluster.log('worker')[-20_000:]}"
+    assert eventually(lambda: not objects_in(cluster)), objects_in(cluster)
 
 
 @pytest.fixture

@@ -22,6 +22,12 @@ from daskps.stores.requests import request_for
 MIB = 1 << 20
 
 
+@pytest.fixture(scope="module")
+def cluster(own_cluster):
+    """Not that of other tests: its scheduler keeps the store open, with what is here."""
+    return own_cluster
+
+
 @pytest.fixture
 def uplink(client):
     """In a session whose values go by the scheduler; counts them."""

@@ -17,21 +17,19 @@ import pytest
 from distributed import Client, wait
 from file_systems import tmpfs
 from flaky_store import FlakyConnector
-from processes import PATH, PATIENCE, Gate, ProcessCluster, eventually, released
+from processes import (
+    PATH,
+    PATIENCE,
+    Gate,
+    ProcessCluster,
+    eventually,
+    objects_in,
+    released,
+)
 
 import daskps
 
 X = np.arange(1 << 18, dtype="f8")  # 2 MiB
-
-
-def files(cluster):
-    """Objects in the stores that the cluster owns."""
-    return [
-        path
-        for directory in cluster.directories
-        for path in glob.glob(os.path.join(directory, "*"))
-        if not os.path.basename(path).startswith(("free.", "owner.lock"))
-    ]
 
 
 class Flaky:
@@ -245,13 +243,13 @@ class TestBehindOurBack:
     def test_emptied(self, cluster, client):
         with daskps.proxy_graph():
             assert client.submit(np.sum, X).result() == X.sum()
-            for path in files(cluster):
+            for path in objects_in(cluster):
                 os.unlink(path)
             # The same data again: it is no longer there, and so is stored again.
             assert client.submit(np.max, X).result() == X.max()
             gate = Gate(client)
             future = client.submit(max_after, X, gate.future, key="needs-it")
-            for path in files(cluster):
+            for path in objects_in(cluster):
                 os.unlink(path)
             gate.open()
             with pytest.raises(daskps.ObjectMissingError, match="'needs-it'") as caught:
@@ -269,13 +267,13 @@ class TestBehindOurBack:
     def cut_short(self, cluster, client):
         with daskps.proxy_graph():
             assert client.submit(np.sum, X).result() == X.sum()
-            (path,) = files(cluster)
+            (path,) = objects_in(cluster)
             os.truncate(path, 1000)
             assert client.submit(np.max, X).result() == X.max()
-            assert eventually(lambda: path not in files(cluster))
+            assert eventually(lambda: path not in objects_in(cluster))
             gate = Gate(client)
             future = client.submit(max_after, X, gate.future, key="needs-it-too")
-            for path in files(cluster):
+            for path in objects_in(cluster):
                 os.truncate(path, 1000)
             gate.open()
             with pytest.raises(daskps.ObjectMissingError, match="not whole"):

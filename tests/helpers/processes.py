@@ -9,6 +9,7 @@ import glob
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -85,6 +86,12 @@ class ProcessCluster(Cluster):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         live.add(self)
+
+    def _start(
+        self, command: str, environment: dict[str, str]
+    ) -> subprocess.Popen[bytes]:
+        # Who is ended by the kernel says where, in its log.
+        return super()._start(command, {"PYTHONFAULTHANDLER": "1", **environment})
 
     def close(self) -> None:
         super().close()
