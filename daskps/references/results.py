@@ -98,7 +98,10 @@ def load_reference(header: dict[str, Any], frames: list[Any]) -> Any:
         missing.__cause__ = e
     if lent:
         return Unread(bytes(frames[0]), missing)
-    raise missing
+    try:
+        raise missing
+    finally:
+        del missing  # it would keep itself, and the frames
 
 
 def _load(header: dict[str, Any], frames: list[Any]) -> Any:

@@ -26,6 +26,25 @@ def frame_address(frame: Frame) -> int:
     return int(array.__array_interface__["data"][0])
 
 
+def of_its_owner(flat: memoryview) -> memoryview:
+    """The same bytes, not by way of another memoryview.
+
+    CPython before 3.12.7 ends the process if its garbage collector finds a memoryview of
+    which something else still has the buffer (gh-77894), as :class:`pickle.PickleBuffer`
+    leaves it. It gets there with an error that keeps itself: libraries that connect again
+    and again raise such ones, and the frames of their callers hold what was to be sent.
+
+    Parameters
+    ----------
+    flat
+        Contiguous, one-dimensional, of bytes.
+    """
+    if not isinstance(flat.obj, memoryview) or not flat.nbytes:
+        return flat
+    # In whichever order the axes are: it is contiguous, so this is no copy.
+    return np.asarray(flat.obj).ravel(order="K").view(np.uint8).data
+
+
 def contiguous_parts(frame: Frame) -> Iterator[memoryview]:
     """The bytes of a frame, in C order, in one part or in several.
 

@@ -28,6 +28,7 @@ import numpy as np
 from distributed.protocol import pickle as dask_pickle
 
 from daskps.lazy import loaded
+from daskps.serialize.frames import of_its_owner
 
 # Below these sizes (bytes), pickle's own copy costs less than a buffer.
 OUT_OF_BAND_NBYTES = 1 << 16
@@ -167,7 +168,7 @@ def _dump_with(type_: type[Any], value: Any, buffers: list[Any]) -> tuple[bytes,
 def _taker(buffers: list[Any]) -> Callable[[PickleBuffer], None]:
     def take(buffer: PickleBuffer) -> None:
         array = _strided.pop(buffer, None)
-        buffers.append(buffer.raw() if array is None else array)
+        buffers.append(of_its_owner(buffer.raw()) if array is None else array)
 
     return take
 

@@ -23,7 +23,7 @@ from distributed.utils import ensure_memoryview
 
 from daskps.dask_private.connections import register_family
 from daskps.messages import PICKLE_FAMILY
-from daskps.serialize.frames import Frame, contiguous_parts, frame_nbytes
+from daskps.serialize.frames import Frame, contiguous_parts, frame_nbytes, of_its_owner
 from daskps.serialize.pickling import OUT_OF_BAND_NBYTES
 from daskps.serialize.values import Serialized, serialize
 
@@ -144,8 +144,7 @@ def _frame(frame: Any) -> Frame:
         return frame
     if isinstance(frame, np.ndarray) and frame.flags.c_contiguous:
         return frame.reshape(-1).view(np.uint8).data
-    view: memoryview = ensure_memoryview(frame)
-    return view
+    return of_its_owner(ensure_memoryview(frame))
 
 
 def _dump(value: Any, context: Any = None) -> tuple[dict[str, Any], list[Any]]:

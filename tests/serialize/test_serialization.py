@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import os
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from processes import PATH
 
 from daskps.serialize.frames import contiguous_parts, frame_nbytes
 from daskps.serialize.values import deserialize, from_bytes, serialize, to_bytes
@@ -228,3 +232,52 @@ def test_slices_of_arrow_data_keep_a_type_of_the_users_own():
         assert type(new) is type(data)
         assert new == data
         assert "mine" in str(new.schema if isinstance(new, pa.Table) else new.type)
+
+
+class HasAView:
+    """Gives pickle a view of an array, rather than the array."""
+
+    def __init__(self):
+        self.view = memoryview(bytearray(1 << 20)).cast("d", (256, 512))
+
+    def __reduce_ex__(self, protocol):
+        return bytes, (pickle.PickleBuffer(self.view),)
+
+
+KEPT_BY_AN_ERROR = """
+import gc, pickle
+import numpy as np
+from daskps.serialize.sent import to_sent
+from daskps.serialize.values import serialize, serialize_method
+from test_serialization import HasAView
+
+ways = (
+    lambda value: serialize(value).buffers,
+    lambda value: serialize_method("sum", serialize(value)).buffers,
+    lambda value: to_sent(value, pickle.HIGHEST_PROTOCOL).frames,
+)
+a = np.ones((300, 400))
+for value in a, a.T, a[::2], a.astype("c8"), HasAView(), a.ravel():
+    for way in ways:
+        frames = way(value)
+        assert max(len(memoryview(f).tobytes()) for f in frames) >= a.nbytes // 2
+        try:
+            raise ValueError(frames)
+        except ValueError as e:
+            frames.append(e)
+        del frames
+        gc.collect()
+print("all well")
+"""
+
+
+def test_what_an_error_keeps_of_a_value_can_be_collected():
+    run = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", KEPT_BY_AN_ERROR],
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(PATH)},
+        capture_output=True,
+        text=True,
+    )
+    assert (run.returncode, run.stdout) == (0, "all well\n"), run.stderr
+    assert not run.stderr
