@@ -105,7 +105,9 @@ class Fetching:
             Whether references are asked for.
         """
         client = self._client()
-        if client is None or client.scheduler is None:
+        # Read once: another thread may close the client meanwhile.
+        scheduler = None if client is None else client.scheduler
+        if scheduler is None:
             return False
         families = [family(name) for name in dict.fromkeys(self._stores())]
         allowed = self._allowed or DASK_FAMILIES
@@ -116,12 +118,12 @@ class Fetching:
             and "pickle" in allowed
         )
         asked = [*families, *allowed]
-        gather_with(client, asked if by_reference else self._allowed)
+        gather_with(scheduler, asked if by_reference else self._allowed)
         call_actors_with(
-            client, asked if by_reference else None, self._ask_again, self._call
+            scheduler, asked if by_reference else None, self._ask_again, self._call
         )
         read = functools.partial(self._read_published, asked)
-        ask_with(client, "publish_get", read if by_reference else None)
+        ask_with(scheduler, "publish_get", read if by_reference else None)
         return by_reference
 
     async def _read_published(

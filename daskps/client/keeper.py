@@ -80,15 +80,15 @@ class ClientKeeper:
         self, op: str, objects: list[tuple[ObjectId, int]], with_next: bool = False
     ) -> None:
         client = self._client()
-        if client is None or _is_closing(client):
-            raise _gone()
+        if client is None or is_closing(client):
+            raise client_closed("values were stored")
         over = self._over(client)
         if connection(client) is not over:
             raise connection_lost("values were stored")
 
         def done(sent: bool) -> None:
             # A client that is closing may send this after its last word to the scheduler.
-            if sent and not _is_closing(client):
+            if sent and not is_closing(client):
                 self._announced.update(id for id, _ in objects)
                 if with_next:
                     # From here: it would wake the event loop once more for each graph.
@@ -133,7 +133,7 @@ class ClientKeeper:
     def _tell_later(self, id: ObjectId) -> None:
         """Release an object on the scheduler, with others that the event loop has now."""
         client = self._client()
-        if client is None or _is_closing(client):
+        if client is None or is_closing(client):
             return
         if not self._to_release:
             client.loop.add_callback(self._tell)
@@ -142,7 +142,7 @@ class ClientKeeper:
     def _tell(self) -> None:
         objects, self._to_release = self._to_release, []
         client = self._client()
-        if client is not None and not _is_closing(client):
+        if client is not None and not is_closing(client):
             message = {"op": RELEASE, "objects": ToPickle(objects)}
             send_to_scheduler(client, self._over(client), message)
 
@@ -155,12 +155,14 @@ def connection_lost(meanwhile: str) -> ClusterError:
     )
 
 
-def _gone() -> ClusterError:
+def client_closed(meanwhile: str) -> ClusterError:
+    """The error of a graph that was not sent since the client was closed."""
     return ClusterError(
-        "The client was closed while values were stored. The graph was not sent. Submit "
-        "the computation again, with another client."
+        f"The client was closed while {meanwhile}. The graph was not sent. Submit the "
+        "computation again, with another client."
     )
 
 
-def _is_closing(client: Client) -> bool:
+def is_closing(client: Client) -> bool:
+    """Whether nothing more can be sent."""
     return client.status in ("closing", "closed")

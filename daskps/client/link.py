@@ -11,12 +11,12 @@ from dask.utils import typename
 
 from daskps.client.chosen import ChosenStore
 from daskps.client.fetching import Fetching
-from daskps.client.keeper import ClientKeeper
+from daskps.client.keeper import ClientKeeper, client_closed, is_closing
 from daskps.client.opening import catalog_of, install_plugin, open_everywhere
 from daskps.client.reporting import report_while_connected
 from daskps.client.sending import Sending
 from daskps.dask_private.connections import connection
-from daskps.exceptions import ClusterError
+from daskps.exceptions import ClusterError, DaskpsError
 from daskps.messages import WORKERS
 from daskps.objects import finalizers
 from daskps.objects.catalog import Catalog
@@ -196,6 +196,17 @@ class ClusterLink:
         """
         client = self._client()
         assert client is not None, "the caller has the client"
+        try:
+            return await self._open(client, request, settings)
+        except Exception as e:
+            # Whatever it was that another thread has closed in the middle.
+            if is_closing(client) and not isinstance(e, DaskpsError):
+                raise client_closed("a store was opened") from e
+            raise
+
+    async def _open(
+        self, client: Client, request: StoreRequest, settings: Settings
+    ) -> Catalog | None:
         while client.status == "connecting":
             await asyncio.sleep(0.02)  # Dask gives up at some time, and closes it
         if not isinstance(request, ChoiceRequest):

@@ -120,11 +120,13 @@ class Sending:
     def update(self) -> None:
         """Look at the client's messages, if somebody wants that."""
         client = self._client()
-        if client is None or client.scheduler is None:
+        # Read once: another thread may close the client meanwhile.
+        scheduler = None if client is None else client.scheduler
+        if scheduler is None:
             return
         ours = {"broadcast": self._broadcast, "publish_put": self._publish}
         for name, send in ours.items():
-            ask_with(client, name, send if self._senders else None)
+            ask_with(scheduler, name, send if self._senders else None)
 
     async def _stored(
         self, prepare: Prepare, attempt: str, message: dict[str, Any]

@@ -291,9 +291,14 @@ def register_family(
     register_serialization_family(name, dump, load)
 
 
-def gather_with(client: distributed.Client, deserializers: list[str] | None) -> None:
-    """Have results that come by way of the scheduler answered with these families."""
-    scheduler = client.scheduler
+def gather_with(scheduler: Any, deserializers: list[str] | None) -> None:
+    """Have results that come by way of the scheduler answered with these families.
+
+    Parameters
+    ----------
+    scheduler
+        How a client calls it: its attribute, which is None once it is closed.
+    """
     scheduler.__dict__.pop("gather", None)
     if deserializers is not None:
         gather = functools.partial(scheduler.gather, deserializers=deserializers)
@@ -301,7 +306,7 @@ def gather_with(client: distributed.Client, deserializers: list[str] | None) -> 
 
 
 def call_actors_with(
-    client: distributed.Client,
+    scheduler: Any,
     deserializers: list[str] | None,
     ask_again: Callable[[Any], dict[str, Any] | None] = lambda result: None,
     send: Callable[..., Any] | None = None,
@@ -310,6 +315,8 @@ def call_actors_with(
 
     Parameters
     ----------
+    scheduler
+        As for :func:`gather_with`.
     deserializers
         The families; None: as in plain Dask.
     ask_again
@@ -318,7 +325,6 @@ def call_actors_with(
     send
         Sends a message to a worker, given what does so as Dask does; None: that.
     """
-    scheduler = client.scheduler
     scheduler.__dict__.pop("proxy", None)
     if deserializers is None:
         return
@@ -335,17 +341,16 @@ def call_actors_with(
     scheduler.proxy = proxy
 
 
-def ask_with(
-    client: distributed.Client, operation: str, send: Callable[..., Any] | None
-) -> None:
+def ask_with(scheduler: Any, operation: str, send: Callable[..., Any] | None) -> None:
     """Have an operation of the scheduler called by way of `send`; None: no more.
 
     Parameters
     ----------
+    scheduler
+        As for :func:`gather_with`.
     send
         A coroutine function, called with what calls it as Dask does, and the message.
     """
-    scheduler = client.scheduler
     scheduler.__dict__.pop(operation, None)
     if send is not None:
         plain = getattr(scheduler, operation)

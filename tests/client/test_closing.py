@@ -5,6 +5,7 @@ What that thread stores no scheduler knows of, and the client is not there to sa
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import glob
 import os
@@ -18,6 +19,7 @@ from flaky_store import FlakyConnector
 from processes import PATIENCE, catch_storing, eventually, objects_in, released
 
 import daskps
+from daskps.client import link
 from daskps.stores import opened
 
 X = np.arange(1 << 18, dtype="f8")  # 2 MiB
@@ -66,6 +68,30 @@ def test_closing_a_client_while_a_value_is_stored(cluster, client):
         del mine
     assert released(client)
     assert eventually(lambda: not objects_in(cluster))
+
+
+def test_closing_a_client_while_a_store_is_opened(cluster, client, monkeypatch):
+    own = cluster.client(set_as_default=False)
+    begun = threading.Event()
+    plain = link.open_everywhere
+
+    async def open_everywhere(client, *args):
+        begun.set()
+        while client.status == "running":
+            await asyncio.sleep(0.01)
+        return await plain(client, *args)
+
+    def submit():
+        with daskps.proxy_graph(client=own):
+            own.submit(np.sum, X)
+
+    monkeypatch.setattr(link, "open_everywhere", open_everywhere)
+    thread = Submitting(submit)
+    assert begun.wait(PATIENCE)
+    own.close()
+    thread.join()
+    assert isinstance(thread.error, daskps.ClusterError), thread.error
+    assert "client was closed while a store was opened" in str(thread.error)
 
 
 def test_closing_a_client_between_two_of_many_values(cluster, client):
@@ -198,9 +224,9 @@ def test_a_closed_client_keeps_no_copies(cluster, tmp_path):
 def caches_used():
     """Directories of copies that this process keeps from being deleted."""
     used = set()
-    for link in glob.glob("/proc/self/fd/*"):
+    for fd in glob.glob("/proc/self/fd/*"):
         with contextlib.suppress(FileNotFoundError):
-            directory = os.path.dirname(os.readlink(link))
+            directory = os.path.dirname(os.readlink(fd))
             if os.path.basename(directory).startswith("daskps-cache-"):
                 used.add(directory)
     return used

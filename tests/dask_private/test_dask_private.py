@@ -346,14 +346,16 @@ def test_workers_may_answer_with_something_else(own_client):
     future = client.submit(int, 2, pure=False)
     actor = client.submit(Actor, actor=True, pure=False).result()
     client.run(answer_otherwise, whether=True)
-    connections.gather_with(client, families)
-    connections.call_actors_with(client, families)
+    connections.gather_with(client.scheduler, families)
+    connections.call_actors_with(client.scheduler, families)
     try:
         assert future.result() == [2, families, 4]
         assert actor.method().result() == [4, families, 4]
         assert actor.value == [3, families, 4]
         connections.call_actors_with(
-            client, families, lambda result: {"op": "identity"} if result else None
+            client.scheduler,
+            families,
+            lambda result: {"op": "identity"} if result else None,
         )
         assert "id" in client.sync(
             client.scheduler.proxy,
@@ -361,8 +363,8 @@ def test_workers_may_answer_with_something_else(own_client):
             msg={"op": "actor_execute", "actor": actor.key, "function": "method"},
         )
     finally:
-        connections.gather_with(client, None)
-        connections.call_actors_with(client, None)
+        connections.gather_with(client.scheduler, None)
+        connections.call_actors_with(client.scheduler, None)
         client.run(answer_otherwise, whether=False)
     assert future.result() == 2
     assert actor.method().result() == 4
@@ -378,14 +380,14 @@ def asked(client):
         return await plain(**message)
 
     def ask(operation):
-        connections.ask_with(client, operation, note)
+        connections.ask_with(client.scheduler, operation, note)
         names.append(operation)
         return messages
 
     names = []
     yield ask
     for name in names:
-        connections.ask_with(client, name, None)
+        connections.ask_with(client.scheduler, name, None)
         assert name not in client.scheduler.__dict__
 
 
