@@ -115,6 +115,7 @@ def code_of(page: Path) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", pages("python"), ids=named)
 def test_python_runs(page, cluster, tmp_path):
     code = code_of(page)
@@ -138,6 +139,7 @@ def test_python_runs(page, cluster, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_the_example_of_the_readme_prints_what_it_says(tmp_path):
     """Its first code is a program; then comes what it prints, with the warning."""
     readme = PAGES[0]
