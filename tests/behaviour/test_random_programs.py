@@ -146,7 +146,7 @@ def test_a_few_programs_are_what_they_are_without(sides):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_more_programs_are_what_they_are_without(sides):
-    check(sides, range(10, 80))
+    check(sides, range(10, 50))
 
 
 @pytest.mark.full

@@ -395,7 +395,6 @@ def injectable(*modules):
 def any_function(test):
     """Threads of stores may end by it."""
     for mark in (
-        pytest.mark.slow,
         pytest.mark.timeout(1800),
         pytest.mark.filterwarnings(
             "ignore::pytest.PytestUnhandledThreadExceptionWarning"
@@ -432,6 +431,7 @@ def messages(client):
 
 
 @any_function
+@pytest.mark.slow
 def test_any_function_for_other_messages_may_fail(client):
     found = injectable("daskps.client", "daskps.references", *PASSES)
     with daskps.proxy_graph():
@@ -440,6 +440,7 @@ def test_any_function_for_other_messages_may_fail(client):
 
 
 @any_function
+@pytest.mark.slow
 def test_any_function_that_looks_into_a_graph_may_fail(client):
     found = injectable(*PASSES)
     with daskps.proxy_graph():
@@ -447,6 +448,17 @@ def test_any_function_that_looks_into_a_graph_may_fail(client):
 
 
 @any_function
+@pytest.mark.slow
+def test_one_function_of_three_on_the_client_may_fail(client):
+    looking = injectable(*PASSES)
+    found = {n: f for n, f in injectable("daskps").items() if n not in looking}
+    with daskps.proxy_graph():
+        inject = lambda name: failing(found[name])  # noqa: E731
+        check_each(client, sorted(found)[::3], inject)
+
+
+@any_function
+@pytest.mark.full
 def test_any_function_on_the_client_may_fail(client):
     found = injectable("daskps")
     with daskps.proxy_graph():
@@ -488,6 +500,7 @@ def large_frame(seed):
 
 
 @any_function
+@pytest.mark.slow
 def test_any_function_of_workers_that_treats_results_may_fail(client):
     names = injectable(*RESULTS)
     with daskps.proxy_graph():
@@ -500,6 +513,7 @@ def test_any_function_of_workers_that_treats_results_may_fail(client):
 
 
 @any_function
+@pytest.mark.slow
 def test_any_function_of_the_scheduler_may_fail(client):
     names = injectable("daskps.scheduler.lifetimes", "daskps.scheduler.evictor")
     with daskps.proxy_graph():
