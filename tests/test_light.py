@@ -57,6 +57,7 @@ def test_what_plugins_import(plugin):
     assert python("-c", code + SHOW.format([*HEAVY, "dask.array"])).split() == []
 
 
+@pytest.mark.slow
 @pytest.mark.core
 @pytest.mark.parametrize("store", ["", "shm://", "peer://"])
 def test_a_program_of_arrays_imports_no_dataframes(store):

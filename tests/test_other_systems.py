@@ -168,6 +168,7 @@ def test_what_has_to_have_a_store_says_so(system):
     assert "needs Linux" in failed[3]
 
 
+@pytest.mark.slow
 @SYSTEMS
 def test_a_client_of_a_cluster_on_linux(system):
     with ProcessCluster(1) as cluster, cluster.client() as client:
@@ -231,6 +232,7 @@ def test_a_worker_that_joins_a_cluster_on_linux(system):
         assert client.submit(np.sum, large, pure=False).result() == 1 << 17
 
 
+@pytest.mark.slow
 @SYSTEMS
 def test_a_worker_that_is_there_already(system):
     with ProcessCluster(1) as cluster, cluster.client() as client:

@@ -62,6 +62,7 @@ def run_example(name, url):
     assert re.fullmatch(r"Quartiles: -0\.6. -?0\.00 0\.6.\n", done.stdout), done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_examples(example):
     run_example(example, "shm://")

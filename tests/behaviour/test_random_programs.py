@@ -140,13 +140,13 @@ def check(sides: tuple[Client, Client], seeds: Any) -> None:
 
 
 def test_a_few_programs_are_what_they_are_without(sides):
-    check(sides, range(10))
+    check(sides, range(5))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_more_programs_are_what_they_are_without(sides):
-    check(sides, range(10, 50))
+    check(sides, range(5, 50))
 
 
 @pytest.mark.full

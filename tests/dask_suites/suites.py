@@ -60,7 +60,6 @@ SUITES = (
         (
             "dask/dataframe/tests/test_categorical.py",
             "dask/dataframe/tests/test_indexing.py",
-            "dask/dataframe/tests/test_ufunc.py",
         ),
     ),
     Suite(

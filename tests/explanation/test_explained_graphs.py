@@ -35,6 +35,7 @@ def counted(client, work):
     return counters.read(client) - before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", GRAPHS, ids=lambda make: make.__name__)
 @pytest.mark.filterwarnings("ignore:Sending large graph")
 def test_what_is_said_is_what_is_counted(counting, make):

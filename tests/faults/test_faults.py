@@ -38,6 +38,8 @@ from processes import (
 
 import daskps
 
+pytestmark = pytest.mark.slow
+
 X = np.arange(1 << 18, dtype="f8")  # 2 MiB
 HUGE = 64 << 20  # elements: 512 MiB, long enough to be caught while it is stored
 
@@ -131,7 +133,6 @@ def after(gate, x):
 
 
 class TestAWorkerIsKilled:
-    @pytest.mark.slow
     def test_before_its_task(self, nanny_client):
         with daskps.proxy_graph():
             gates = nanny_client.map(time.sleep, [1.0, 1.01])
@@ -157,7 +158,6 @@ class TestAWorkerIsKilled:
             np.testing.assert_array_equal(second.result(timeout=PATIENCE), X + 2)
             np.testing.assert_array_equal(first.result(timeout=PATIENCE), X + 1)
 
-    @pytest.mark.slow
     def test_after_its_result_was_read(self, nanny_client):
         with daskps.proxy_graph():
             future = nanny_client.submit(np.add, X, 1)
@@ -191,7 +191,6 @@ class TestAWorkerIsKilled:
             assert got[0].min() == got[0].max() == 1
             del future
 
-    @pytest.mark.slow
     def test_a_killed_worker_again_and_again(self, nanny_client):
         with daskps.proxy_graph():
             for i in range(4):
@@ -217,7 +216,6 @@ def sum_when_gone(x, path):
 
 
 class TestWorkersComeAndGo:
-    @pytest.mark.slow
     def test_a_nanny_is_killed(self):
         with ProcessCluster(nanny=True) as cluster, cluster.client() as client:
             with daskps.proxy_graph():
@@ -237,7 +235,6 @@ class TestWorkersComeAndGo:
             del futures
             assert released(client)
 
-    @pytest.mark.slow
     def test_a_worker_joins_late_and_the_first_one_leaves(self):
         with ProcessCluster(workers=1) as cluster, cluster.client() as client:
             with daskps.proxy_graph():
@@ -256,7 +253,6 @@ class TestWorkersComeAndGo:
             del future, total, copy
             assert released(client)
 
-    @pytest.mark.slow
     def test_tasks_are_stolen(self, tmp_path):
         environment = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_SATURATION": "inf"}
         with (
@@ -276,7 +272,6 @@ class TestWorkersComeAndGo:
             del futures
             assert released(client)
 
-    @pytest.mark.slow
     def test_a_task_runs_on_two_workers_at_once(self, tmp_path):
         """The scheduler takes a worker for dead that has only been stopped."""
         environment = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "8s"}
@@ -307,7 +302,6 @@ class TestWorkersComeAndGo:
             assert daskps.usage(client).objects
         assert eventually(lambda: not running(first))
 
-    @pytest.mark.slow
     def test_adaptive_scaling_to_zero_and_back(self):
         with (
             LocalCluster(
@@ -327,7 +321,6 @@ class TestWorkersComeAndGo:
                 assert daskps.usage(client).objects == 1, "the session keeps it"
             assert released(client)
 
-    @pytest.mark.slow
     def test_restart_with_work_of_all_kinds(self, nannies, nanny_client):
         with daskps.proxy_graph():
             x = da.from_array(X, chunks=len(X) // 4).persist()
@@ -442,7 +435,6 @@ class TestAClientIsKilled:
             assert released(client)
         assert eventually(lambda: not objects_in(cluster))
 
-    @pytest.mark.slow
     def test_with_a_published_dataset(self, nannies, nanny_client):
         code = """
             client = Client(sys.argv[1])
@@ -465,7 +457,6 @@ class TestAClientIsKilled:
             nanny_client.unpublish_dataset("left")
 
     # Slow: on a busy machine the interrupt can come after the store.
-    @pytest.mark.slow
     def test_interrupted_while_it_stores(self, cluster, client):
         code = f"""
             client = Client(sys.argv[1])
@@ -510,7 +501,6 @@ class TestAClientIsKilled:
 
 
 class TestTheSchedulerIsKilled:
-    @pytest.mark.slow
     def test_a_new_one_sweeps_and_clients_go_on(self):
         with ProcessCluster(workers=1) as cluster, cluster.client() as client:
             with daskps.proxy_graph():
@@ -538,7 +528,6 @@ class TestTheSchedulerIsKilled:
             assert released(client)
             assert client.submit(sum, [1, 2]).result(timeout=PATIENCE) == 3
 
-    @pytest.mark.slow
     def test_a_client_that_has_left_its_session(self):
         """What it still held must not trouble a scheduler that does not know daskps."""
         with ProcessCluster(workers=1) as cluster, cluster.client() as client:
@@ -562,7 +551,6 @@ class TestTheSchedulerIsKilled:
 
 
 class TestEverythingIsKilled:
-    @pytest.mark.slow
     def test_everything_that_was_killed_is_swept_by_hand(self):
         before = store_directories()
         with ProcessCluster(workers=1) as cluster:
@@ -783,7 +771,6 @@ class TestOutsideSessions:
         del future
 
 
-@pytest.mark.slow
 def test_a_short_soak_leaves_nothing():
     """``python -m benchmarks.soak``, for a moment."""
     command = [sys.executable, "-m", "benchmarks.soak", "--minutes", "0.6"]

@@ -23,6 +23,8 @@ from daskps.messages import EVENTS
 from daskps.versions import VERSION
 from daskps.worker.opening import StoreOpening
 
+pytestmark = pytest.mark.slow
+
 X = np.arange(1 << 18, dtype="f8")  # 2 MiB
 
 # The worker's question to the scheduler how to open a store is lost: with an error, or
@@ -178,7 +180,6 @@ class TestTheQuestionIsLost:
             able = {address(client, "w0")}
             assert thirty_submits_and_twenty_mapped(client) == able
 
-    @pytest.mark.slow
     def test_for_ever_while_the_session_opens(self, start, caplog):
         _, client = start(LOST, GOOD)
         with daskps.proxy_graph("shm://"):
@@ -186,7 +187,6 @@ class TestTheQuestionIsLost:
             able = {address(client, "w1")}
             assert thirty_submits_and_twenty_mapped(client) == able
 
-    @pytest.mark.slow
     def test_for_ever_by_all_while_the_session_opens(self, start):
         _, client = start(LOST, LOST)
         with (
@@ -307,7 +307,6 @@ class TestThisWorkerNever:
                 assert 'daskps.proxy_graph(store="peer://")' in str(error)
                 del future, error
 
-    @pytest.mark.slow
     def test_the_only_worker_that_can_dies(self, start):
         cluster, client = start(GOOD)
         with daskps.proxy_graph("shm://"):

@@ -13,6 +13,8 @@ from processes import PATIENCE, ProcessCluster, eventually, released
 
 import daskps
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["pool"]
 
 X = np.arange(1 << 18, dtype="f8").reshape(512, 512)  # 2 MiB

@@ -14,6 +14,8 @@ from processes import ProcessCluster, eventually
 import daskps
 from daskps.stores.files.own_memory import OwnMemory
 
+pytestmark = pytest.mark.slow
+
 MIB = 1 << 20
 LIMIT = 512 * MIB
 # Seven of them are more than a worker may have.
