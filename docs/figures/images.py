@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from outputs import Scenario, lines, number, scenarios
-from plots import PEERS, Bar, bars, curves
+from plots import PEERS, PEERS_OF_THE_PAPER, Bar, bars, curves
 from svg import Picture
 
 
@@ -130,6 +130,27 @@ def network() -> Picture:
     return bars(title, groups, low=0.3)
 
 
+def paper_round_trips() -> Picture:
+    """Figure 3 of the paper, the panel of what goes in and comes out."""
+    sizes = ["10 kB", "100 kB", "1 MB", "10 MB", "100 MB"]
+    members = found("paper", *(f"paper: round trip {n} in and out" for n in sizes))
+    values = {peer: [m.ms(peer) for m in members] for peer in PEERS_OF_THE_PAPER}
+    ticks = {5.0: "5 ms", 10.0: "10 ms", 100.0: "100 ms", 1000.0: "1 s"}
+    title = "A value goes into a task and comes out: time, by its size"
+    return curves(title, sizes, values, ticks, width=580, right=176)
+
+
+def paper_throughput() -> Picture:
+    """Figure 4 of the paper, the panel of 1 MB."""
+    workers = [1, 2, 4, 8]
+    name = "paper: 50 tasks, 1 MB in and out, {} workers"
+    members = found("paper", *(name.format(n) for n in workers))
+    values = {peer: [m.rate(peer) for m in members] for peer in PEERS_OF_THE_PAPER}
+    ticks = {25.0: "25 /s", 50.0: "50 /s", 100.0: "100 /s"}
+    title = "Tasks each second, 1 MB in and out, by workers"
+    return curves(title, list(map(str, workers)), values, ticks, width=580, right=176)
+
+
 def scheduler() -> Picture:
     """The scheduler with daskps and without."""
     title = "The same data for three workers, without daskps and with it"
@@ -248,4 +269,6 @@ IMAGES: dict[str, Callable[[], Picture]] = {
     "throughput": throughput,
     "shapes": shapes,
     "network": network,
+    "paper-round-trips": paper_round_trips,
+    "paper-throughput": paper_throughput,
 }

@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-#: Columns of ``python -m benchmarks`` (``benchmarks/table.py``), after the peer's name.
+#: Columns of ``python -m benchmarks`` (``benchmarks/table.py``), from where the time ends,
+#: which the longest name of a peer decides.
 COLUMNS = {
-    "time": (17, 27),
-    "daskps is faster by": (30, 56),
-    "through the scheduler": (56, 69),
-    "it grows by": (69, 79),
-    "put into the store": (79, 95),
-    "copies by client, worker": (98, None),
+    "time": (-10, 0),
+    "daskps is faster by": (3, 29),
+    "through the scheduler": (29, 42),
+    "it grows by": (42, 52),
+    "put into the store": (52, 68),
+    "copies by client, worker": (71, None),
 }
+#: A peer's name, and its time.
+PEER = re.compile(r"  (\S.*?) +[\d.]+ ms")
 #: What is in the last column where there are many tasks.
 RATES = "rate, and the processor's time for each task"
 #: Where a row's name ends, or a cell.
@@ -47,6 +50,10 @@ class Scenario:
         """How many times as fast as this peer daskps is, by pairs of runs."""
         return number(self.peers[peer]["daskps is faster by"])
 
+    def rate(self, peer: str) -> float:
+        """Tasks each second of one peer."""
+        return number(self.peers[peer]["copies by client, worker"])
+
 
 def number(text: str) -> float:
     """The number that a text begins with."""
@@ -64,19 +71,20 @@ def scenarios(name: str) -> list[Scenario]:
     """The scenarios in an output of ``python -m benchmarks``."""
     found: list[Scenario] = []
     for line in read(name).splitlines():
-        if line.startswith("  "):
-            if found:  # otherwise it is a heading
-                found[-1].peers[line[:17].strip()] = _cells(line)
-        elif ": " not in line[:12]:  # not what it ran on
+        if peer := PEER.match(line):
+            found[-1].peers[peer[1]] = _cells(line, peer.end())
+        elif not line.startswith((" ", "daskps: ")):  # no heading, nor what it ran on
             found.append(Scenario(line, {}))
     return [scenario for scenario in found if scenario.peers]
 
 
-def _cells(line: str) -> dict[str, str]:
+def _cells(line: str, origin: int) -> dict[str, str]:
     return {
         column: text
         for column, (start, end) in COLUMNS.items()
-        if (text := line[start:end].strip())
+        if (
+            text := line[origin + start : None if end is None else origin + end].strip()
+        )
     }
 
 

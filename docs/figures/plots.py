@@ -18,6 +18,18 @@ PEERS = {
     "ray": "red",
     "limit": "ink",
 }
+#: Of the paper's figures. What is on a Redis server is dashed.
+PEERS_OF_THE_PAPER = {
+    "dask": "grey",
+    "daskps shm": "ours",
+    "daskps redis": "ours",
+    "by hand": "green",
+    "by hand, Redis": "green",
+    "proxystore_ex": "pink",
+    "proxystore_ex, Redis": "pink",
+}
+DASHED = {"limit", *(peer for peer in PEERS_OF_THE_PAPER if "redis" in peer.lower())}
+COLOURS = PEERS | PEERS_OF_THE_PAPER
 WIDTH = 520
 ROW = 22
 
@@ -104,7 +116,7 @@ def bars(
 
 
 def _bar(picture: Picture, bar: Bar, at: Callable, left: int, y: float) -> None:
-    bold = bar.label == "daskps"
+    bold = bar.label.startswith("daskps")
     picture.text(left - 8, y + 15, bar.label, size=14, anchor="end", bold=bold)
     width = max(at(bar.value) - left, 2)
     picture.box(left, y + 2, width, ROW - 5, colour=bar.colour, round=2)
@@ -118,44 +130,52 @@ def _bar(picture: Picture, bar: Bar, at: Callable, left: int, y: float) -> None:
 
 def curves(
     title: str,
-    sizes: list[str],
+    steps: list[str],
     values: dict[str, list[float]],
     ticks: dict[float, str],
+    *,
+    width: int = WIDTH,
+    right: int = 116,
 ) -> Picture:
-    """A line for each peer over the sizes, which are as far from each other.
+    """A line for each peer over sizes or numbers, which are as far from each other.
 
     Parameters
     ----------
+    steps
+        Below the axis.
     values
-        By peer, one for each size.
+        By peer, one for each step.
     ticks
-        Numbers on the axis, and how they are written.
+        Numbers on the other axis, and how they are written.
+    width
+        Pixels of all.
+    right
+        Pixels for the names.
     """
-    height, left, right, bottom = 380, 70, WIDTH - 116, 330
-    picture = Picture(WIDTH, height, title)
+    height, left, end, bottom = 380, 70, width - right, 330
+    picture = Picture(width, height, title)
     picture.text(16, 28, title, size=16, bold=True)
     top = max(x for numbers in values.values() for x in numbers)
     low = min(ticks)
     y = logarithmic(low, top, bottom, 60)
     x = [
-        left + 20 + (right - left - 20) * i / (len(sizes) - 1)
-        for i in range(len(sizes))
+        left + 20 + (end - left - 20) * i / (len(steps) - 1) for i in range(len(steps))
     ]
     for tick, written in ticks.items():
-        picture.line([(left, y(tick)), (right, y(tick))], colour="edge", width=1)
+        picture.line([(left, y(tick)), (end, y(tick))], colour="edge", width=1)
         picture.text(
             left - 8, y(tick) + 4, written, size=13, anchor="end", colour="soft"
         )
-    for at, size in zip(x, sizes, strict=True):
-        picture.text(at, bottom + 22, size, size=13, anchor="middle", colour="soft")
+    for at, step in zip(x, steps, strict=True):
+        picture.text(at, bottom + 22, step, size=13, anchor="middle", colour="soft")
     for peer, numbers in values.items():
         points = [(a, y(b)) for a, b in zip(x, numbers, strict=True)]
-        colour = PEERS[peer]
-        thick = 3 if peer == "daskps" else 1.8
-        picture.line(points, colour=colour, width=thick, dashed=peer == "limit")
+        colour = COLOURS[peer]
+        thick = 3 if peer.startswith("daskps") else 1.8
+        picture.line(points, colour=colour, width=thick, dashed=peer in DASHED)
         for point in points:
             picture.dot(*point, 2.5, colour)
-    _labels(picture, right + 8, {p: y(v[-1]) for p, v in values.items()})
+    _labels(picture, end + 8, {p: y(v[-1]) for p, v in values.items()})
     return picture
 
 
@@ -164,5 +184,5 @@ def _labels(picture: Picture, x: float, ends: dict[str, float]) -> None:
     at = -math.inf
     for peer, y in sorted(ends.items(), key=lambda item: item[1]):
         at = max(y + 4, at + 17)
-        bold = peer == "daskps"
-        picture.text(x, at, peer, size=14, colour=PEERS[peer], bold=bold)
+        bold = peer.startswith("daskps")
+        picture.text(x, at, peer, size=14, colour=COLOURS[peer], bold=bold)

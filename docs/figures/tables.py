@@ -51,7 +51,7 @@ def peers(name: str, part: str) -> str:
     used = {c for s in mine for cells in s.peers.values() for c in cells}
     columns = [column for column in COLUMNS if column in used]
     heading = ["", *columns]
-    if name in ("throughput", "small-tasks"):
+    if name in ("throughput", "small-tasks") or " tasks" in part:
         heading[-1] = RATES
     return markdown(heading, (row for s in mine for row in _rows(s, columns)))
 
@@ -171,6 +171,7 @@ TABLES: dict[str, Callable[[str, str], str]] = {
     "comparison": comparison,
     "side-by-side": peers,
     "throughput": peers,
+    "paper": peers,
     "small-tasks": peers,
     "shapes": shapes,
     "imports": imports,
