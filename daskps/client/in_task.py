@@ -41,10 +41,12 @@ def task_session(client: Client) -> Session | None:
     except ValueError:
         return None
     plugin = WorkerStorePlugin.latest.get(worker)
-    # A client that is not connected yet may not know where it will be.
-    if plugin is None or not plugin.tasks_store or client.scheduler is None:
+    # A client that is not connected yet may not know where it will be. Read once: another
+    # thread may close it meanwhile.
+    scheduler = client.scheduler
+    if plugin is None or not plugin.tasks_store or scheduler is None:
         return None
-    if client.scheduler.address != worker.scheduler.address:
+    if scheduler.address != worker.scheduler.address:
         return None
     key = current_task(worker)
     session = plugin.sessions.get(key)

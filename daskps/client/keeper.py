@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from distributed.protocol.serialize import ToPickle
 
 from daskps.client.reporting import tell_with_next
-from daskps.dask_private.connections import connection, send_to_scheduler
+from daskps.dask_private.connections import connection, is_closing, send_to_scheduler
 from daskps.exceptions import ClusterError
 from daskps.messages import HOLD, RELEASE, STORED
 from daskps.objects import finalizers
@@ -161,8 +161,3 @@ def client_closed(meanwhile: str) -> ClusterError:
         f"The client was closed while {meanwhile}. The graph was not sent. Submit the "
         "computation again, with another client."
     )
-
-
-def is_closing(client: Client) -> bool:
-    """Whether nothing more can be sent."""
-    return client.status in ("closing", "closed")

@@ -11,11 +11,11 @@ from dask.utils import typename
 
 from daskps.client.chosen import ChosenStore
 from daskps.client.fetching import Fetching
-from daskps.client.keeper import ClientKeeper, client_closed, is_closing
+from daskps.client.keeper import ClientKeeper, client_closed
 from daskps.client.opening import catalog_of, install_plugin, open_everywhere
 from daskps.client.reporting import report_while_connected
 from daskps.client.sending import Sending
-from daskps.dask_private.connections import connection
+from daskps.dask_private.connections import connection, is_closing
 from daskps.exceptions import ClusterError, DaskpsError
 from daskps.messages import WORKERS
 from daskps.objects import finalizers

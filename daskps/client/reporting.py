@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tornado.ioloop import PeriodicCallback
 
-from daskps.dask_private.connections import connection, send_to_scheduler
+from daskps.dask_private.connections import connection, is_closing, send_to_scheduler
 from daskps.stores.reports import reports
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def report_while_connected(client: Client, store_name: str) -> None:
     def tell() -> None:
         alive = weak()
         current = alive is not None and connection(alive) is over
-        if alive is None or not current or alive.status in ("closing", "closed"):
+        if alive is None or not current or is_closing(alive):
             periodic.stop()
         else:
             tell_with_next(alive, over, [store_name])

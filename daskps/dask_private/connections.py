@@ -68,6 +68,11 @@ def connection(client: distributed.Client) -> Any:
     return client.scheduler_comm
 
 
+def is_closing(client: distributed.Client) -> bool:
+    """Whether nothing more can be sent."""
+    return client.status in ("closing", "closed")
+
+
 def is_asynchronous(client: distributed.Client) -> bool:
     """Whether what submits to a client runs on its event loop."""
     return bool(client._asynchronous)

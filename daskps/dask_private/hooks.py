@@ -121,16 +121,19 @@ def hook_clients(
         finally:
             _expected.expr = _expected.nbytes = None
             _expected.hint = ""
-        if isinstance(failure, _LargerError) and submission.if_larger is not None:
-            try:
-                submission.expr, submission.alive = submission.if_larger()
-                return original(self, submission.expr, keys, *args, **kwargs)
-            except Exception as e:
-                failure = e
-        # What plain Dask cannot submit either raises again.
-        futures = original(self, submission.otherwise, keys, *args, **kwargs)
-        failed(failure, submission.expr)
-        return futures
+        try:
+            if isinstance(failure, _LargerError) and submission.if_larger is not None:
+                try:
+                    submission.expr, submission.alive = submission.if_larger()
+                    return original(self, submission.expr, keys, *args, **kwargs)
+                except Exception as e:
+                    failure = e
+            # What plain Dask cannot submit either raises again.
+            futures = original(self, submission.otherwise, keys, *args, **kwargs)
+            failed(failure, submission.expr)
+            return futures
+        finally:
+            del failure  # it would keep itself, and the graph
 
     distributed.Client._graph_to_futures = _graph_to_futures
     _watch_sizes()

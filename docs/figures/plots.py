@@ -18,18 +18,29 @@ PEERS = {
     "ray": "red",
     "limit": "ink",
 }
-#: Of the paper's figures. What is on a Redis server is dashed.
-PEERS_OF_THE_PAPER = {
-    "dask": "grey",
-    "daskps shm": "ours",
-    "daskps redis": "ours",
-    "by hand": "green",
-    "by hand, Redis": "green",
-    "proxystore_ex": "pink",
-    "proxystore_ex, Redis": "pink",
-}
-DASHED = {"limit", *(peer for peer in PEERS_OF_THE_PAPER if "redis" in peer.lower())}
-COLOURS = PEERS | PEERS_OF_THE_PAPER
+#: Those of the paper's figures. What is on a Redis server is dashed.
+PEERS_OF_THE_PAPER = (
+    "dask",
+    "daskps shm",
+    "daskps redis",
+    "by hand",
+    "by hand, Redis",
+    "proxystore_ex",
+    "proxystore_ex, Redis",
+)
+
+
+def _colour(peer: str) -> str:
+    """On whichever store it is."""
+    return PEERS[
+        peer.removesuffix(", Redis").removesuffix(" redis").removesuffix(" shm")
+    ]
+
+
+def _is_dashed(peer: str) -> bool:
+    return peer == "limit" or "redis" in peer.lower()
+
+
 WIDTH = 520
 ROW = 22
 
@@ -170,9 +181,9 @@ def curves(
         picture.text(at, bottom + 22, step, size=13, anchor="middle", colour="soft")
     for peer, numbers in values.items():
         points = [(a, y(b)) for a, b in zip(x, numbers, strict=True)]
-        colour = COLOURS[peer]
+        colour = _colour(peer)
         thick = 3 if peer.startswith("daskps") else 1.8
-        picture.line(points, colour=colour, width=thick, dashed=peer in DASHED)
+        picture.line(points, colour=colour, width=thick, dashed=_is_dashed(peer))
         for point in points:
             picture.dot(*point, 2.5, colour)
     _labels(picture, end + 8, {p: y(v[-1]) for p, v in values.items()})
@@ -185,4 +196,4 @@ def _labels(picture: Picture, x: float, ends: dict[str, float]) -> None:
     for peer, y in sorted(ends.items(), key=lambda item: item[1]):
         at = max(y + 4, at + 17)
         bold = peer.startswith("daskps")
-        picture.text(x, at, peer, size=14, colour=COLOURS[peer], bold=bold)
+        picture.text(x, at, peer, size=14, colour=_colour(peer), bold=bold)

@@ -51,7 +51,11 @@ def peers(name: str, part: str) -> str:
     used = {c for s in mine for cells in s.peers.values() for c in cells}
     columns = [column for column in COLUMNS if column in used]
     heading = ["", *columns]
-    if name in ("throughput", "small-tasks") or " tasks" in part:
+    if any(
+        "tasks/s" in cells.get(columns[-1], "")
+        for s in mine
+        for cells in s.peers.values()
+    ):
         heading[-1] = RATES
     return markdown(heading, (row for s in mine for row in _rows(s, columns)))
 

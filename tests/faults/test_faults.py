@@ -456,7 +456,6 @@ class TestAClientIsKilled:
             del x
             nanny_client.unpublish_dataset("left")
 
-    # Slow: on a busy machine the interrupt can come after the store.
     def test_interrupted_while_it_stores(self, cluster, client):
         code = f"""
             client = Client(sys.argv[1])

@@ -28,7 +28,6 @@ import daskps
 
 MIB = 1 << 20
 CLIENTS = {"plain": distributed.Client, "daskps": daskps.Client}
-# What was drawn at random by workers is told by its size.
 SYNTHETIC = {"task_count": 24, "task_data_bytes": 2 * MIB}
 
 
@@ -58,7 +57,7 @@ def molecules() -> list[str]:
 
 
 def fingerprint(value: Any) -> Any:
-    """What is compared of a value."""
+    """What is compared of a value. What workers have drawn at random is told by its size."""
     if isinstance(value, np.ndarray):
         return hashlib.sha256(value.tobytes()).hexdigest()
     if isinstance(value, Counter):

@@ -90,22 +90,23 @@ def run(cluster, path, tmp_path):
     return run
 
 
-@pytest.mark.parametrize("name", LARGE)
-def test_large_values_go_by_reference(run, name):
-    for module in LARGE[name]:
+def same_answers(run, name, modules):
+    """Bytes over the scheduler of an application without daskps, and with it."""
+    for module in modules:
         pytest.importorskip(module, reason=f"{name} needs it")
     expected, plain = run(name, "plain")
     found, nbytes = run(name, "daskps")
     print(f"{name}: {plain:,} B over the scheduler, with daskps {nbytes:,}")
     assert found == expected
+    return plain, nbytes
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_large_values_go_by_reference(run, name):
+    plain, nbytes = same_answers(run, name, LARGE[name])
     assert nbytes < 0.01 * plain
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_small_values_are_as_before(run, name):
-    for module in SMALL[name]:
-        pytest.importorskip(module, reason=f"{name} needs it")
-    expected, plain = run(name, "plain")
-    found, nbytes = run(name, "daskps")
-    print(f"{name}: {plain:,} B over the scheduler, with daskps {nbytes:,}")
-    assert found == expected
+    same_answers(run, name, SMALL[name])
