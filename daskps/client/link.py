@@ -198,9 +198,13 @@ class ClusterLink:
         assert client is not None, "the caller has the client"
         try:
             return await self._open(client, request, settings)
-        except Exception as e:
+        except DaskpsError:
+            raise
+        # CancelledError: the client's own event loop has ended. Dask's ``sync`` has no
+        # result to give then, nor an error (2026.8.0: UnboundLocalError).
+        except (Exception, asyncio.CancelledError) as e:
             # Whatever it was that another thread has closed in the middle.
-            if is_closing(client) and not isinstance(e, DaskpsError):
+            if is_closing(client):
                 raise client_closed("a store was opened") from e
             raise
 

@@ -70,15 +70,19 @@ def test_closing_a_client_while_a_value_is_stored(cluster, client):
     assert eventually(lambda: not objects_in(cluster))
 
 
-def test_closing_a_client_while_a_store_is_opened(cluster, client, monkeypatch):
+@pytest.mark.parametrize("answered", [True, False])
+def test_closing_a_client_while_a_store_is_opened(
+    cluster, client, monkeypatch, answered
+):
+    """Whether the opening fails, or ends with the client's event loop."""
     own = cluster.client(set_as_default=False)
     begun = threading.Event()
     plain = link.open_everywhere
 
     async def open_everywhere(client, *args):
         begun.set()
-        while client.status == "running":
-            await asyncio.sleep(0.01)
+        while client.status == "running" or not answered:
+            await asyncio.sleep(0.001)
         return await plain(client, *args)
 
     def submit():
