@@ -32,6 +32,7 @@ from processes import (
 def cluster() -> Iterator[ProcessCluster]:
     """A scheduler and two workers of one thread each, for all tests that only use it."""
     with ProcessCluster() as cluster:
+        cluster.shared = True
         yield cluster
 
 
@@ -52,6 +53,9 @@ def client(cluster: ProcessCluster) -> Iterator[Client]:
     ended = {w.pid: w.returncode for w in cluster.workers if w.poll() is not None}
     assert not ended, f"{ended}\n{cluster.log('worker')[-20_000:]}"
     assert eventually(lambda: not objects_in(cluster)), objects_in(cluster)
+    if cluster.shared:
+        # Its scheduler would keep one, and a server, for all tests that look for theirs.
+        assert not any("daskps-peer" in directory for directory in cluster.owned)
 
 
 @pytest.fixture

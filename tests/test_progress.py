@@ -159,8 +159,16 @@ def test_explaining_shows_how_far_it_is(terminal):
 X = np.arange(1 << 18, dtype="f8")  # 2 MiB
 
 
-@pytest.mark.parametrize("store", ["shm://", "peer://"])
-def test_what_is_stored_and_scattered_is_counted(client, terminal, caplog, store):
+def test_what_is_stored_and_scattered_is_counted(client, terminal, caplog):
+    check_counts(client, "shm://", terminal, caplog)
+
+
+def test_what_goes_from_host_to_host_is_counted(own_cluster, terminal, caplog):
+    with own_cluster.client() as client:
+        check_counts(client, "peer://", terminal, caplog)
+
+
+def check_counts(client, store, terminal, caplog):
     with daskps.proxy_graph(store=store), caplog.at_level(logging.INFO, "daskps"):
         future = client.submit(np.add, X, 1)
         assert (future.result() == X + 1).all()

@@ -82,6 +82,8 @@ class ProcessCluster(Cluster):
 
     options = "--resources R=1"
     path = PATH
+    #: Whether all tests use it that need nothing of their own.
+    shared = False
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
