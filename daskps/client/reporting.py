@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from tornado.ioloop import PeriodicCallback
 
-from daskps.dask_private.connections import connection, is_closing, send_to_scheduler
+from daskps.dask_private.connections import (
+    When,
+    connection,
+    is_closing,
+    send_to_scheduler,
+)
 from daskps.stores.reports import reports
 
 if TYPE_CHECKING:
@@ -36,7 +41,7 @@ def tell_with_next(client: Client, over: Any, store_names: Iterable[str]) -> Non
         Of the stores.
     """
     for message in reports(store_names):
-        send_to_scheduler(client, over, message, with_next=True)
+        send_to_scheduler(client, over, message, When.WITH_NEXT)
 
 
 def report_while_connected(client: Client, store_name: str) -> None:

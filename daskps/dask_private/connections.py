@@ -7,8 +7,8 @@ Checked with dask and distributed 2025.4.0 and 2026.8.0. What is used:
     client sends graphs in the same way, so they stay in order.
 ``distributed.Client.scheduler_comm``
     That connection; another object if it was lost and the client has connected again.
-    What is in its ``buffer`` is sent with the next message. ``comm`` is the connection
-    itself.
+    What is in its ``buffer`` is sent with the next message, which waits for its
+    ``next_deadline``, if there is one. ``comm`` is the connection itself.
 ``distributed.Client._asynchronous``
     Whether it was made for a program that runs on its event loop. The public name says the
     same of whoever asks from there.
@@ -47,6 +47,7 @@ Checked with dask and distributed 2025.4.0 and 2026.8.0. What is used:
 
 from __future__ import annotations
 
+import enum
 import functools
 import inspect
 import pickle
@@ -78,11 +79,24 @@ def is_asynchronous(client: distributed.Client) -> bool:
     return bool(client._asynchronous)
 
 
+class When(enum.Enum):
+    """When a client sends a message.
+
+    It sends what it is given at once, but then nothing more for 10 ms.
+    """
+
+    NOW = enum.auto()
+    #: With the next message, which would have to wait otherwise.
+    WITH_NEXT = enum.auto()
+    #: And that one does not wait for what was sent before it.
+    WITH_NEXT_AT_ONCE = enum.auto()
+
+
 def send_to_scheduler(
     client: distributed.Client,
     over: Any,
     message: dict[str, Any],
-    with_next: bool = False,
+    when: When = When.NOW,
     done: Callable[[bool], None] | None = None,
 ) -> None:
     """Send a message in order with the graphs that this client submits.
@@ -93,17 +107,19 @@ def send_to_scheduler(
         The connection. If the client has another one by the time, the message is
         dropped: a scheduler ends the connection at a message that it does not know.
         None: the first one, on which Dask sends what has waited for it.
-    with_next
-        Whether another message follows, to send them together. The client sends at once
-        what it is given, but then nothing more for 10 ms: the graph would have to wait.
+    when
+        With what follows it.
     done
         Called on the event loop: whether the message is on the connection, or dropped.
     """
 
     def send() -> None:
         current = over is None or client.scheduler_comm is over
-        if over is not None and current and with_next and client.status == "running":
+        waits = when is not When.NOW and client.status == "running"
+        if over is not None and current and waits:
             over.buffer.append(message)
+            if when is When.WITH_NEXT_AT_ONCE:
+                over.next_deadline = None
         elif current:
             client._send_to_scheduler_safe(message)
         if done is not None:

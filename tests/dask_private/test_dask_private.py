@@ -33,7 +33,7 @@ from distributed.client import _MapExpr
 from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
 from distributed.protocol.serialize import Serialize
 from distributed.scheduler import _materialize_graph
-from processes import eventually, messages_sent
+from processes import PATIENCE, eventually, messages_sent
 
 import daskps
 from daskps.client.link import ClusterLink
@@ -1056,6 +1056,19 @@ def test_what_is_in_the_buffer_is_sent_with_the_next_message(client):
             del comm.write
     (hold,) = [batch for batch in batches if "daskps-hold" in batch]
     assert hold.index("daskps-hold") < hold.index("update-graph")
+
+
+def test_a_graph_with_large_values_does_not_wait_for_what_was_sent_before(client):
+    over = client.scheduler_comm
+    interval, over.interval = over.interval, 10 * PATIENCE
+    try:
+        client._send_to_scheduler({"op": "heartbeat-client"})
+        assert eventually(lambda: over.next_deadline and not over.buffer)
+        with daskps.proxy_graph():
+            future = client.submit(np.sum, VALUE)
+            assert future.result(timeout=PATIENCE) == VALUE.sum()
+    finally:
+        over.interval, over.next_deadline = interval, None
 
 
 def test_tasks_on_data_of_their_own_do_not_wait_for_a_free_thread(client):
