@@ -10,6 +10,7 @@ import contextlib
 import glob
 import os
 import threading
+import time
 import warnings
 
 import numpy as np
@@ -139,24 +140,29 @@ def test_closing_a_client_at_any_moment_hangs_and_leaves_nothing(
     assert eventually(lambda: not objects_in(cluster))
 
 
-def test_closing_a_client_that_stores_in_the_users_own_store(cluster, client, tmp_path):
+def test_closing_a_client_that_stores_in_the_users_own_store(
+    cluster, client, tmp_path, monkeypatch
+):
     connector = FlakyConnector(str(tmp_path))
     own = cluster.client(set_as_default=False)
-    with open(tmp_path / "faults.new", "w") as f:
-        f.write('{"put": 1.0}')
     begun = threading.Event()
+    put = FlakyConnector.put
+
+    def slow_put(self, obj):
+        begun.set()
+        time.sleep(1)
+        return put(self, obj)
 
     def submit():
         with daskps.proxy_graph(connector, client=own):
-            os.rename(tmp_path / "faults.new", tmp_path / "faults")
-            begun.set()
+            monkeypatch.setattr(FlakyConnector, "put", slow_put)
             own.submit(np.sum, X)
 
     thread = Submitting(submit)
     assert begun.wait(PATIENCE)
     own.close()
     thread.join()
-    assert isinstance(thread.error, daskps.ClusterError)
+    assert isinstance(thread.error, daskps.ClusterError), thread.error
     assert eventually(lambda: not glob.glob(str(tmp_path / "object-*")))
 
 
