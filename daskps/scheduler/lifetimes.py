@@ -86,6 +86,24 @@ def _forgiving(handler: Callable[..., None]) -> Callable[..., None]:
     return handle
 
 
+def _or_keep_all(update_graph: Callable[..., None]) -> Callable[..., None]:
+    """A hook after whose failure what a graph may need stays until the cluster closes."""
+
+    @functools.wraps(update_graph)
+    def handle(
+        self: LifetimePlugin, scheduler: Scheduler, *, client: str, **graph: Any
+    ) -> None:
+        try:
+            update_graph(self, scheduler, client=client, **graph)
+        except Exception as e:
+            for id in self._expected.get(client, ()):
+                self._objects.note(id, 0)
+                self._objects.need(id, _UNKNOWN)
+            fell_back(e, "find what the tasks of a graph need")
+
+    return handle
+
+
 def _outlives(request: NamedRequest) -> ConnectorConfig | None:
     """How to open a store again that outlives the cluster."""
     return request.connector if isinstance(request, ConnectorRequest) else None
@@ -368,6 +386,7 @@ class LifetimePlugin(SchedulerPlugin):
         """A process has fallen back on plain Dask so often."""
         self._faults[process] = count
 
+    @_or_keep_all
     def update_graph(
         self, scheduler: Scheduler, *, client: str, tasks: list[Any], **kwargs: Any
     ) -> None:
@@ -375,15 +394,7 @@ class LifetimePlugin(SchedulerPlugin):
         expected = self._expected.get(client)
         if not expected:
             return  # a graph without stored objects costs nothing
-        try:
-            new = self._note_needs(scheduler, tasks)
-        except Exception as e:
-            # Some task may need them, so they stay until the cluster closes.
-            for id in expected:
-                self._objects.note(id, 0)
-                self._objects.need(id, _UNKNOWN)
-            fell_back(e, "find what the tasks of a graph need")
-            return
+        new = self._note_needs(scheduler, tasks)
         arrived = set(chain.from_iterable(self._by_task[key] for key in new))
         # Those with more graphs to come stay.
         self._expected[client] = expected - Counter(arrived)

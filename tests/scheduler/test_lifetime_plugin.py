@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pickle
 
+import dask
 import pytest
+from faults_everywhere import failing, functions
 
+from daskps import safety_net
 from daskps.references.nodes import ObjectId, ProxyNode, StoredBytes, StoredValue
 from daskps.scheduler.lifetimes import LifetimePlugin
 from daskps.versions import VERSION
@@ -87,6 +90,21 @@ class TestLifetimePlugin:
         plugin.transition("b", "released", "forgotten")
         assert plugin._evictor.waiting == [id]
         assert plugin._evictor._evict in scheduler.loop.callbacks
+
+    def test_what_a_graph_may_need_stays_if_it_could_not_be_looked_at(
+        self, plugin, monkeypatch
+    ):
+        monkeypatch.setattr(safety_net, "_said", set())
+        monkeypatch.setattr(safety_net, "_count", safety_net.count())
+        id = ObjectId("s", "1")
+        plugin.hold("c", [(id, 10)])
+        hook = f"{LifetimePlugin.__module__}.LifetimePlugin.update_graph"
+        broken = failing(functions(LifetimePlugin.__module__)[hook])
+        with broken, dask.config.set({safety_net.SETTING: True}):
+            plugin.update_graph(plugin._scheduler, client="c", tasks=["a"])
+        plugin.release("c", [id])
+        plugin.remove_client(plugin._scheduler, "c")
+        assert plugin._evictor.waiting == []
 
     def test_releasing_twice_or_what_was_never_held_is_no_error(self, plugin):
         id = ObjectId("s", "1")
