@@ -4,9 +4,6 @@ A store that was not asked for never costs an error. If none works, or some host
 from this one, values travel as in plain Dask, and one warning says why. The choice is made
 again when it was made without workers, or a worker has come that cannot use the store, as
 soon as the client holds nothing in it.
-
-A store that was named, and leaves objects where they were made, is examined in the same way.
-There is no other one then: if values cannot travel by it at all, that is an error.
 """
 
 from __future__ import annotations
@@ -16,11 +13,11 @@ import logging
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from daskps.client.choice import Choice, Choices, choose
+from daskps.client.choice import Choice, choose
 from daskps.client.events import log_event
 from daskps.client.reach import Reach
 from daskps.dask_private.connections import connection
-from daskps.exceptions import ClusterError, DaskpsError
+from daskps.exceptions import DaskpsError
 from daskps.objects.catalog import Catalog
 from daskps.safety_net import fell_back
 from daskps.settings import Settings
@@ -69,11 +66,8 @@ class ChosenStore:
         What there is to choose from.
     settings
         Those of the session that came first.
-    named
-        Whether the user has named the only candidate.
     """
 
-    named: bool
     #: The store; None: there is none.
     _choice: Choice | None
     _catalog: Catalog | None
@@ -92,13 +86,10 @@ class ChosenStore:
         link: Link,
         candidates: tuple[UrlRequest, ...],
         settings: Settings,
-        *,
-        named: bool = False,
     ):
         self._link = link
         self._candidates = candidates
         self._settings = settings
-        self.named = named
         self._lock = asyncio.Lock()
         self._joined: set[str] = set()
         self._examining: asyncio.Task[None] | None = None
@@ -111,10 +102,7 @@ class ChosenStore:
     @property
     def catalog(self) -> Catalog | None:
         """Where this client's values go; None: inside graphs."""
-        # Tasks of a worker that has come and cannot read go to others.
-        if self.named or self.against_arguments is None:
-            return self._catalog
-        return None
+        return self._catalog if self.against_arguments is None else None
 
     @property
     def against_arguments(self) -> str | None:
@@ -139,15 +127,11 @@ class ChosenStore:
             return f"none, values are sent inside graphs, since {self._against}"
         remark = self._remark
         remarks = [] if remark is None else [remark.text]
-        return "; ".join([str(self._choice), *remarks, *self.ways()])
-
-    def ways(self) -> list[str]:
-        """What does not travel from host to host by this store alone, and why."""
-        ways = list(self._limits().values())
         if self._reach is not None and self._reach.by_scheduler is not None:
-            why = self._reach.by_scheduler
-            ways.insert(0, f"values go by the scheduler, since {why}")
-        return ways
+            remarks.append(
+                f"values go by the scheduler, since {self._reach.by_scheduler}"
+            )
+        return "; ".join([str(self._choice), *remarks, *self._limits().values()])
 
     @property
     def _remark(self) -> Remark | None:
@@ -158,9 +142,8 @@ class ChosenStore:
 
     def _limits(self) -> dict[str, str]:
         """What does not travel by the store, and why."""
-        against = None if self.named else self.against_arguments
         whys = {
-            "values are sent inside graphs": against,
+            "values are sent inside graphs": self.against_arguments,
             "results come as in plain Dask": self._reach
             and self._reach.against_results,
             "what tasks submit is sent inside graphs": self._reach
@@ -180,8 +163,7 @@ class ChosenStore:
         ------
         ClusterError
             If daskps is missing on the cluster or speaks another protocol there, or the
-            connection to the scheduler is lost; or if values cannot travel by a store that
-            was named.
+            connection to the scheduler is lost.
         """
         async with self._lock:
             if self.is_final:
@@ -205,8 +187,8 @@ class ChosenStore:
                     if self._reach is not None and self.is_final:
                         fit = await self._reach.examine(client, workers)
                         await self._reach.apply(client)
-                        self._is_stale |= not (fit or self.named)
-                        if self.catalog is None:
+                        self._is_stale |= not fit
+                        if self.against_arguments is not None:
                             # What is kept for graphs that follow is of no more use.
                             self._link.let_go()
                     if self.is_final:
@@ -219,10 +201,7 @@ class ChosenStore:
 
     async def _choose(self, client: Client) -> None:
         before, over = self._choice, connection(client)
-        if self.named:
-            choices = await _only(client, *self._candidates)
-        else:
-            choices = await choose(client, self._candidates)
+        choices = await choose(client, self._candidates)
         self._choice = self._catalog = self._reach = None
         self._against = choices.against
         for choice in choices.stores:
@@ -233,14 +212,11 @@ class ChosenStore:
                 uplink = await reach.go_by_scheduler(client)
                 if uplink is not None:
                     catalog.send_by(uplink)
-                if self.named and choices.workers:
-                    _check(choice.request, reach)
                 await reach.apply(client)
             except VersionError:
                 raise
             except Exception as e:
-                lost = connection(client) is not over or client.status != "running"
-                if lost or self.named:
+                if connection(client) is not over or client.status != "running":
                     raise
                 if not isinstance(e, (DaskpsError, OSError)):
                     fell_back(e, f"open {choice.request.url}")
@@ -254,8 +230,7 @@ class ChosenStore:
         self._is_provisional, self._is_stale = not choices.workers, False
         self._since = time.monotonic()
         logger.info("Store: %s", self)
-        if not self.named:
-            warn(self._remark)
+        warn(self._remark)
         self._limits_changed(client)
 
     @property
@@ -268,23 +243,7 @@ class ChosenStore:
             if (what, self._is_provisional) not in self._said:
                 self._said.add((what, self._is_provisional))
                 log_event(client, "limited", text)
-                lead = "" if self.named else "No store was named, and "
-                said = lead + text.rstrip(".")
                 logger.warning(
-                    "%s. The answers are the same.", said[0].upper() + said[1:]
+                    "No store was named, and %s. The answers are the same.",
+                    text.rstrip("."),
                 )
-
-
-async def _only(client: Client, request: UrlRequest) -> Choices:
-    """The store that was named."""
-    workers = await client.scheduler.ncores(workers=None)
-    return Choices([Choice(request, "it was named")], "", len(workers))
-
-
-def _check(request: UrlRequest, reach: Reach) -> None:
-    why = reach.against_arguments
-    if why is not None:
-        raise ClusterError(
-            f"{request.url} cannot be used: {why}. Name a store that all can reach, or "
-            "none: what cannot travel by reference then travels as in plain Dask."
-        )

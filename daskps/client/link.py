@@ -23,12 +23,7 @@ from daskps.objects.catalog import Catalog
 from daskps.settings import Settings
 from daskps.stores import opened
 from daskps.stores.remarks import Remark
-from daskps.stores.requests import (
-    ChoiceRequest,
-    NamedRequest,
-    StoreRequest,
-    UrlRequest,
-)
+from daskps.stores.requests import ChoiceRequest, NamedRequest, StoreRequest
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -118,7 +113,6 @@ class ClusterLink:
     def forget(self, request: NamedRequest) -> None:
         """Use a store no longer of which nothing is held."""
         self._catalogs.pop(request, None)
-        self._chosen.pop(request, None)
 
     def holding(self) -> Catalog | None:
         """A catalog of which this client holds objects, if there is one."""
@@ -219,43 +213,25 @@ class ClusterLink:
     ) -> Catalog | None:
         while client.status == "connecting":
             await asyncio.sleep(0.02)  # Dask gives up at some time, and closes it
-        was_open = self.is_open(request)
-        if isinstance(request, ChoiceRequest):
-            if not was_open:
-                await self._choose(client, request, request.candidates, settings)
-            return self.catalog_for(request, settings)
-        catalog = await self.open_named(request, settings)
-        remark = self.remark(request)
-        if remark is not None:
-            remark.log()
-        if was_open or catalog.store.connector.serving() is None:
+        if not isinstance(request, ChoiceRequest):
+            catalog = await self.open_named(request, settings)
+            remark = self.remark(request)
+            if remark is not None:
+                remark.log()
             return catalog
-        assert isinstance(request, UrlRequest), "a connector is the same everywhere"
-        await self._choose(client, request, (request,), settings)
+        if not self.is_open(request):
+            await install_plugin(client)
+            chosen = self._chosen.get(request)
+            if chosen is None:
+                _tell_of_workers(client, self)
+                chosen = ChosenStore(self, request.candidates, settings)
+                self._chosen[request] = chosen
+            try:
+                await chosen.settle(client)
+            except BaseException:
+                self._chosen.pop(request, None)
+                raise
         return self.catalog_for(request, settings)
-
-    async def _choose(
-        self,
-        client: Client,
-        request: StoreRequest,
-        candidates: tuple[UrlRequest, ...],
-        settings: Settings,
-    ) -> None:
-        """Choose a store, or examine the one that was named."""
-        await install_plugin(client)
-        chosen = self._chosen.get(request)
-        if chosen is None:
-            _tell_of_workers(client, self)
-            named = candidates == (request,)
-            chosen = ChosenStore(self, candidates, settings, named=named)
-            self._chosen[request] = chosen
-        try:
-            await chosen.settle(client)
-        except BaseException:
-            self._chosen.pop(request, None)
-            if chosen.named:
-                self._catalogs.pop(request, None)
-            raise
 
     async def open_named(self, request: NamedRequest, settings: Settings) -> Catalog:
         """Open a store that was named, or chosen."""

@@ -244,12 +244,8 @@ class Session:
 
     def _remarks(self) -> list[str]:
         """What a user should know of the store that was named."""
-        found: dict[str, None] = {}
-        for link in map(ClusterLink.of, self._opened):
-            remark, choice = link.remark(self.request), link.choice(self.request)
-            found |= {} if remark is None else {remark.text: None}
-            found |= {} if choice is None else dict.fromkeys(choice.ways())
-        return list(found)
+        found = [ClusterLink.of(c).remark(self.request) for c in self._opened]
+        return list({remark.text: None for remark in found if remark is not None})
 
     def _done(self) -> Counts:
         """What this process has done with the session's stores since they were opened."""

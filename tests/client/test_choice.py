@@ -21,7 +21,6 @@ from processes import PLACES, VARIABLES, ProcessCluster, eventually
 
 import daskps
 from daskps.client.choice import choose
-from daskps.client.reach import Reach
 from daskps.messages import EVENTS
 from daskps.stores.files.places import ROOM_NBYTES_AT_LEAST
 from daskps.stores.probe import Sight, look, look_from_scheduler, probes
@@ -393,59 +392,3 @@ def test_a_gateways_client_knows_the_scheduler_by_another_scheme(monkeypatch):
             assert client.scheduler.address.startswith("gateway://")
             assert "peer://" in repr(session)
             assert client.submit(np.sum, X).result() == X.sum()
-
-
-class TestANamedStoreBetweenHosts:
-    """It is examined like one that is chosen, but there is no other."""
-
-    @pytest.fixture
-    def closed(self, monkeypatch):
-        """Gives what closes one way between hosts."""
-        examine = Reach.examine
-
-        def close(way):
-            async def examine_and_find(reach, client, workers=None):
-                fit = await examine(reach, client, workers)
-                getattr(reach, f"_no_{way}")("the door is shut")
-                return fit
-
-            monkeypatch.setattr(Reach, "examine", examine_and_find)
-
-        return close
-
-    def test_values_that_cannot_travel_are_an_error_at_once(
-        self, own_cluster, closed, monkeypatch
-    ):
-        async def nor_by_scheduler(reach, client):
-            return None
-
-        with own_cluster.client() as client:
-            with monkeypatch.context() as patch:
-                patch.setattr(Reach, "go_by_scheduler", nor_by_scheduler)
-                closed("arguments")
-                with pytest.raises(daskps.ClusterError, match="the door is shut"):
-                    daskps.proxy_graph("peer://").__enter__()
-                monkeypatch.undo()
-            with daskps.proxy_graph("peer://") as session:
-                assert client.submit(np.sum, X).result() == X.sum()
-                assert "shut" not in repr(session)
-
-    def test_values_go_by_the_scheduler(self, own_cluster, closed):
-        closed("arguments")
-        with own_cluster.client() as client, daskps.proxy_graph("peer://") as session:
-            assert "values go by the scheduler, since the door is shut" in repr(session)
-            assert client.submit(np.sum, X).result() == X.sum()
-            assert daskps.usage(client).objects == 1
-
-    def test_results_come_as_in_plain_dask(self, own_cluster, closed, caplog):
-        closed("results")
-        said = "results come as in plain Dask, since the door is shut"
-        with own_cluster.client() as client, daskps.proxy_graph("peer://") as session:
-            assert said in repr(session)
-            future = client.submit(np.add, X, 1)
-            np.testing.assert_array_equal(future.result(), X + 1)
-            [row] = daskps.usage(client).values()
-            assert row["results"] == 0
-            del future
-        warned = [r.getMessage() for r in caplog.records if r.levelno > logging.INFO]
-        assert warned == [f"{said[0].upper()}{said[1:]}. The answers are the same."]

@@ -62,8 +62,8 @@ def answers(client: Client) -> dict[str, Any]:
     }
 
 
-def try_on(client: Client, workers: int, store: str | None = None) -> dict[str, Any]:
-    """Run the program on a cluster, without daskps and with it (and a store, if named).
+def try_on(client: Client, workers: int) -> dict[str, Any]:
+    """Run the program on a cluster, without daskps and with it.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def try_on(client: Client, workers: int, store: str | None = None) -> dict[str, 
     client.wait_for_workers(workers, timeout=500)
     without, plain = _measured(client)
     begin = time.monotonic()
-    with daskps.proxy_graph(store) as session:
+    with daskps.proxy_graph() as session:
         opening = time.monotonic() - begin
         found, ours = _measured(client)
         shown = repr(session)
@@ -117,4 +117,4 @@ def say(seen: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     with Client(sys.argv[1]) as the_client:
-        say(try_on(the_client, int(sys.argv[2]), *sys.argv[3:]))
+        say(try_on(the_client, int(sys.argv[2])))
