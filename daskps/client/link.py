@@ -15,7 +15,7 @@ from daskps.client.keeper import ClientKeeper, client_closed
 from daskps.client.opening import catalog_of, install_plugin, open_everywhere
 from daskps.client.reporting import report_while_connected
 from daskps.client.sending import Sending
-from daskps.dask_private.connections import connection, is_closing
+from daskps.dask_private.connections import connection, is_asynchronous, is_closing
 from daskps.exceptions import ClusterError, DaskpsError
 from daskps.messages import WORKERS
 from daskps.objects import finalizers
@@ -200,9 +200,13 @@ class ClusterLink:
             return await self._open(client, request, settings)
         except DaskpsError:
             raise
-        # CancelledError: the client's own event loop has ended. Dask's ``sync`` has no
-        # result to give then, nor an error (2026.8.0: UnboundLocalError).
-        except (Exception, asyncio.CancelledError) as e:
+        except asyncio.CancelledError as e:
+            # The client's own event loop has ended. Dask's ``sync`` has no result to give
+            # then, nor an error (2026.8.0: UnboundLocalError).
+            if is_closing(client) and not is_asynchronous(client):
+                raise client_closed("a store was opened") from e
+            raise
+        except Exception as e:
             # Whatever it was that another thread has closed in the middle.
             if is_closing(client):
                 raise client_closed("a store was opened") from e

@@ -10,7 +10,6 @@ import contextlib
 import glob
 import os
 import threading
-import time
 import warnings
 
 import numpy as np
@@ -150,7 +149,7 @@ def test_closing_a_client_that_stores_in_the_users_own_store(
 
     def slow_put(self, obj):
         begun.set()
-        time.sleep(1)
+        assert eventually(lambda: own.status != "running")
         return put(self, obj)
 
     def submit():
