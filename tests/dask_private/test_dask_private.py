@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import inspect
 import pickle
 import re
@@ -1132,12 +1133,13 @@ def test_a_worker_knows_whether_it_drops_one_of_several_replicas(own_client):
     def known():
         told = own_client.run(drops).values()
         # Those of other tests may be dropped only now.
-        return [drop for drops in told for drop in drops if drop[0] == key]
+        return [drop for dropped in told for drop in dropped if drop[0] == key]
 
     # Dask's own memory manager does it, every two seconds.
     assert eventually(lambda: known() == [(key, True)])
     del future
-    assert eventually(lambda: known().count((key, False)) == 1)
+    gc.collect()
+    assert eventually(lambda: known().count((key, False)) == 1), known()
 
 
 def test_outside_of_tasks_none_runs(client):
