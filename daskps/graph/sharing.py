@@ -117,5 +117,10 @@ def _counts(thing: Any) -> bool:
     if is_proxy(thing):
         return False
     if issubclass(type(thing), _IMMUTABLE):
-        return hasattr(type(thing), "__len__") and len(thing) > _SHORT
+        try:
+            return len(thing) > _SHORT
+        except TypeError:
+            # It has none; its class may seem to, which for an enumeration is the number of
+            # its members.
+            return False
     return True
