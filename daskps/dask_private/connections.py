@@ -108,7 +108,7 @@ def send_to_scheduler(
         dropped: a scheduler ends the connection at a message that it does not know.
         None: the first one, on which Dask sends what has waited for it.
     when
-        With what follows it.
+        Now, or with the next message, and whether that one may wait.
     done
         Called on the event loop: whether the message is on the connection, or dropped.
     """

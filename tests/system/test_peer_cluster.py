@@ -75,19 +75,12 @@ def cluster(elsewhere, tls):
         yield cluster
 
 
-@pytest.fixture
 def here():
-    """Gives the client's part of a store. Schedulers of other tests keep theirs open."""
-    before = set(os.listdir(PLACES[0]))
-
-    def new():
-        names = set(os.listdir(PLACES[0])) - before
-        return [name for name in names if name.startswith("daskps-peer")]
-
-    return new
+    """The client's part of a store."""
+    return [name for name in os.listdir(PLACES[0]) if name.startswith("daskps-peer")]
 
 
-def test_values_and_results_travel_between_hosts(cluster, here):
+def test_values_and_results_travel_between_hosts(cluster):
     model = np.random.default_rng(0).random(2 * MIB // 8)
     with cluster.client() as client:
         with daskps.proxy_graph("peer://"):
@@ -101,7 +94,7 @@ def test_values_and_results_travel_between_hosts(cluster, here):
     assert eventually(lambda: not here())
 
 
-def test_what_a_killed_client_stored_is_there_for_the_next(cluster, tls, here):
+def test_what_a_killed_client_stored_is_there_for_the_next(cluster, tls):
     process = subprocess.Popen(
         [sys.executable, "-c", PUBLISH, cluster.address],
         env={**os.environ, **tls, "PYTHONPATH": os.pathsep.join(PATH)},
