@@ -346,10 +346,11 @@ class LifetimePlugin(SchedulerPlugin):
 
     def hold(self, client: str, objects: list[tuple[ObjectId, int]]) -> None:
         """A client holds objects; a graph that uses them may follow."""
+        # Whatever fails afterwards: what the graph's tasks need is noted when it comes.
+        self._expected.setdefault(client, Counter()).update(id for id, _ in objects)
         self.stored(client, objects)
         for id, _ in objects:
             self._objects.hold(id)
-        self._expected.setdefault(client, Counter()).update(id for id, _ in objects)
 
     def release(self, client: str, objects: Iterable[ObjectId]) -> None:
         """A client holds these objects no longer."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 
 import dask
 import pytest
 from faults_everywhere import failing, functions
 
-from daskps import safety_net
+from daskps import messages, safety_net
 from daskps.references.nodes import ObjectId, ProxyNode, StoredBytes, StoredValue
+from daskps.scheduler import evictor, lifetimes
 from daskps.scheduler.lifetimes import LifetimePlugin
 from daskps.versions import VERSION
 
 pytestmark = pytest.mark.core
+
+MODULES = lifetimes.__name__, evictor.__name__
 
 
 class Loop:
@@ -91,19 +95,23 @@ class TestLifetimePlugin:
         assert plugin._evictor.waiting == [id]
         assert plugin._evictor._evict in scheduler.loop.callbacks
 
-    def test_what_a_graph_may_need_stays_if_it_could_not_be_looked_at(
-        self, plugin, monkeypatch
+    @pytest.mark.parametrize("name", sorted(functions(*MODULES)))
+    def test_what_a_graph_needs_stays_whatever_function_fails(
+        self, plugin, monkeypatch, name
     ):
         monkeypatch.setattr(safety_net, "_said", set())
         monkeypatch.setattr(safety_net, "_count", safety_net.count())
-        id = ObjectId("s", "1")
-        plugin.hold("c", [(id, 10)])
-        hook = f"{LifetimePlugin.__module__}.LifetimePlugin.update_graph"
-        broken = failing(functions(LifetimePlugin.__module__)[hook])
+        scheduler, handlers = plugin._scheduler, plugin._handlers()
+        ids = [ObjectId("s", "1"), ObjectId("s", "2")]
+        stored = [StoredBytes(id, 0, 10) for id in ids]
+        scheduler.run_spec = ProxyNode("a", StoredValue(stored[0], stored[1:], []))
+        broken = failing(functions(*MODULES)[name])
         with broken, dask.config.set({safety_net.SETTING: True}):
-            plugin.update_graph(plugin._scheduler, client="c", tasks=["a"])
-        plugin.release("c", [id])
-        plugin.remove_client(plugin._scheduler, "c")
+            handlers[messages.HOLD]("c", [(id, 10) for id in ids])
+            plugin.update_graph(scheduler, client="c", tasks=["a"])
+            handlers[messages.RELEASE]("c", ids)
+        with contextlib.suppress(Exception):
+            plugin.remove_client(scheduler, "c")
         assert plugin._evictor.waiting == []
 
     def test_releasing_twice_or_what_was_never_held_is_no_error(self, plugin):
