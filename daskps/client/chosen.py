@@ -209,9 +209,7 @@ class ChosenStore:
                 catalog = await self._link.open_named(choice.request, self._settings)
                 reach = Reach(catalog.store)
                 await reach.examine(client)
-                uplink = await reach.go_by_scheduler(client)
-                if uplink is not None:
-                    catalog.send_by(uplink)
+                catalog.send_by(await reach.go_by_scheduler(client))
                 await reach.apply(client)
             except VersionError:
                 raise

@@ -168,8 +168,6 @@ class Catalog:
         self.creator = creator
         self.store = store
         self._connector = store.connector
-        # Reading it again takes no more than memory's time.
-        self.maps_its_own = self._connector.maps_its_own
         self._keeper = keeper
         self._patience = Patience(store.name)
         self._lock = threading.Lock()
@@ -177,14 +175,15 @@ class Catalog:
         self._alike = weakref.WeakValueDictionary()
         self._immutable = {}
         self._capacity = None
-        self._uplink = None
+        self.send_by(None)
         # What is stored is announced to nobody yet, and storing a large graph takes long.
         leases.renew(self._connector, self, lambda self: [id.key for id in self.held()])
 
-    def send_by(self, uplink: Uplink) -> None:
-        """Have objects stored by somebody else, since others cannot read from here."""
+    def send_by(self, uplink: Uplink | None) -> None:
+        """Have objects stored by somebody else from now on, or by this process if None."""
         self._uplink = uplink
-        self.maps_its_own = False
+        # Reading its own again takes no more than memory's time.
+        self.maps_its_own = uplink is None and self._connector.maps_its_own
 
     def put(self, frames: Sequence[Frame]) -> StoredObject:
         """Store the bytes of `frames`, one after the other, as one object.

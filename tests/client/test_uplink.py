@@ -37,7 +37,7 @@ def uplink(client):
         catalog.send_by(uplink)
         yield uplink
     # The next session of this client stores by itself again.
-    ClusterLink.of(client).forget(request_for("peer://"))
+    catalog.send_by(None)
 
 
 class Counted(Uplink):
@@ -70,6 +70,15 @@ def test_an_empty_object(client, uplink):
     assert key.nbytes == 0
     assert uplink.exists(key)
     assert not uplink.exists(key._replace(name="." + "x" * 22))
+
+
+def test_a_client_that_is_reachable_again_stores_by_itself(client, uplink):
+    catalog = ClusterLink.of(client).catalog(request_for("peer://"))
+    assert not catalog.maps_its_own
+    catalog.send_by(None)
+    assert catalog.maps_its_own
+    assert client.submit(np.sum, np.ones(MIB)).result() == MIB
+    assert uplink.puts == 0
 
 
 def test_what_comes_again_is_sent_once(client, uplink):
