@@ -263,15 +263,20 @@ def _first_rows(part: Any, beside: Any) -> Any:
     return part.iloc[:20]
 
 
-def _loses(item: Any) -> bool:
-    """Whether Dask makes an item of a bag anew, and without its attributes.
+def _loses(item: Any, met: set[int] | None = None) -> bool:
+    """Whether Dask makes an item of a bag anew, and without something that it had.
 
-    It does so with subclasses of built-in containers. daskps keeps the attributes.
+    It makes new containers: a subclass loses its attributes, and what is one container in
+    two places becomes two. daskps keeps both.
     """
     if not isinstance(item, (list, tuple, set, frozenset, dict)):
         return False
+    met = set() if met is None else met
+    if hasattr(item, "__dict__") or id(item) in met:
+        return True
+    met.add(id(item))
     inside = [*item, *item.values()] if isinstance(item, dict) else item
-    return hasattr(item, "__dict__") or any(map(_loses, inside))
+    return any(_loses(thing, met) for thing in inside)
 
 
 def bags(run: Run, draw: Draw) -> Any:
