@@ -67,9 +67,10 @@ logger = logging.getLogger(__name__)
 # reads at once, so this is for those that died: they leave no word. It is long, since one
 # that was only stopped meanwhile cannot ask for it again.
 LENT_SECONDS = 600.0
-# For how long (seconds) it holds what was stored of a key that others have as well: whoever
-# was answered may be about to read it. Dask drops such keys every two seconds.
-REPLICA_SECONDS = 10.0
+# For how long (seconds) it holds what was stored of a key and is of no more use to it, since
+# others have the key as well, say: whoever was answered may be about to read it. Dask drops
+# such keys every two seconds.
+ANSWERED_SECONDS = 10.0
 
 #: Those of each worker in this process, by the families in which they answer.
 _writers: weakref.WeakKeyDictionary[Worker, dict[str, Writer]]
@@ -229,9 +230,14 @@ class Writer:
         """
         answer, stored = await self._answer(name, value, protocol, lent=False)
         worker = self._worker()
-        # It may have been dropped meanwhile, and nobody would say so again.
-        if stored and worker is not None and _has(worker, key):
-            self._by_key[key] = stored
+        if stored and worker is not None:
+            # It may have been dropped meanwhile, and nobody would say so again. Two readers
+            # at once may have had it stored twice.
+            unkept = stored
+            if _has(worker, key):
+                before, self._by_key[key] = self._by_key.get(key, []), stored
+                unkept = [s for s in before if s not in stored]
+            self._clear_later(worker, unkept)
         return answer, stored
 
     def dropped(self, key: Any, wanted: bool) -> None:
@@ -247,7 +253,12 @@ class Writer:
         stored = self._by_key.pop(key, None)
         worker = self._worker()
         if stored and wanted and worker is not None:
-            worker.loop.call_later(REPLICA_SECONDS, stored.clear)
+            self._clear_later(worker, stored)
+
+    def _clear_later(self, worker: Worker, stored: list[StoredObject]) -> None:
+        """Hold what was stored of a key for those who were answered."""
+        if stored:
+            worker.loop.call_later(ANSWERED_SECONDS, list(stored).clear)
 
     async def lend(self, name: str, value: Any, protocol: int) -> Answer | None:
         """What to send of a value that is nobody's result; None: as in plain Dask."""

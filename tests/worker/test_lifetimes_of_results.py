@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import os
+import pickle
 import threading
 import time
 from concurrent.futures import CancelledError
@@ -20,7 +21,9 @@ from relayed import Received
 
 import daskps
 from benchmarks.cluster import objects_in
+from daskps.messages import family
 from daskps.stores import opened
+from daskps.worker import results
 from daskps.worker.plugin import WorkerStorePlugin
 
 NBYTES = 8 << 20
@@ -60,6 +63,15 @@ def own(own_cluster):
         assert eventually(lambda: not objects_in(own_cluster)), objects_in(own_cluster)
 
 
+@pytest.fixture
+def soon(own):
+    """Workers forget soon whom they have answered."""
+    seconds = results.ANSWERED_SECONDS
+    own.run(setattr, results, "ANSWERED_SECONDS", 1.0)
+    yield
+    own.run(setattr, results, "ANSWERED_SECONDS", seconds)
+
+
 @pytest.mark.parametrize("make", [data, text, box])
 def test_a_result_that_is_read_often_is_stored_once(own, own_cluster, make):
     future = own.submit(make, pure=False)
@@ -86,7 +98,7 @@ def changed(dask_worker, key):
     dask_worker.data[key].value[:] = 99
 
 
-def test_what_was_changed_is_stored_anew(own, own_cluster):
+def test_what_was_changed_is_stored_anew(own, soon, own_cluster):
     future = own.submit(box, pure=False)
     assert future.result().value[0] == 48
     holder = own.who_has(future)[future.key]
@@ -339,6 +351,44 @@ def test_what_a_client_is_about_to_read_stays_when_another_worker_has_it(
     np.testing.assert_array_equal(array, data(1))
     assert "fetched again" not in caplog.text
     del first, second
+
+
+class Different:
+    """Whose pickle is another one each time."""
+
+    def __reduce__(self):
+        return bytes, (os.urandom(NBYTES),)
+
+
+async def read_after_others(dask_worker, key):
+    """Read what readers of a key were given, when another one was given it, too."""
+    (writer,) = {
+        plugin._writer
+        for plugin in dask_worker.plugins.values()
+        if isinstance(plugin, WorkerStorePlugin) and plugin._writer is not None
+    }
+    references = []
+    for _ in range(3):
+        answer, _ = await writer.answer(
+            family(writer.store_name),
+            key,
+            dask_worker.data[key],
+            pickle.DEFAULT_PROTOCOL,
+        )
+        references += answer.frames
+        del answer, _
+    await asyncio.sleep(0.5)  # until what nothing holds is evicted
+    return [len(pickle.loads(reference).resolve()) for reference in references]
+
+
+def test_what_is_about_to_be_read_stays_when_it_is_stored_anew(own, soon, own_cluster):
+    future = own.submit(Different, pure=False)
+    wait(future)
+    (holder,) = own.who_has(future)[future.key]
+    read = own.run(read_after_others, key=future.key, workers=[holder])
+    assert len(set(read[holder])) == 1
+    assert read[holder][0] >= NBYTES
+    assert eventually(lambda: len(objects_in(own_cluster)) == 1), "the others go"
 
 
 class ReadLate:
