@@ -160,6 +160,9 @@ def nbytes_of_all(
         Nodes for values that are stored already, and proxies made by hand, are added to
         this list.
     """
+    simple = _nbytes_if_simple(things[0]) if len(things) == 1 else None
+    if simple is not None:
+        return simple
     counted = _Seen()
     nbytes = 0
     for type_, members in _leaves(by_type(things)):
@@ -168,6 +171,34 @@ def nbytes_of_all(
         elif proxies is not None:
             proxies += members
     return nbytes
+
+
+def _nbytes_if_simple(task: Any) -> int | None:
+    """Bytes of a task with nothing but numbers, strings and arrays; None: of any other.
+
+    Programs submit them by the thousand, one by one, and it takes a tenth of the time.
+    """
+    if type(task) is not Task or not _is_named(task.func):
+        return None
+    nbytes = 0
+    for value in {id(v): v for v in chain(task.args, task.kwargs.values())}.values():
+        type_ = type(value)
+        if type_ in _NUMBERS:
+            nbytes += _NUMBERS[type_]([value])
+        elif type_ in (str, bytes, bytearray):
+            nbytes += STRING_HEAD_NBYTES + len(value)
+        elif type_ is np.ndarray and not value.dtype.hasobject:
+            nbytes += value.nbytes + ARRAY_HEAD_NBYTES
+        elif type_ not in FREE:
+            return None
+    return nbytes
+
+
+def _is_named(function: Any) -> bool:
+    """Whether a function is one that pickling writes by its name alone."""
+    if type(function) is BuiltinFunctionType:
+        return type(function.__self__) is ModuleType
+    return type(function) is FunctionType and not _by_value(function)
 
 
 def _leaves(groups: dict[type, list[Any]]) -> Iterator[tuple[type, list[Any]]]:
