@@ -51,7 +51,8 @@ def sweep_command(dry_run: bool, places: tuple[str, ...]) -> None:
 @click.option(
     "--no-run",
     is_flag=True,
-    help="Stop at the first graph that is explained, before it is sent.",
+    help="Stop at the first graph that is explained, before it is sent. If none is, "
+    "explain the collections that the script has made.",
 )
 @click.option(
     "--all",
@@ -76,7 +77,10 @@ def explain_command(
         explainer.script(list(args))
     except Stopped:
         click.echo("Stopped before this graph was sent.")
-    click.echo(f"{explainer.graphs} graphs submitted, {explainer.explained} explained")
+    finally:
+        # Scripts may end by sys.exit().
+        explained = f"{explainer.explained} explained"
+        click.echo(f"{explainer.graphs} graphs submitted, {explained}")
 
 
 def _sweep(place: str, dry_run: bool) -> list[str]:

@@ -90,7 +90,7 @@ _here = threading.local()
 
 
 @contextlib.contextmanager
-def shown(doing: str, total: int) -> Iterator[None]:
+def shown(doing: str, total: int, worth: int | None = None) -> Iterator[None]:
     """Show how far the work of a block is, if it is much and takes long.
 
     Parameters
@@ -99,6 +99,8 @@ def shown(doing: str, total: int) -> Iterator[None]:
         What is done, for people.
     total
         How much there is to do (bytes), about.
+    worth
+        From how much on (bytes) that may take long; None: as for values that are stored.
 
     Raises
     ------
@@ -106,7 +108,8 @@ def shown(doing: str, total: int) -> Iterator[None]:
         If ``daskps.progress`` is not valid, and there is much to do.
     """
     global _current
-    if total < WORTH_SHOWING_NBYTES or not _one_at_a_time.acquire(blocking=False):
+    worth = WORTH_SHOWING_NBYTES if worth is None else worth
+    if total < worth or not _one_at_a_time.acquire(blocking=False):
         yield
         return
     try:

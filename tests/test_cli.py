@@ -203,6 +203,18 @@ def test_a_script_stops_before_its_large_graph_is_sent(script):
     assert "\nlarge" not in output
 
 
+def test_collections_that_a_script_only_makes_are_explained_if_it_is_not_to_run(script):
+    script.write_text(SCRIPT.partition('    print("large"')[0] + "    sys.exit()\n")
+    assert "0 explained" in explain(script), "it submits nothing large"
+    script.write_text(
+        SCRIPT.partition('    print("large"')[0] + "    one = scores[0]\n"
+    )
+    output = explain("--no-run", script)
+    assert "The graph of one, which was not submitted" in output
+    assert "in score, argument model (" in output
+    assert "1 graphs submitted, 1 explained" in output
+
+
 def test_graphs_of_a_client_are_explained(tmp_path, cluster):
     path = tmp_path / "clients.py"
     path.write_text(f"""

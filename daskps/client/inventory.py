@@ -5,6 +5,7 @@ Runs on the client.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from dask.utils import format_bytes, format_time
@@ -94,7 +95,14 @@ class Usage(dict[str, dict[str, Any]]):
         return "\n".join([*lines, *self._remarks()]) or "no store is open"
 
     def _repr_html_(self) -> str:
-        columns = {row["store"]: in_rows(row) for row in self.values()}
+        # Two stores may have one URL.
+        counts = Counter(row["store"] for row in self.values())
+        columns = {
+            row["store"] if counts[row["store"]] == 1 else f"{row['store']} ({name})": (
+                in_rows(row)
+            )
+            for name, row in self.items()
+        }
         remarks = self._remarks() or ([] if columns else ["no store is open"])
         return table("daskps", columns, remarks)
 

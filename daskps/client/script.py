@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
+
+from dask.base import is_dask_collection
 
 from daskps.client.watching import watched
 from daskps.config import large_graph
 from daskps.dask_private.graphs import Expr
 from daskps.explanation.explaining import explain_expression
+from daskps.explanation.subjects import subject
 from daskps.explanation.table import Explanation
 from daskps.settings import Settings
 
@@ -34,7 +37,7 @@ class Explainer:
         Whether each graph is explained, and not only those that Dask would warn of.
     run
         Whether the script goes on; otherwise it is stopped at the first graph that is
-        explained, before that is sent.
+        explained, before that is sent. If there is none, its collections are explained.
 
     Attributes
     ----------
@@ -70,7 +73,9 @@ class Explainer:
         sys.path.insert(0, os.path.dirname(self._path))
         try:
             with watched(self._look):
-                runpy.run_path(self._path, run_name="__main__")
+                made = runpy.run_path(self._path, run_name="__main__")
+            if not self._run:
+                self._collections(made)
         finally:
             sys.argv, sys.path[:] = argv, path
 
@@ -84,6 +89,17 @@ class Explainer:
         self._say(f"{found}\n")
         if not self._run:
             raise Stopped
+
+    def _collections(self, made: Mapping[str, Any]) -> None:
+        """Explain what a script has made and not submitted, by its variables' names."""
+        for name, thing in made.items():
+            if not is_dask_collection(thing):
+                continue
+            found = explain_expression(*subject((thing,), {}), self._threshold)
+            if self._everything or _is_large(found):
+                self.explained += 1
+                self._say(f"The graph of {name}, which was not submitted")
+                self._say(f"{found}\n")
 
     def _line(self) -> str:
         """Where in the script the running code was called."""

@@ -52,6 +52,7 @@ from __future__ import annotations
 import copy
 import math
 import sys
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
@@ -400,10 +401,11 @@ def is_map_task(expr: Any, value: Any) -> bool:
 def submitted(
     function: Callable[..., Any], args: Iterable[Any], kwargs: Mapping[str, Any]
 ) -> LLGExpr:
-    """What ``Client.submit`` would submit."""
+    """What ``Client.submit`` would submit, with a token of its own, as there."""
     key = funcname(function)
     named = {name: parse_input(value) for name, value in kwargs.items()}
-    return LLGExpr({key: Task(key, function, *map(parse_input, args), **named)})
+    task = Task(key, function, *map(parse_input, args), **named)
+    return LLGExpr({key: task}, _determ_token=uuid.uuid4().hex)
 
 
 def mapped(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
+from types import FunctionType, MethodType
 from typing import Any, NamedTuple
 
 from dask.utils import key_split
@@ -38,6 +39,8 @@ from daskps.settings import Settings
 
 # Of so many values, those that cost most, it is said which of their parts are large.
 LOOKED_INTO = 100
+
+_FUNCTIONS = FunctionType, MethodType, partial
 
 
 def explain(*things: Any, threshold: Any = None, **kwargs: Any) -> Explanation:
@@ -105,7 +108,8 @@ def explain_expression(expr: Expr, keys: Iterable[Any], threshold: int) -> Expla
     if not large and (weight.light or not weight.has(HEAVY_NBYTES)):
         stored = len(weight.proxies)
         return Explanation([], threshold, stored, rest_nbytes=weight.nbytes)
-    with progress.shown("Looking at values", weight.nbytes):
+    # Many small things are few bytes, and take long.
+    with progress.shown("Looking at values", weight.nbytes, worth=0):
         return _Look(expr, list(keys), weight, threshold).explanation()
 
 
@@ -220,7 +224,12 @@ class _Look:
 
     def _argument(self, use: Use) -> Argument:
         place = use.place
-        return self._arguments.of_value(place.holder, place.key, use.value)
+        found = self._arguments.of_value(place.holder, place.key, use.value)
+        # Dask's bags and data frames give the user's function to one of their own.
+        inner = found.name and isinstance(use.value, _FUNCTIONS)
+        if inner and line_of(use.value) and not line_of(found.function):
+            return Argument(use.value, "", found.key)
+        return found
 
     def _key(self, use: Use) -> Any:
         """The key of the node in which a value is."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Rows of a table that is shown, so that it fits on a screen.
 MOST_ROWS = 20
+# Of what is listed, for a row of its own.
+LEAST_SHARE = 0.001
 # Bytes of what Dask sends for a task besides its values, about: in the graph, to a worker,
 # and the worker's answers.
 TASK_NBYTES = 1500
@@ -55,8 +57,13 @@ class Row(NamedTuple):
         return sum(value.plain_sends for value in self.values)
 
     @property
+    def plain_keeps(self) -> int:
+        """Bytes of these that stay on the scheduler."""
+        return sum(value.plain_keeps for value in self.values)
+
+    @property
     def daskps_sends(self) -> int:
-        """The same with daskps, about."""
+        """What passes through the scheduler with daskps (bytes), about."""
         return sum(value.daskps_sends for value in self.values)
 
     @property
@@ -159,17 +166,16 @@ class Explanation:
         """The values as a data frame, a row for each; sizes in bytes."""
         import pandas as pd
 
-        columns = [*LargeValue.__dataclass_fields__, "plain_sends", "daskps_sends"]
+        sums = "plain_sends", "plain_keeps", "daskps_sends"
         rows = [
             {
                 **asdict(value),
                 "parts": "; ".join(map(str, value.parts)),
-                "plain_sends": value.plain_sends,
-                "daskps_sends": value.daskps_sends,
+                **{name: getattr(value, name) for name in sums},
             }
             for value in self.values
         ]
-        return pd.DataFrame(rows, columns=columns)
+        return pd.DataFrame(rows, columns=[*LargeValue.__dataclass_fields__, *sums])
 
     def rows(self) -> list[Row]:
         """The rows of the table: values that look alike share one."""
@@ -189,8 +195,9 @@ class Explanation:
             ]
         said = f"No value of {at_least} or more would travel by reference."
         if large:
+            values = "value" if len(large) == 1 else "values"
             said = (
-                f"{len(large)} values of {at_least} or more, "
+                f"{len(large)} {values} of {at_least} or more, "
                 f"{format_bytes(sum(large))} in all, would travel by reference."
             )
         if packed:
@@ -213,13 +220,13 @@ class Explanation:
         rows = self.rows()
         if not rows:
             return "\n".join(lines)
-        lines.append(
-            _columns("size", "tasks", "plain Dask", "daskps", "what and where")
-        )
-        for row in rows[:MOST_ROWS]:
+        heads = "size", "tasks", "plain Dask", "kept", "daskps"
+        lines.append(_columns("what and where", heads))
+        listed = _worth_listing(rows)
+        for row in listed:
             lines += _text(row)
-        if len(rows) > MOST_ROWS:
-            lines.append(_columns("", "", "", "", f"and {len(rows) - MOST_ROWS} more"))
+        if len(rows) > len(listed):
+            lines.append(_columns(f"and {len(rows) - len(listed)} more"))
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -228,13 +235,21 @@ class Explanation:
         if not rows:
             return summary
         most = max(1, *(row.plain_sends for row in rows))
-        body = "".join(_html(row, most) for row in rows[:MOST_ROWS])
-        if len(rows) > MOST_ROWS:
-            more = f"and {len(rows) - MOST_ROWS} more"
-            body += f"<tr><td colspan='5'>{more}</td></tr>"
-        names = ("size", "tasks", "plain Dask sends", "daskps sends", "what and where")
+        listed = _worth_listing(rows)
+        body = "".join(_html(row, most) for row in listed)
+        if len(rows) > len(listed):
+            more = f"and {len(rows) - len(listed)} more"
+            body += f"<tr><td colspan='6'>{more}</td></tr>"
+        sums = "plain Dask sends", "its scheduler keeps", "daskps sends"
+        names = ("size", "tasks", *sums, "what and where")
         head = "".join(f"<th style='text-align:left'>{name}</th>" for name in names)
         return f"{summary}<table><tr>{head}</tr>{body}</table>"
+
+
+def _worth_listing(rows: list[Row]) -> list[Row]:
+    """The first rows, without those that make no difference."""
+    least = LEAST_SHARE * sum(row.plain_sends for row in rows)
+    return [row for row in rows[:MOST_ROWS] if row.plain_sends >= least]
 
 
 def _stored(value: LargeValue) -> int:
@@ -251,8 +266,11 @@ def _look(value: LargeValue) -> tuple[str, ...]:
     return size, type_, value.where, value.travels, argument, value.line
 
 
-def _columns(size: str, tasks: str, plain: str, daskps: str, what: str) -> str:
-    return f"{size:>14} {tasks:>8} {plain:>11} {daskps:>11}  {what}".rstrip()
+def _columns(what: str, numbers: Sequence[str] = ("",) * 5) -> str:
+    """A line of the table: size, tasks, and three sums; then words."""
+    widths = 14, 8, 11, 11, 11
+    cells = (f"{n:>{width}}" for n, width in zip(numbers, widths, strict=True))
+    return f"{' '.join(cells)}  {what}".rstrip()
 
 
 def _notes(row: Row) -> list[str]:
@@ -262,14 +280,10 @@ def _notes(row: Row) -> list[str]:
 
 
 def _text(row: Row) -> list[str]:
-    first = _columns(
-        row.size,
-        str(row.tasks),
-        format_bytes(row.plain_sends),
-        format_bytes(row.daskps_sends),
-        f"{row.what} {row.where}",
-    )
-    return [first, *(_columns("", "", "", "", f"  {note}") for note in _notes(row))]
+    sums = row.plain_sends, row.plain_keeps, row.daskps_sends
+    numbers = row.size, str(row.tasks), *map(format_bytes, sums)
+    first = _columns(f"{row.what} {row.where}", numbers)
+    return [first, *(_columns(f"  {note}") for note in _notes(row))]
 
 
 def _html(row: Row, most: int) -> str:
@@ -277,6 +291,7 @@ def _html(row: Row, most: int) -> str:
         escape(row.size),
         str(row.tasks),
         _bar(row.plain_sends, most, "#c0504d"),
+        escape(format_bytes(row.plain_keeps)),
         _bar(row.daskps_sends, most, "#4f81bd"),
         "<br>".join(
             [f"<b>{escape(row.what)}</b> {escape(row.where)}"]

@@ -154,6 +154,20 @@ def test_the_example_of_the_readme_prints_what_it_says(tmp_path):
     assert re.sub(r"\.\d+ MiB", "", warning) in re.sub(r"\.\d+ MiB", "", done.stderr)
 
 
+@pytest.mark.slow
+def test_what_is_explained_is_as_its_page_says(tmp_path):
+    page = Path(ROOT, "docs", "explain.md").read_text()
+    shown = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", page, re.DOTALL)
+    assert len(shown) > 5
+    line = f"print({'=' * 9!r})\n"
+    done = run(line.join(code for code, _ in shown), tmp_path)
+    assert done.returncode == 0, done.stderr
+    for printed, (_, said) in zip(done.stdout.split("=" * 9), shown, strict=True):
+        # Its lines are those of the first example alone.
+        found = re.sub(r"\(\S+\.py:\d+\)", "(program.py)", printed.strip())
+        assert found == re.sub(r"\(\S+\.py:\d+\)", "(program.py)", said.strip())
+
+
 @pytest.mark.parametrize("page", pages("bash"), ids=named)
 def test_commands_are_there(page):
     """Not that they do what they say, which takes long, but what they name."""

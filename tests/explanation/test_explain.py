@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import dask
 import dask.array as da
+import dask.bag as db
 import numpy as np
 import pytest
 from dask.blockwise import BlockwiseDepDict, blockwise
@@ -68,7 +71,7 @@ def test_large_values_and_small_ones():
     large = np.zeros(1 << 20)
     found = daskps.explain(dask.delayed(count)(large, *many(200)))
     assert [value.packed for value in found] == [False] + [True] * 200
-    assert "1 values of 256.00 kiB or more, 8.00 MiB in all" in repr(found)
+    assert "1 value of 256.00 kiB or more, 8.00 MiB in all" in repr(found)
     assert "200 smaller values" in repr(found)
 
 
@@ -237,6 +240,41 @@ def test_an_argument_of_which_dask_makes_a_task():
     y = da.ones((40, 60), chunks=(10, 10)).map_blocks(add, weights=LARGE)
     (value,) = daskps.explain(y)
     assert (value.tasks, value.argument) == (1, "taken by add as weights")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda f: db.range(10, npartitions=2).map(f),
+        lambda f: db.range(10, npartitions=2).map(partial(f, 1)),
+        lambda f: db.range(10, npartitions=2).filter(f),
+    ],
+    ids=["function", "partial", "filter"],
+)
+def test_a_function_that_dask_gives_to_one_of_its_own(make):
+    table = LARGE
+
+    def score(*args):
+        return args + table[0]
+
+    (value,) = daskps.explain(make(score))
+    assert value.argument == "carried by the function"
+    assert __file__.rpartition("/")[2] in value.line
+    assert value.parts
+    assert "stores the function once" in value.advice
+
+
+def test_what_a_call_takes_need_have_no_token():
+    (value,) = daskps.explain(count, [object(), LARGE])
+    assert value.nbytes >= LARGE.nbytes
+
+
+def test_a_row_that_makes_no_difference_is_counted():
+    graph = [dask.delayed(count)(LARGE, key) for key in range(40)]
+    found = daskps.explain(graph, dask.delayed(count)(bytes(1 << 13)), threshold=1 << 13)
+    assert len(found) == 2
+    assert "and 1 more" in repr(found)
+    assert "and 1 more" in found._repr_html_()
 
 
 def test_blocks_that_symbolic_layers_take():
