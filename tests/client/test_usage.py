@@ -319,3 +319,6 @@ def test_a_notebook_shows_usage(own_client):
         own_client.submit(np.sum, X).result()
         assert "shm://" in daskps.usage()._repr_html_()
         assert "Kept off the scheduler" in daskps.usage()._repr_html_()
+        (row,) = daskps.usage().values()
+        html = type(daskps.usage())({"one": row, "other": row})._repr_html_()
+        assert html.count("(one)") == html.count("(other)") == 1, "of one URL"

@@ -271,7 +271,9 @@ def test_what_a_call_takes_need_have_no_token():
 
 def test_a_row_that_makes_no_difference_is_counted():
     graph = [dask.delayed(count)(LARGE, key) for key in range(40)]
-    found = daskps.explain(graph, dask.delayed(count)(bytes(1 << 13)), threshold=1 << 13)
+    found = daskps.explain(
+        graph, dask.delayed(count)(bytes(1 << 13)), threshold=1 << 13
+    )
     assert len(found) == 2
     assert "and 1 more" in repr(found)
     assert "and 1 more" in found._repr_html_()
