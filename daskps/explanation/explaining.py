@@ -146,19 +146,20 @@ class _Look:
         needed = needed_keys(self._prepared, keys)
         self._tasks = count_tasks(self._prepared, needed)
         self._arguments = Arguments()
-        self._users = Users(self._prepared, self._arguments)
-        self._uses = self._find(needed)
+        uses = self._find(needed)
+        self._users = Users(self._prepared, self._arguments, uses.using)
+        self._uses = uses.uses
         self._packs = self._weight.packs(
             sum(use.nbytes for use in self._uses if use.nbytes >= threshold), threshold
         )
 
-    def _find(self, needed: set[Any] | None) -> list[Use]:
+    def _find(self, needed: set[Any] | None) -> Uses:
         weigh_one = partial(nbytes_of, pickles=self._pickles)
         at_least = min(PACKED_NBYTES_AT_LEAST, self._threshold)
         uses = Uses(at_least, weigh_one, needed)
         search = Search(uses, pickles=self._pickles, together=False)
         search.expression(self._prepared)
-        return uses.uses
+        return uses
 
     def explanation(self) -> Explanation:
         """What was seen."""
@@ -295,8 +296,8 @@ class _Look:
         key = self._key(use)
         if index_layer(str(key_split(key))):
             return "index array"
-        taken = self._users.argument(use.place.layer, key)
-        return "" if taken is None else taken.taken
+        taken = self._users.taken(use.place.layer, key)
+        return "" if taken is None else str(taken)
 
 
 def _role(argument: Argument) -> Role:

@@ -102,6 +102,10 @@ class Uses(Findings):
         """Who uses each value that was found."""
         return list(self._uses.values())
 
+    def using(self, layer: Blockwise, of: tuple[str, Any] | None) -> int:
+        """Tasks of a layer that use a literal, or what is in a block of a dependency."""
+        return self._blocks.using(layer, of)
+
     def enter_layer(self, name: str) -> None:
         self._layer = name
 

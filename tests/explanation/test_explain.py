@@ -239,7 +239,15 @@ def add(x, weights):
 def test_an_argument_of_which_dask_makes_a_task():
     y = da.ones((40, 60), chunks=(10, 10)).map_blocks(add, weights=LARGE)
     (value,) = daskps.explain(y)
-    assert (value.tasks, value.argument) == (1, "taken by add as weights")
+    assert (value.tasks, value.argument) == (1, "taken by add as weights in 24 tasks")
+    (value,) = daskps.explain(y[:10])
+    assert (value.tasks, value.argument) == (1, "taken by add as weights in 6 tasks")
+
+
+def test_a_task_that_several_tasks_take():
+    data = dask.delayed(LARGE)
+    (value,) = daskps.explain([dask.delayed(add)(i, weights=data) for i in range(3)])
+    assert (value.tasks, value.argument) == (1, "taken by add as weights in 3 tasks")
 
 
 @pytest.mark.parametrize(
