@@ -49,4 +49,7 @@ def test_what_is_said_is_what_is_counted(counting, make):
         proxied = counted(counting, lambda: graph.compute(counting))
     to_store = sum(value.to_store for value in found)
     assert to_store == pytest.approx(proxied.stored, rel=0.1), found
+    # References and tasks are counted by what they take as a rule; little is left of either.
+    about = pytest.approx(proxied.traffic, rel=0.25, abs=30_000)
+    assert found.daskps_sends == about, found
     assert proxied.traffic < plain.traffic / 5
