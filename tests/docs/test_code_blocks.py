@@ -179,6 +179,13 @@ def test_commands_are_there(page):
             assert path == "docs/_build" or Path(ROOT, path).exists(), path
 
 
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_markers_of_tests_are_there(page, pytestconfig):
+    known = {line.partition(":")[0] for line in pytestconfig.getini("markers")}
+    for names in re.findall(r"pytest[^`\n]* -m (\"[^\"]*\"|\w+)", page.read_text()):
+        assert set(re.findall(r"\w+", names)) - {"or", "not"} <= known, names
+
+
 @pytest.mark.parametrize("page", pages("yaml"), ids=named)
 def test_yaml_is_read(page):
     """If it is Dask's configuration, by its schema, too."""
