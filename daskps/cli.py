@@ -79,8 +79,9 @@ def explain_command(
         click.echo("Stopped before this graph was sent.")
     finally:
         # Scripts may end by sys.exit().
+        graphs = "graph" if explainer.graphs == 1 else "graphs"
         explained = f"{explainer.explained} explained"
-        click.echo(f"{explainer.graphs} graphs submitted, {explained}")
+        click.echo(f"{explainer.graphs} {graphs} submitted, {explained}")
 
 
 def _sweep(place: str, dry_run: bool) -> list[str]:

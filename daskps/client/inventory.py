@@ -95,14 +95,11 @@ class Usage(dict[str, dict[str, Any]]):
         return "\n".join([*lines, *self._remarks()]) or "no store is open"
 
     def _repr_html_(self) -> str:
-        # Two stores may have one URL.
-        counts = Counter(row["store"] for row in self.values())
-        columns = {
-            row["store"] if counts[row["store"]] == 1 else f"{row['store']} ({name})": (
-                in_rows(row)
-            )
-            for name, row in self.items()
-        }
+        urls = Counter(row["store"] for row in self.values())
+        columns = {}
+        for name, row in self.items():
+            url = row["store"]
+            columns[url if urls[url] == 1 else f"{url} ({name})"] = in_rows(row)
         remarks = self._remarks() or ([] if columns else ["no store is open"])
         return table("daskps", columns, remarks)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
 
-from dask.base import is_dask_collection
+from dask.base import is_dask_collection, unpack_collections
 
 from daskps.client.watching import watched
 from daskps.config import large_graph
@@ -42,7 +42,7 @@ class Explainer:
     Attributes
     ----------
     graphs, explained
-        How many were submitted, and how many of them explained.
+        How many were submitted, and how many of these, and of what was not, explained.
     """
 
     def __init__(
@@ -92,9 +92,15 @@ class Explainer:
 
     def _collections(self, made: Mapping[str, Any]) -> None:
         """Explain what a script has made and not submitted, by its variables' names."""
+        met: set[int] = set()
         for name, thing in made.items():
-            if not is_dask_collection(thing):
+            nested = isinstance(thing, (list, tuple, dict))
+            holds = (
+                unpack_collections(thing)[0] if nested else is_dask_collection(thing)
+            )
+            if not holds or id(thing) in met:
                 continue
+            met.add(id(thing))
             found = explain_expression(*subject((thing,), {}), self._threshold)
             if self._everything or _is_large(found):
                 self.explained += 1

@@ -226,9 +226,10 @@ class _Look:
     def _argument(self, use: Use) -> Argument:
         place = use.place
         found = self._arguments.of_value(place.holder, place.key, use.value)
-        # Dask's bags and data frames give the user's function to one of their own.
-        inner = found.name and isinstance(use.value, _FUNCTIONS)
-        if inner and line_of(use.value) and not line_of(found.function):
+        if found.function is None or not isinstance(use.value, _FUNCTIONS):
+            return found
+        # Bags, data frames and other libraries give the user's function to one of theirs.
+        if found.name and line_of(use.value) and not line_of(found.function):
             return Argument(use.value, "", found.key)
         return found
 

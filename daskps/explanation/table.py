@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # Rows of a table that is shown, so that it fits on a screen.
 MOST_ROWS = 20
-# Of what is listed, for a row of its own.
+# Of the largest row: what is less has no row of its own.
 LEAST_SHARE = 0.001
 # Bytes of what Dask sends for a task besides its values, about: in the graph, to a worker,
 # and the worker's answers.
@@ -195,16 +195,16 @@ class Explanation:
             ]
         said = f"No value of {at_least} or more would travel by reference."
         if large:
-            values = "value" if len(large) == 1 else "values"
             said = (
-                f"{len(large)} {values} of {at_least} or more, "
+                f"{_number(len(large), 'value')} of {at_least} or more, "
                 f"{format_bytes(sum(large))} in all, would travel by reference."
             )
         if packed:
             # Dask would warn of a graph that has all of them in it.
             said += (
-                f" {len(packed)} smaller values, {format_bytes(sum(packed))} in all, "
-                f"would travel by reference too, packed into {self.packs} objects."
+                f" {_number(len(packed), 'smaller value')}, "
+                f"{format_bytes(sum(packed))} in all, would travel by reference too, "
+                f"packed into {_number(self.packs, 'object')}."
             )
         return [said, self._costs()]
 
@@ -248,8 +248,12 @@ class Explanation:
 
 def _worth_listing(rows: list[Row]) -> list[Row]:
     """The first rows, without those that make no difference."""
-    least = LEAST_SHARE * sum(row.plain_sends for row in rows)
+    least = LEAST_SHARE * rows[0].plain_sends
     return [row for row in rows[:MOST_ROWS] if row.plain_sends >= least]
+
+
+def _number(n: int, name: str) -> str:
+    return f"{n} {name}" if n == 1 else f"{n} {name}s"
 
 
 def _stored(value: LargeValue) -> int:

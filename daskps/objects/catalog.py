@@ -264,18 +264,21 @@ class Catalog:
     def _is_there(self, stored: StoredObject) -> bool:
         """Whether nobody has emptied the store behind our back."""
         try:
-            there = self._uplink or self._connector
-            return bool(self._ask(partial(there.exists, stored.id.key)))
+            uplink = self._uplink
+            there = uplink or self._connector
+            return bool(self._ask(partial(there.exists, stored.id.key), uplink))
         except DaskpsError:
             raise
         except Exception as e:
             raise _failed(self.name, e) from e
 
-    def _ask(self, function: Callable[[], Any], **options: Any) -> Any:
+    def _ask(
+        self, function: Callable[[], Any], uplink: Uplink | None, **options: Any
+    ) -> Any:
         """Call a function of the store, which may not answer unless it is on this host."""
-        if self.maps_its_own:
+        if uplink is None and self._connector.maps_its_own:
             return function()
-        if self._uplink is not None and not may_wait():
+        if uplink is not None and not may_wait():
             raise StoreError(
                 f"Store {self.name!r} cannot be waited for by an event loop"
             )
@@ -285,9 +288,10 @@ class Catalog:
         self, alike: _Alike, frames: Sequence[Frame], digest: bytes | None
     ) -> StoredObject:
         nbytes = sum(map(frame_nbytes, frames))
-        there, late = self._uplink or self._connector, self._connector.evict
-        if self._uplink is not None:
-            late = _stays
+        # Read once: another may be chosen meanwhile.
+        uplink = self._uplink
+        there = uplink or self._connector
+        late = self._connector.evict if uplink is None else _stays
         creator = self.creator
 
         def put() -> Any:
@@ -296,7 +300,7 @@ class Catalog:
 
         began = time.perf_counter()
         try:
-            key = self._ask(put, nbytes=nbytes, late=late)
+            key = self._ask(put, uplink, nbytes=nbytes, late=late)
         except DaskpsError:
             raise
         except Exception as e:  # whatever a connector raises
@@ -307,7 +311,7 @@ class Catalog:
         finalizer = weakref.finalize(stored, self._keeper.release, [id])
         finalizer.atexit = False
         # Only the scheduler can evict what is on its host.
-        if not self._connector.marks_creators or self._uplink is not None:
+        if not self._connector.marks_creators or uplink is not None:
             self._keeper.stored([(id, stored.nbytes)])
         self._held[id] = stored
         # What another thread has changed while a slow store took it is not known.

@@ -67,9 +67,8 @@ logger = logging.getLogger(__name__)
 # reads at once, so this is for those that died: they leave no word. It is long, since one
 # that was only stopped meanwhile cannot ask for it again.
 LENT_SECONDS = 600.0
-# For how long (seconds) it holds what was stored of a key and is of no more use to it, since
-# others have the key as well, say: whoever was answered may be about to read it. Dask drops
-# such keys every two seconds.
+# For how long (seconds) it holds what it has sent and needs no more: the reader may not have
+# read it yet. Dask drops keys that others have as well every two seconds.
 ANSWERED_SECONDS = 10.0
 
 #: Those of each worker in this process, by the families in which they answer.
@@ -233,7 +232,8 @@ class Writer:
         if stored and worker is not None:
             # It may have been dropped meanwhile, and nobody would say so again. Two readers
             # at once may have had it stored twice.
-            unkept = stored
+            # Another worker is sent it while it is held by the connection.
+            unkept = stored if name == family(self.store_name) else []
             if _has(worker, key):
                 before, self._by_key[key] = self._by_key.get(key, []), stored
                 unkept = [s for s in before if s not in stored]
@@ -250,9 +250,9 @@ class Writer:
         wanted
             Whether somebody may be about to read it: then it is evicted later.
         """
-        stored = self._by_key.pop(key, None)
+        stored = self._by_key.pop(key, [])
         worker = self._worker()
-        if stored and wanted and worker is not None:
+        if wanted and worker is not None:
             self._clear_later(worker, stored)
 
     def _clear_later(self, worker: Worker, stored: list[StoredObject]) -> None:

@@ -287,6 +287,20 @@ def test_a_row_that_makes_no_difference_is_counted():
     assert "and 1 more" in found._repr_html_()
 
 
+def test_rows_are_listed_however_many_there_are():
+    values = [LARGE[i:] for i in range(1500)]
+    found = daskps.explain(Client.map, count, values, threshold="64 KiB")
+    assert repr(found).count(" in count, argument") > 10
+
+
+def test_a_function_in_a_list_is_data():
+    table = LARGE
+    listed = dask.delayed([lambda: table, dask.delayed(1)])
+    (value,) = daskps.explain(listed)
+    assert value.argument != "carried by the function"
+    assert "stores the function" not in value.advice
+
+
 def test_blocks_that_symbolic_layers_take():
     blocks = BlockwiseDepDict({(i,): LARGE + i for i in range(3)}, (3,))
     ones = da.ones((30, 20), chunks=(10, 5))

@@ -116,7 +116,7 @@ def pandas_frame() -> LargeGraph:
 
 
 def index_array() -> LargeGraph:
-    """dask/dask#11547, pydata/xarray#9802: what is selected is in the graph."""
+    """pydata/xarray#9802: what is selected is in the graph."""
     x = da.ones(4 * MIB, chunks=MIB, dtype="i1")
     chosen = np.random.default_rng(0).permutation(4 * MIB)
     return _collections(x[chosen].sum(), fault=["index array"])

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import functools
+import sys
+import types
+from unittest import mock
 
+import cloudpickle
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,6 +15,9 @@ from hypothesis import strategies as st
 
 from benchmarks.kinds import classes
 from benchmarks.kinds.catalogue import all_kinds, kinds
+from daskps.dask_private.graphs import Task
+from daskps.objects import sizes
+from daskps.objects.pickles import Pickles
 from daskps.objects.sizes import nbytes_of
 from daskps.serialize.values import serialize
 
@@ -28,6 +35,45 @@ def assert_not_too_light(value):
 @pytest.mark.parametrize("name", list(all_kinds()))
 def test_no_kind_of_value_is_weighed_too_light(name):
     assert_not_too_light(kinds(300 * KB)[name]())
+
+
+ARRAY = np.arange(10_000)
+ARGUMENTS = {
+    "array": [ARRAY],
+    "small arrays": [np.arange(3), np.ones((2, 2), "f4")],
+    "one array twice": [ARRAY, ARRAY],
+    "views": [ARRAY[::2], np.broadcast_to(np.ones(1), (1000,))],
+    "numbers": [1, 2.5, True, None, 3j, 1 << 900],
+    "strings": ["a" * 1000, b"b" * 1000, bytearray(10)],
+    "one number many times": [1.5] * 10_000,
+    "one string many times": ["ab"] * 10_000,
+    "in a list": [[ARRAY]],
+    "of objects": [np.array([ARRAY, 1], "O")],
+}
+
+
+@pytest.mark.parametrize("arguments", ARGUMENTS.values(), ids=ARGUMENTS)
+def test_a_simple_task_weighs_what_it_does_when_it_is_opened(arguments, monkeypatch):
+    task = Task("key", functools.singledispatch, *arguments)
+    at_once = sizes.nbytes_of_all([task], Pickles())
+    monkeypatch.setattr(sizes, "_nbytes_if_simple", lambda *args: None)
+    opened = sizes.nbytes_of_all([task], Pickles())
+    assert at_once == pytest.approx(opened, abs=20)
+
+
+def test_functions_of_a_package_that_is_pickled_by_value():
+    module = types.ModuleType("package_by_value.part")
+    exec("def function():\n    return table", vars(module))
+    module.table = ARRAY
+    packages = {"package_by_value": types.ModuleType("package_by_value")}
+    with mock.patch.dict(sys.modules, packages | {module.__name__: module}):
+        assert nbytes_of(module.function) < ARRAY.nbytes
+        cloudpickle.register_pickle_by_value(packages["package_by_value"])
+        try:
+            assert_not_too_light(module.function)
+            assert nbytes_of(module.function) >= ARRAY.nbytes
+        finally:
+            cloudpickle.unregister_pickle_by_value(packages["package_by_value"])
 
 
 # Some make a model, which takes long.

@@ -377,11 +377,12 @@ async def read_after_others(dask_worker, key):
         )
         references += answer.frames
         del answer, _
+    assert len(set(references)) == len(references), "each is another object"
     await asyncio.sleep(0.5)  # until what nothing holds is evicted
     return [len(pickle.loads(reference).resolve()) for reference in references]
 
 
-def test_what_is_about_to_be_read_stays_when_it_is_stored_anew(own, soon, own_cluster):
+def test_what_is_about_to_be_read_stays_when_it_is_stored_anew(own, own_cluster):
     future = own.submit(Different, pure=False)
     wait(future)
     (holder,) = own.who_has(future)[future.key]
