@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import inspect
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -36,16 +37,24 @@ def functions(*modules: str) -> dict[str, types.FunctionType]:
 
 
 def _failing(function: types.FunctionType) -> types.CodeType:
-    """Code for a function that fails, with as many variables of its surroundings."""
+    """Code for a function that fails, with as many variables of its surroundings.
+
+    Of the same kind, since Python 3.13 wants that: a coroutine fails when it is awaited, a
+    generator when it is to give something.
+    """
     n = len(function.__code__.co_freevars)
     names = [f"v{i}" for i in range(n)]
+    flags = function.__code__.co_flags
+    is_async = flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR)
+    gives = flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR)
     source = [
         "def outer(InjectedError):",
         *(f"    {name} = None" for name in names),
-        "    def inner(*args, **kwargs):",
+        f"    {'async ' if is_async else ''}def inner(*args, **kwargs):",
         f"        {', '.join(names) or 'None'}",
         "        from faults_everywhere import InjectedError",
         "        raise InjectedError",
+        *(["        yield"] if gives else []),
         "    return inner",
     ]
     scope: dict = {}
