@@ -68,7 +68,6 @@ SUITES = (
         (
             "dask/dataframe/dask_expr/tests/test_merge.py",
             "dask/dataframe/dask_expr/tests/test_fusion.py",
-            "dask/dataframe/dask_expr/tests/test_shuffle.py",
         ),
     ),
     Suite(
