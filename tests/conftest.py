@@ -14,6 +14,7 @@ os.environ["DASK_DASKPS__SAFETY_NET"] = "False"
 
 import pytest
 from distributed import Client
+from hypothesis import settings
 from processes import (
     PLACES,
     ProcessCluster,
@@ -26,6 +27,10 @@ from processes import (
     store_directories,
     who_needs_what,
 )
+
+# A machine that is busy with something else is no failure.
+settings.register_profile("daskps", settings(), deadline=None)
+settings.load_profile("daskps")
 
 
 @pytest.fixture(scope="session")
