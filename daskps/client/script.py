@@ -84,9 +84,7 @@ class Explainer:
         found = explain_expression(expr, keys, self._threshold)
         if not (self._everything or _is_large(found)):
             return
-        self.explained += 1
-        self._say(f"Graph {self.graphs}, submitted at {self._line()}")
-        self._say(f"{found}\n")
+        self._tell(f"Graph {self.graphs}, submitted at {self._line()}", found)
         if not self._run:
             raise Stopped
 
@@ -103,9 +101,12 @@ class Explainer:
             met.add(id(thing))
             found = explain_expression(*subject((thing,), {}), self._threshold)
             if self._everything or _is_large(found):
-                self.explained += 1
-                self._say(f"The graph of {name}, which was not submitted")
-                self._say(f"{found}\n")
+                self._tell(f"The graph of {name}, which was not submitted", found)
+
+    def _tell(self, what: str, found: Explanation) -> None:
+        self.explained += 1
+        self._say(what)
+        self._say(f"{found}\n")
 
     def _line(self) -> str:
         """Where in the script the running code was called."""

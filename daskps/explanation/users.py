@@ -82,11 +82,9 @@ class Users:
         first, tasks = None, 0
         for user in sorted(graph.dependents.get(name, ())):
             layer = graph.layers[user]
-            argument = (
-                self._arguments.of_key(layer, name)
-                if isinstance(layer, Blockwise)
-                else None
-            )
+            if not isinstance(layer, Blockwise):
+                continue
+            argument = self._arguments.of_key(layer, name)
             if argument is not None:
                 first = first or argument
                 tasks += self._using(layer, block)

@@ -230,11 +230,11 @@ class Writer:
         answer, stored = await self._answer(name, value, protocol, lent=False)
         worker = self._worker()
         if stored and worker is not None:
-            # It may have been dropped meanwhile, and nobody would say so again. Two readers
-            # at once may have had it stored twice.
-            # Another worker is sent it while it is held by the connection.
+            # The key may have been dropped meanwhile, and nobody would say so again. For
+            # another worker the connection holds what is sent, until it has arrived.
             unkept = stored if name == family(self.store_name) else []
             if _has(worker, key):
+                # Two readers at once may have had it stored twice.
                 before, self._by_key[key] = self._by_key.get(key, []), stored
                 unkept = [s for s in before if s not in stored]
             self._clear_later(worker, unkept)

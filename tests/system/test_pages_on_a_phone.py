@@ -16,8 +16,8 @@ WIDTH, HEIGHT = 390, 844
 @pytest.mark.slow
 @pytest.mark.skipif(NO_BROWSER is not None, reason=str(NO_BROWSER))
 def test_no_page_is_wider_than_a_phone(tmp_path):
-    pytest.importorskip("selenium")
-    pytest.importorskip("myst_nb")
+    pytest.importorskip("selenium", reason="needs the extra dashboard")
+    pytest.importorskip("myst_nb", reason="needs the extra docs")
     command = [sys.executable, "-m", "sphinx", "-q", "-D", "nb_execution_mode=off"]
     subprocess.run([*command, f"{ROOT}/docs", str(tmp_path)], check=True)
     pages = sorted(tmp_path.rglob("*.html"))
