@@ -69,12 +69,14 @@ def test_examples(example):
 
 
 @pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_examples_on_files(example, tmp_path):
     run_example(example, tmp_path.as_uri())
 
 
 @pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_examples_on_daos(example, pool):
     run_example(example, pool.url)

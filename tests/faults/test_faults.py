@@ -191,6 +191,7 @@ class TestAWorkerIsKilled:
             assert got[0].min() == got[0].max() == 1
             del future
 
+    @pytest.mark.full
     def test_a_killed_worker_again_and_again(self, nanny_client):
         with daskps.proxy_graph():
             for i in range(4):
@@ -272,6 +273,7 @@ class TestWorkersComeAndGo:
             del futures
             assert released(client)
 
+    @pytest.mark.full
     def test_a_task_runs_on_two_workers_at_once(self, tmp_path):
         """The scheduler takes a worker for dead that has only been stopped."""
         environment = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "8s"}
@@ -770,6 +772,7 @@ class TestOutsideSessions:
         del future
 
 
+@pytest.mark.full
 def test_a_short_soak_leaves_nothing():
     """``python -m benchmarks.soak``, for a moment."""
     command = [sys.executable, "-m", "benchmarks.soak", "--minutes", "0.6"]

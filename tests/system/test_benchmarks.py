@@ -207,6 +207,7 @@ def some_of_the_paper() -> list[Scenario]:
 
 
 @pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.timeout(1200)
 def test_the_paper(tmp_path):
     """Every peer gives right results, and the figures are drawn."""

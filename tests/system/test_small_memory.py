@@ -8,6 +8,9 @@ import pytest
 MIB = 1 << 20
 
 pytestmark = pytest.mark.slow
+NAMED_OR_NOT = pytest.mark.parametrize(
+    "store", [(), pytest.param(("shm://",), marks=pytest.mark.full)]
+)
 
 
 def run(mounts, tmp_path, *arguments):
@@ -25,7 +28,7 @@ def check_all_but_where(seen):
     assert seen["left"] == {"memory": 0, "temporary": 0}
 
 
-@pytest.mark.parametrize("store", [(), ("shm://",)])
+@NAMED_OR_NOT
 def test_docker_gives_64_mb(tmp_path, store):
     seen = run(in_namespace.SMALL, tmp_path, "compute", *store)
     check_all_but_where(seen)
@@ -50,7 +53,7 @@ def test_nothing_is_left_of_killed_processes_in_either_place(tmp_path):
     assert seen["after"] == {"memory": 0, "temporary": 0}
 
 
-@pytest.mark.parametrize("store", [(), ("shm://",)])
+@NAMED_OR_NOT
 @pytest.mark.parametrize("mounts", ["READ_ONLY", "MISSING"])
 def test_none(tmp_path, mounts, store):
     seen = run(getattr(in_namespace, mounts), tmp_path, "compute", *store)

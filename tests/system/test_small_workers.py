@@ -8,6 +8,8 @@ from benchmarks.worker_memory import MIB, PROGRAMS, Outcome, run
 
 # Of 512 MiB Python and Dask take a third, and a rechunk ends with neither.
 MEMORY = 1024 * MIB
+# Each takes minutes.
+LONG = {"model", "persisted", "chunked_sum"}
 # Plain Dask has all of its workers paused at times, and waits for ever.
 PATIENCE_SECONDS = 150.0
 
@@ -15,7 +17,10 @@ PATIENCE_SECONDS = 150.0
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.filterwarnings("ignore:Sending large graph")
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.full] * (n in LONG)) for n in PROGRAMS],
+)
 def test_no_worker_is_paused_or_killed_that_plain_dask_leaves_alone(name):
     perfect = Outcome("finished", 0, 0, 0.0)
     outcomes = []
