@@ -12,7 +12,7 @@ import pandas as pd
 from distributed import Client, wait
 
 from benchmarks import tasks
-from benchmarks.peers import BOTH
+from benchmarks.peers import BOTH, ZARR
 from benchmarks.scenario import Scenario, Ship, Work, fresh, on_workers, same, size
 
 # Columns of data frames.
@@ -33,11 +33,18 @@ def array_sum(nbytes: int) -> Scenario:
         x = fresh(nbytes)
         return x, da.from_array(x, chunks=_chunk(nbytes), name=False).sum()
 
+    def do(client: Client, prepared: tuple[np.ndarray, Any], ship: Ship) -> Any:
+        x, total = prepared
+        shipped = ship(x)
+        if isinstance(shipped, tasks.InZarr):
+            total = da.from_zarr(shipped.path).sum()
+        return total.compute()
+
     return Scenario(
         f"from_array {size(nbytes)}, sum",
-        Work(prepare, _compute, lambda p, result: _close(result, p[0].sum())),
+        Work(prepare, do, lambda p, result: _close(result, p[0].sum())),
         Work(lambda c: (None, _ones_on_workers(nbytes).sum()), _compute),
-        BOTH,
+        (*BOTH, ZARR),
         "collections",
         nbytes=nbytes,
     )

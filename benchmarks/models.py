@@ -9,7 +9,7 @@ import numpy as np
 from distributed import Client
 
 from benchmarks import tasks
-from benchmarks.peers import ALL_AND_RAY, DELAYED
+from benchmarks.peers import ALL_AND_RAY, DELAYED, ZARR
 from benchmarks.scenario import Scenario, Ship, WarmCopy, Work, fresh, same, size
 
 
@@ -27,7 +27,7 @@ def in_submits(nbytes: int, n: int, writable: bool = True) -> Scenario:
     """One model in many separate submits."""
     kind = "" if writable else "read-only "
     name = f"{kind}{size(nbytes)} model in {n} submits"
-    return _scenario(name, nbytes, n, _submits, writable)
+    return _scenario(name, nbytes, n, _submits, writable, (*ALL_AND_RAY, ZARR))
 
 
 def on_each(nbytes: int) -> Scenario:
@@ -64,7 +64,12 @@ def _submits(client: Client, model: Any, n: int) -> list[float]:
 
 
 def _scenario(
-    name: str, nbytes: int, n: int, submit: Any, writable: bool = True
+    name: str,
+    nbytes: int,
+    n: int,
+    submit: Any,
+    writable: bool = True,
+    compared: tuple[str, ...] = ALL_AND_RAY,
 ) -> Scenario:
     def prepare(client: Client) -> np.ndarray:
         model = fresh(nbytes)
@@ -84,7 +89,7 @@ def _scenario(
         name,
         Work(prepare, do, lambda model, result: same(result, model[:n])),
         Work(lambda client: WarmCopy(fresh(nbytes)), limit),
-        DELAYED if submit is _delayed else ALL_AND_RAY,
+        DELAYED if submit is _delayed else compared,
         "models",
         nbytes=nbytes,
         # In Ray each call is a submit of its own; the user puts the model himself.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import secrets
 import tempfile
 import time
@@ -38,6 +39,7 @@ ON_STORES = ("daskps shm", "daskps peer", "daskps file", "daskps redis")
 #: Peers that change what the cluster does for everybody.
 OURS = ("daskps", BY_REFERENCE, *ON_STORES)
 RAY = "ray"
+ZARR = "zarr"
 
 # Seconds. Dask's client sends nothing for 10 ms after it has sent something: what one run
 # releases at its end would otherwise hold up the next.
@@ -252,6 +254,21 @@ def _in_redis(cluster: Cluster) -> Iterator[Store[Any]]:
         yield store
 
 
+@contextlib.contextmanager
+def _zarr(cluster: Cluster) -> Iterator[Peer]:
+    """Values are written to Zarr directories in shared memory, from which tasks read them."""
+    numbers = itertools.count()
+    with (
+        Client(cluster.address, set_as_default=False) as client,
+        _directory() as directory,
+    ):
+        yield Peer(
+            cluster,
+            client,
+            ship=lambda value: tasks.InZarr(f"{directory}/{next(numbers)}.zarr", value),
+        )
+
+
 def _store(connector: Any) -> Store[Any]:
     # Workers know a store by its name, even after it is closed here.
     # Each process that reads keeps what it has read, by default 16 objects of 1 GB.
@@ -286,6 +303,7 @@ PEERS: dict[str, MakePeer] = {
     "by hand, Redis": _by_hand(_in_redis),
     "proxystore_ex": _proxystore_ex(_in_files),
     "proxystore_ex, Redis": _proxystore_ex(_in_redis),
+    ZARR: _zarr,
 }
 
 #: Those that every scenario compares.

@@ -74,6 +74,21 @@ def plus_first(block: np.ndarray, array: np.ndarray) -> np.ndarray:
     return block + array[0]
 
 
+class InZarr:
+    """An array in a Zarr directory, which whoever unpickles this reads as a whole."""
+
+    def __init__(self, path: str, array: np.ndarray):
+        import zarr  # other peers' workers are without it
+
+        zarr.save_array(path, array)
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        import zarr
+
+        return zarr.load, (self.path,)
+
+
 class Model:
     """A model that is an array."""
 
