@@ -27,7 +27,7 @@ def in_submits(nbytes: int, n: int, writable: bool = True) -> Scenario:
     """One model in many separate submits."""
     kind = "" if writable else "read-only "
     name = f"{kind}{size(nbytes)} model in {n} submits"
-    return _scenario(name, nbytes, n, _submits, writable, (*ALL_AND_RAY, ZARR))
+    return _scenario(name, nbytes, n, _submits, writable)
 
 
 def on_each(nbytes: int) -> Scenario:
@@ -63,13 +63,12 @@ def _submits(client: Client, model: Any, n: int) -> list[float]:
     return list(client.gather(futures))
 
 
+#: Who is compared, where it is not all.
+PEERS = {_delayed: DELAYED, _submits: (*ALL_AND_RAY, ZARR)}
+
+
 def _scenario(
-    name: str,
-    nbytes: int,
-    n: int,
-    submit: Any,
-    writable: bool = True,
-    compared: tuple[str, ...] = ALL_AND_RAY,
+    name: str, nbytes: int, n: int, submit: Any, writable: bool = True
 ) -> Scenario:
     def prepare(client: Client) -> np.ndarray:
         model = fresh(nbytes)
@@ -89,7 +88,7 @@ def _scenario(
         name,
         Work(prepare, do, lambda model, result: same(result, model[:n])),
         Work(lambda client: WarmCopy(fresh(nbytes)), limit),
-        DELAYED if submit is _delayed else compared,
+        PEERS.get(submit, ALL_AND_RAY),
         "models",
         nbytes=nbytes,
         # In Ray each call is a submit of its own; the user puts the model himself.

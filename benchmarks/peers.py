@@ -256,7 +256,7 @@ def _in_redis(cluster: Cluster) -> Iterator[Store[Any]]:
 
 @contextlib.contextmanager
 def _zarr(cluster: Cluster) -> Iterator[Peer]:
-    """Values are written to Zarr directories in shared memory, from which tasks read them."""
+    """Values are written to Zarr directories in shared memory; tasks read them there."""
     numbers = itertools.count()
     with (
         Client(cluster.address, set_as_default=False) as client,

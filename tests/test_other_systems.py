@@ -20,7 +20,6 @@ from daskps.stores.connectors.sealed import SealedKey
 from daskps.stores.daos.namespace import DaosKey
 from daskps.stores.keys import PeerKey, RedisKey, SegmentKey
 
-pytestmark = pytest.mark.core
 SYSTEMS = pytest.mark.parametrize("system", ["win32", "darwin"])
 NAMES = {"win32": "Windows", "darwin": "macOS"}
 

@@ -104,7 +104,9 @@ class TestEveryStore(StoreTests):
 class TestObjects:
     @pytest.mark.slow
     @kinds(LARGE)
-    @pytest.mark.parametrize("nbytes", [513 * MIB, pytest.param(10**9, marks=pytest.mark.full)])
+    @pytest.mark.parametrize(
+        "nbytes", [513 * MIB, pytest.param(10**9, marks=pytest.mark.full)]
+    )
     def test_it_takes_large_objects(self, connector, nbytes):
         data = np.random.default_rng(0).integers(0, 256, nbytes, "u1")
         head = data[:-1][::-1]  # strided, so that it is copied slab by slab
