@@ -46,7 +46,7 @@ class Progress:
     doing
         What is done, for people: ``"Storing values"``.
     total
-        How much there is to do (bytes), about.
+        How much there is to do (bytes), about; 0: that is not known yet.
 
     Attributes
     ----------
@@ -80,6 +80,8 @@ class Progress:
             self.objects += objects
 
     def __str__(self) -> str:
+        if not self.total:
+            return ""
         return f"{format_bytes(self.done)} of {format_bytes(self.total)}"
 
 
@@ -90,7 +92,7 @@ _here = threading.local()
 
 
 @contextlib.contextmanager
-def shown(doing: str, total: int, worth: int | None = None) -> Iterator[None]:
+def shown(doing: str, total: int | None) -> Iterator[None]:
     """Show how far the work of a block is, if it is much and takes long.
 
     Parameters
@@ -98,9 +100,8 @@ def shown(doing: str, total: int, worth: int | None = None) -> Iterator[None]:
     doing
         What is done, for people.
     total
-        How much there is to do (bytes), about.
-    worth
-        From how much on (bytes) that may take long; None: as for values that are stored.
+        How much there is to do (bytes), about. None: it may be much, and the block says so
+        by :func:`expect`.
 
     Raises
     ------
@@ -108,18 +109,20 @@ def shown(doing: str, total: int, worth: int | None = None) -> Iterator[None]:
         If ``daskps.progress`` is not valid, and there is much to do.
     """
     global _current
-    worth = WORTH_SHOWING_NBYTES if worth is None else worth
-    if total < worth or not _one_at_a_time.acquire(blocking=False):
+    is_little = total is not None and total < WORTH_SHOWING_NBYTES
+    if is_little or not _one_at_a_time.acquire(blocking=False):
         yield
         return
     try:
-        progress = _current = Progress(doing, total)
+        progress = _current = Progress(doing, total or 0)
         began = time.perf_counter()
         with _drawn(progress, _display()):
             yield
     finally:
         _current = None
         _one_at_a_time.release()
+    if not progress.total:
+        return
     logger.info(
         "%s has ended: %d objects, %s, %s",
         doing,
@@ -127,6 +130,12 @@ def shown(doing: str, total: int, worth: int | None = None) -> Iterator[None]:
         format_bytes(progress.done),
         format_time(time.perf_counter() - began),
     )
+
+
+def expect(nbytes: int) -> None:
+    """There are so many bytes to do, if that was not known yet."""
+    if _current is not None and not _current.total:
+        _current.total = nbytes
 
 
 def part(nbytes: int) -> AbstractContextManager[None]:
@@ -244,15 +253,20 @@ def _in_terminal(progress: Progress) -> Iterator[Draw]:
     import click
 
     bar: Any = click.progressbar(
-        length=progress.total,
+        length=1,
         label=f"daskps: {progress.doing}",
         show_eta=False,
         item_show_func=lambda _: str(progress),
         width=30,
         file=sys.stderr,
     )
+
+    def draw() -> None:
+        bar.length = max(1, progress.total)
+        bar.update(progress.done - bar.pos)
+
     with bar:
-        yield lambda: bar.update(progress.done - bar.pos)
+        yield draw
 
 
 @contextlib.contextmanager
@@ -260,11 +274,10 @@ def _in_notebook(progress: Progress) -> Iterator[Draw]:
     from IPython.display import HTML, display
 
     def state() -> Any:
-        return HTML(
-            f"daskps: {progress.doing} "
-            f"<progress value='{progress.done}' max='{progress.total}'></progress> "
-            f"{progress}"
+        far = (
+            f"value='{progress.done}' max='{progress.total}'" if progress.total else ""
         )
+        return HTML(f"daskps: {progress.doing} <progress {far}></progress> {progress}")
 
     handle = display(state(), display_id=True)
     yield lambda: handle.update(state())

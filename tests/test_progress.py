@@ -156,6 +156,21 @@ def test_explaining_shows_how_far_it_is(terminal):
     assert "100%  3.00 MiB of 3.0" in terminal.getvalue()
 
 
+def test_before_it_is_known_how_much_there_is(terminal):
+    with progress.shown("Looking at values", None):
+        assert eventually(lambda: "  0%" in terminal.getvalue())
+        progress.expect(MANY)
+        progress.expect(1)
+        progress.done(MANY // 2)
+        assert eventually(lambda: " 50%" in terminal.getvalue())
+
+
+def test_of_nothing_large_the_log_says_nothing(terminal, caplog):
+    with caplog.at_level(logging.INFO, "daskps"):
+        assert not len(daskps.explain(dask.delayed(len)([1, 2])))
+    assert not caplog.text
+
+
 X = np.arange(1 << 18, dtype="f8")  # 2 MiB
 
 

@@ -37,6 +37,8 @@ from daskps.objects.encoder import PACKED_NBYTES_AT_LEAST
 from daskps.objects.sizes import nbytes_of
 from daskps.settings import Settings
 
+#: What takes long, where it does.
+LOOKING = "Looking at values"
 # Of so many values, those that cost most, it is said which of their parts are large.
 LOOKED_INTO = 100
 
@@ -62,7 +64,8 @@ def explain(*things: Any, threshold: Any = None, **kwargs: Any) -> Explanation:
     threshold
         As for :func:`daskps.proxy_graph`.
     **kwargs
-        Keyword arguments of a call.
+        Keyword arguments of a call. One that is called `threshold` can be given by
+        `functools.partial`.
 
     Returns
     -------
@@ -90,7 +93,8 @@ def explain(*things: Any, threshold: Any = None, **kwargs: Any) -> Explanation:
     limit = Settings.resolve(threshold=threshold).threshold
     if not things:
         return Explanation([], limit)
-    return explain_expression(*subject(things, kwargs), limit)
+    with progress.shown(LOOKING, None):
+        return explain_expression(*subject(things, kwargs), limit)
 
 
 def explain_expression(expr: Expr, keys: Iterable[Any], threshold: int) -> Explanation:
@@ -109,7 +113,8 @@ def explain_expression(expr: Expr, keys: Iterable[Any], threshold: int) -> Expla
         stored = len(weight.proxies)
         return Explanation([], threshold, stored, rest_nbytes=weight.nbytes)
     # Many small things are few bytes, and take long.
-    with progress.shown("Looking at values", weight.nbytes, worth=0):
+    with progress.shown(LOOKING, None):
+        progress.expect(weight.nbytes)
         return _Look(expr, list(keys), weight, threshold).explanation()
 
 
