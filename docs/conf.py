@@ -31,6 +31,9 @@ html_theme_options = {
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 
+# GitHub's own anchors are made by the page's program, which nobody runs here.
+linkcheck_anchors = False
+
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False

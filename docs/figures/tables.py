@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatch
 
-from outputs import COLUMNS, RATES, Scenario, lines, scenarios
+from outputs import COLUMNS, RATES, Scenario, lines, read, scenarios
 
 #: In a page: a table of this name, which is written anew.
 MARKED = re.compile(
@@ -109,6 +110,47 @@ def limited_memory(name: str, part: str) -> str:
     return markdown(heading, list(lines(name))[2:])
 
 
+def mixed(name: str, part: str) -> str:
+    """All programs in a limit of memory, in turn."""
+    found = ast.literal_eval(read(name).partition(": ")[2])
+    turns, nbytes = found["turns"], found["grown"]
+    rows = [
+        [f"turns of {', '.join(turns)}", ", ".join(map(str, turns.values()))],
+        ["the client has grown by", f"{nbytes / 1e6:.0f} MB"],
+        ["objects that the store holds", str(found["held"])],
+        ["files that are left", str(len(found["left"]))],
+    ]
+    return markdown(("", ""), rows)
+
+
+def soak(name: str, part: str) -> str:
+    """What was done, and how processes have grown."""
+    first, *processes, wrong = read(name).splitlines()
+    ran, _, computations = first.partition("; computations: ")
+    rows = [[ran, ""]]
+    rows += [[f"computations: {k}", n] for n, k in _counts(computations)]
+    for process in processes:
+        who, _, grown = process.partition(": ")
+        memory, files = (part.split(" at first, ") for part in grown.split("; "))
+        for what, (before, after) in ("memory", memory), ("file descriptors", files):
+            number = before.removesuffix(f" {what}")
+            rows.append([f"{who}: {what}", f"{number} at first, {after}"])
+    rows += [[what, n] for n, what in _counts(wrong)]
+    return markdown(("", ""), rows)
+
+
+def _counts(text: str) -> list[list[str]]:
+    """Numbers, and what they count."""
+    return [part.split(" ", 1) for part in text.split(", ")]
+
+
+def spreading(name: str, part: str) -> str:
+    """Times of one transfer by hosts; a row may end early."""
+    _, heading, *rows = lines(name)
+    empty = [""] * len(heading)
+    return markdown(heading, ([*row, *empty][: len(heading)] for row in rows))
+
+
 MODEL = "64 MB model in 32 submits"
 ARRAY = "from_array 256 MB, sum"
 #: By row of the comparison: scenario of a model and of an array, and the peer's name there.
@@ -184,4 +226,7 @@ TABLES: dict[str, Callable[[str, str], str]] = {
     "network-redis": network,
     "worker-memory": worker_memory,
     "limited-memory": limited_memory,
+    "limited-memory-mixed": mixed,
+    "soak": soak,
+    "spreading": spreading,
 }
