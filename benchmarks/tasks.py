@@ -75,7 +75,7 @@ def plus_first(block: np.ndarray, array: np.ndarray) -> np.ndarray:
 
 
 class InZarr:
-    """An array in a Zarr directory, which whoever unpickles this reads as a whole."""
+    """An array in a Zarr directory, which tasks read as a whole."""
 
     def __init__(self, path: str, array: np.ndarray):
         import zarr  # other peers' workers are without it
@@ -83,10 +83,16 @@ class InZarr:
         zarr.save_array(path, array)
         self.path = path
 
-    def __reduce__(self) -> Any:
+    def __len__(self) -> int:
         import zarr
 
-        return zarr.load, (self.path,)
+        return len(zarr.open_array(self.path, mode="r"))
+
+    def __getitem__(self, i: int) -> float:
+        import zarr
+
+        value: float = zarr.load(self.path)[i]
+        return value
 
 
 class Model:
