@@ -17,7 +17,7 @@ from daskps.client.shown import table
 from daskps.messages import USAGE
 from daskps.safety_net import PROCESS, count
 from daskps.stores import opened
-from daskps.stores.holdings import Holdings, add_holdings
+from daskps.stores.holdings import Holdings, add_holdings, together
 from daskps.stores.reports import reports
 from daskps.stores.traffic import Counts
 
@@ -117,12 +117,22 @@ def in_words(row: dict[str, Any]) -> list[str]:
     ]
     if row["results"]:
         parts.append(f"{row['results']} results, {format_bytes(row['result_bytes'])}")
-    for what, name in (("copies", "copies of other hosts"), ("warm", "kept warm")):
-        if row[what]:
-            parts.append(f"{format_bytes(row[what])} {name}")
+    parts += _held_in_words(row)
     if row["room"] is not None:
         parts.append(f"room for {format_bytes(row['room'])} ({row['limit']})")
     return [*parts, *done_in_words(Counts.of_row(row))]
+
+
+def _held_in_words(row: dict[str, Any]) -> list[str]:
+    names = {"copies": "copies of other hosts", "warm": "kept warm"}
+    return [f"{format_bytes(row[what])} {names[what]}" for what in names if row[what]]
+
+
+def held_here_in_words(stores: set[str]) -> list[str]:
+    """What this host holds of stores besides objects, for people."""
+    said = opened.holdings()
+    here = [Holdings(*held) for name, held in said.items() if name in stores]
+    return _held_in_words(together(here))
 
 
 def done_in_words(done: Counts) -> list[str]:

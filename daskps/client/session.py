@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 from dask.utils import format_bytes
 from distributed import default_client
 
-from daskps.client.inventory import ask, done_in_rows, done_in_words, in_rows
+from daskps.client.inventory import (
+    ask,
+    done_in_rows,
+    done_in_words,
+    held_here_in_words,
+    in_rows,
+)
 from daskps.client.link import ClusterLink, open_now
 from daskps.client.shown import table
 from daskps.exceptions import DaskpsError
@@ -247,13 +253,13 @@ class Session:
         found = [ClusterLink.of(c).remark(self.request) for c in self._opened]
         return list({remark.text: None for remark in found if remark is not None})
 
+    def _catalogs(self) -> set[Catalog]:
+        links = [ClusterLink.of(client) for client in self._opened]
+        return {c for link in links if (c := link.catalog(self.request)) is not None}
+
     def _done(self) -> Counts:
         """What this process has done with the session's stores since they were opened."""
-        links = [ClusterLink.of(client) for client in self._opened]
-        catalogs = {
-            c for link in links if (c := link.catalog(self.request)) is not None
-        }
-        return total(catalog.store.traffic.counts for catalog in catalogs)
+        return total(catalog.store.traffic.counts for catalog in self._catalogs())
 
     def __str__(self) -> str:
         threshold = format_bytes(self.settings.threshold)
@@ -261,6 +267,7 @@ class Session:
         if len(self.cache):
             kept = format_bytes(self.cache.spare_nbytes())
             parts.append(f"{len(self.cache)} objects kept, {kept}")
+        parts += held_here_in_words({catalog.name for catalog in self._catalogs()})
         return "; ".join([*parts, *done_in_words(self._done())])
 
     def __repr__(self) -> str:

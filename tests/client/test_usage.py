@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 
+import dask
 import numpy as np
 import pytest
 from distributed import Client, wait
@@ -263,6 +264,11 @@ class TestSession:
             text = repr(session)
         assert "1 objects kept, 2.00 MiB" in text
         assert re.search(r"\d+ puts, ", text)
+
+    def test_it_shows_what_this_host_keeps(self, own_client):
+        with dask.config.set({"daskps.cache-size": 0}), daskps.proxy_graph() as session:
+            assert own_client.submit(np.sum, X).result() == X.sum()
+            assert eventually(lambda: " kept warm" in repr(session))
 
     def test_a_notebook_shows_what_the_cluster_has(self, own_client):
         with daskps.proxy_graph() as session:
