@@ -86,7 +86,8 @@ class InZarr:
     def __len__(self) -> int:
         import zarr
 
-        return len(zarr.open_array(self.path, mode="r"))
+        length: int = zarr.open_array(self.path, mode="r").shape[0]
+        return length
 
     def __getitem__(self, i: int) -> float:
         import zarr
