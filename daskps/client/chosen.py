@@ -4,6 +4,10 @@ A store that was not asked for never costs an error. If none works, or some host
 from this one, values travel as in plain Dask, and one warning says why. The choice is made
 again when it was made without workers, or a worker has come that cannot use the store, as
 soon as the client holds nothing in it.
+
+A store that the user named, and that leaves objects where they were made, is examined in the
+same way: it may be that some host cannot read from another one. There is no other store to
+choose, and if it cannot be opened, that is an error.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from daskps.client.choice import Choice, choose
+from daskps.client.choice import Choice, Choices, choose
 from daskps.client.events import log_event
 from daskps.client.reach import Reach
 from daskps.dask_private.connections import connection
@@ -22,7 +26,7 @@ from daskps.objects.catalog import Catalog
 from daskps.safety_net import fell_back
 from daskps.settings import Settings
 from daskps.stores.remarks import Remark, warn
-from daskps.stores.requests import NamedRequest, UrlRequest
+from daskps.stores.requests import ChoiceRequest, NamedRequest, UrlRequest
 from daskps.versions import VersionError
 
 if TYPE_CHECKING:
@@ -62,7 +66,7 @@ class ChosenStore:
     ----------
     link
         Opens what was chosen.
-    candidates
+    request
         What there is to choose from.
     settings
         Those of the session that came first.
@@ -84,11 +88,11 @@ class ChosenStore:
     def __init__(
         self,
         link: Link,
-        candidates: tuple[UrlRequest, ...],
+        request: ChoiceRequest,
         settings: Settings,
     ):
         self._link = link
-        self._candidates = candidates
+        self._asked = request
         self._settings = settings
         self._lock = asyncio.Lock()
         self._joined: set[str] = set()
@@ -116,6 +120,11 @@ class ChosenStore:
         return self._catalog if limited else None
 
     @property
+    def is_made(self) -> bool:
+        """Whether it was chosen, not only begun to."""
+        return self._since > 0
+
+    @property
     def is_final(self) -> bool:
         """Whether it need not be chosen again now."""
         if not (self._is_provisional or self._is_stale):
@@ -125,13 +134,16 @@ class ChosenStore:
     def __str__(self) -> str:
         if self._choice is None:
             return f"none, values are sent inside graphs, since {self._against}"
-        remark = self._remark
-        remarks = [] if remark is None else [remark.text]
+        return "; ".join([str(self._choice), *self.remarks()])
+
+    def remarks(self) -> list[str]:
+        """What a user should know of the store, and of what does not travel by it."""
+        remarks = [] if self._remark is None else [self._remark.text]
         if self._reach is not None and self._reach.by_scheduler is not None:
             remarks.append(
                 f"values go by the scheduler, since {self._reach.by_scheduler}"
             )
-        return "; ".join([str(self._choice), *remarks, *self._limits().values()])
+        return [*remarks, *self._limits().values()]
 
     @property
     def _remark(self) -> Remark | None:
@@ -162,8 +174,8 @@ class ChosenStore:
         Raises
         ------
         ClusterError
-            If daskps is missing on the cluster or speaks another protocol there, or the
-            connection to the scheduler is lost.
+            If daskps is missing on the cluster or speaks another protocol there, the
+            connection to the scheduler is lost, or a store that was named cannot be opened.
         """
         async with self._lock:
             if self.is_final:
@@ -201,7 +213,7 @@ class ChosenStore:
 
     async def _choose(self, client: Client) -> None:
         before, over = self._choice, connection(client)
-        choices = await choose(client, self._candidates)
+        choices = await self._choices(client)
         self._choice = self._catalog = self._reach = None
         self._against = choices.against
         for choice in choices.stores:
@@ -214,7 +226,8 @@ class ChosenStore:
             except VersionError:
                 raise
             except Exception as e:
-                if connection(client) is not over or client.status != "running":
+                lost = connection(client) is not over or client.status != "running"
+                if lost or self._asked.is_named:
                     raise
                 if not isinstance(e, (DaskpsError, OSError)):
                     fell_back(e, f"open {choice.request.url}")
@@ -231,6 +244,15 @@ class ChosenStore:
         warn(self._remark)
         self._limits_changed(client)
 
+    async def _choices(self, client: Client) -> Choices:
+        if not self._asked.is_named:
+            return await choose(client, self._asked.candidates)
+        workers = await client.scheduler.ncores(workers=None)
+        choices = [
+            Choice(request, "it was named") for request in self._asked.candidates
+        ]
+        return Choices(choices, "", len(workers))
+
     @property
     def _request(self) -> UrlRequest | None:
         return None if self._choice is None else self._choice.request
@@ -241,7 +263,8 @@ class ChosenStore:
             if (what, self._is_provisional) not in self._said:
                 self._said.add((what, self._is_provisional))
                 log_event(client, "limited", text)
+                lead = "" if self._asked.is_named else "No store was named, and "
+                said = f"{lead}{text.rstrip('.')}"
                 logger.warning(
-                    "No store was named, and %s. The answers are the same.",
-                    text.rstrip("."),
+                    "%s. The answers are the same.", said[0].upper() + said[1:]
                 )

@@ -228,7 +228,7 @@ class ClusterLink:
             chosen = self._chosen.get(request)
             if chosen is None:
                 _tell_of_workers(client, self)
-                chosen = ChosenStore(self, request.candidates, settings)
+                chosen = ChosenStore(self, request, settings)
                 self._chosen[request] = chosen
             try:
                 await chosen.settle(client)
@@ -261,13 +261,15 @@ class ClusterLink:
             If there is none, and what cannot be stored is to be an error.
         """
         catalog, chosen = self.catalog(request), self.choice(request)
-        if catalog is None and chosen and settings.on_store_error == "raise":
+        if catalog is not None or settings.on_store_error != "raise":
+            return catalog
+        if chosen is not None and chosen.is_made:
             raise ClusterError(
                 f"Nothing can be stored: {chosen.against_arguments}. Name another store, "
                 "or set daskps.on-store-error to 'inline' to have values sent inside "
                 "graphs."
             )
-        return catalog
+        return None
 
     def worker_joined(self, worker: str) -> None:
         """A worker has come that may not be able to read what is stored."""

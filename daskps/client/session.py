@@ -27,7 +27,7 @@ from daskps.objects.cache import Cache
 from daskps.objects.catalog import Catalog
 from daskps.objects.encoder import Encoder
 from daskps.settings import Settings
-from daskps.stores.requests import ChoiceRequest, StoreRequest, request_for
+from daskps.stores.requests import ChoiceRequest, StoreRequest, request_of_session
 from daskps.stores.traffic import Counts, total
 from daskps.stores.urls import describe
 
@@ -86,7 +86,7 @@ class Session:
         if self.is_off:
             request = ChoiceRequest(())
             _say_off_once()
-        self.request = request or request_for(settings.store)
+        self.request = request or request_of_session(settings.store)
         self.cache = Cache(settings.cache_size)
         self._client = client
         self._opened = weakref.WeakSet()
@@ -250,8 +250,12 @@ class Session:
 
     def _remarks(self) -> list[str]:
         """What a user should know of the store that was named."""
-        found = [ClusterLink.of(c).remark(self.request) for c in self._opened]
-        return list({remark.text: None for remark in found if remark is not None})
+        found: dict[str, None] = {}
+        for link in map(ClusterLink.of, self._opened):
+            remark, choice = link.remark(self.request), link.choice(self.request)
+            found |= {} if remark is None else {remark.text: None}
+            found |= {} if choice is None else dict.fromkeys(choice.remarks())
+        return list(found)
 
     def _catalogs(self) -> set[Catalog]:
         links = [ClusterLink.of(client) for client in self._opened]

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from proxystore.connectors.protocols import Connector
 
 
+#: The scheme of the store that leaves objects on the host that made them.
+BETWEEN_HOSTS = "peer"
+
+
 @dataclass(frozen=True)
 class UrlRequest:
     """A store by its URL.
@@ -60,15 +64,19 @@ class ConnectorRequest:
 
 @dataclass(frozen=True)
 class ChoiceRequest:
-    """No store was named: one is chosen (:mod:`daskps.client.choice`).
+    """A store that is to be chosen (:mod:`daskps.client.choice`), or only examined.
 
     Attributes
     ----------
     candidates
         The first is for processes of one host, the last for any.
+    is_named
+        Whether the user has named it, so that it is the only one: a store that leaves
+        objects where they were made, so that somebody may be out of reach.
     """
 
     candidates: tuple[UrlRequest, ...]
+    is_named: bool = False
 
 
 #: What can be opened.
@@ -97,9 +105,26 @@ def request_for(store: Any) -> StoreRequest:
     return ConnectorRequest(_shared(connector), _host_cache())
 
 
+def request_of_session(store: Any) -> StoreRequest:
+    """The same for a session, which finds out what can travel by a store.
+
+    Parameters
+    ----------
+    store
+        See :func:`daskps.stores.urls.check_store`.
+    """
+    request = request_for(store)
+    if (
+        isinstance(request, UrlRequest)
+        and urlsplit(request.url).scheme == BETWEEN_HOSTS
+    ):
+        return ChoiceRequest((request,), is_named=True)
+    return request
+
+
 def _choice() -> ChoiceRequest:
     shared = dask.config.get("temporary-directory")
-    urls = ["shm://", *[f"file://{shared}"] * bool(shared), "peer://"]
+    urls = ["shm://", *[f"file://{shared}"] * bool(shared), f"{BETWEEN_HOSTS}://"]
     return ChoiceRequest(tuple(map(_by_url, urls)))
 
 

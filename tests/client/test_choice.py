@@ -21,6 +21,7 @@ from processes import PLACES, VARIABLES, ProcessCluster, eventually
 
 import daskps
 from daskps.client.choice import choose
+from daskps.client.reach import Reach
 from daskps.messages import EVENTS
 from daskps.stores.files.places import ROOM_NBYTES_AT_LEAST
 from daskps.stores.probe import Sight, look, look_from_scheduler, probes
@@ -322,7 +323,7 @@ def encrypted_cluster(workers, shared):
 
 
 def said(caplog):
-    return [r.message for r in caplog.records if "No store was named" in r.message]
+    return [r.message for r in caplog.records if "The answers are the" in r.message]
 
 
 def without_certificates(server):
@@ -392,3 +393,77 @@ def test_a_gateways_client_knows_the_scheduler_by_another_scheme(monkeypatch):
             assert client.scheduler.address.startswith("gateway://")
             assert "peer://" in repr(session)
             assert client.submit(np.sum, X).result() == X.sum()
+
+
+class TestANamedStoreBetweenHosts:
+    """What can travel by it is found out, as for one that is chosen."""
+
+    @pytest.fixture
+    def closed(self, monkeypatch):
+        """Gives what closes one way between hosts."""
+        examine = Reach.examine
+
+        def close(*ways):
+            async def examine_and_find(reach, client, workers=None):
+                fit = await examine(reach, client, workers)
+                for way in ways:
+                    getattr(reach, f"_no_{way}")("the door is shut")
+                return fit
+
+            monkeypatch.setattr(Reach, "examine", examine_and_find)
+
+        return close
+
+    @pytest.fixture
+    def nor_by_scheduler(self, monkeypatch):
+        async def go_by_scheduler(reach, client):
+            return None
+
+        monkeypatch.setattr(Reach, "go_by_scheduler", go_by_scheduler)
+
+    def test_values_go_by_the_scheduler(self, own_cluster, closed):
+        closed("arguments")
+        with own_cluster.client() as client, daskps.proxy_graph("peer://") as session:
+            assert "values go by the scheduler, since the door is shut" in repr(session)
+            assert client.submit(np.sum, X).result() == X.sum()
+            assert daskps.usage(client).objects == 1
+
+    def test_values_that_cannot_travel_go_inside_graphs(
+        self, own_cluster, closed, nor_by_scheduler, caplog
+    ):
+        closed("arguments", "results")
+        with own_cluster.client() as client:
+            with daskps.proxy_graph("peer://") as session:
+                assert client.submit(np.sum, X).result() == X.sum()
+                assert (client.submit(np.add, X, 1).result() == X + 1).all()
+                assert not daskps.usage(client).objects
+                assert "sent inside graphs, since the door is shut" in repr(session)
+            assert sorted(said(caplog)) == [
+                "Results come as in plain Dask, since the door is shut. "
+                "The answers are the same.",
+                "Values are sent inside graphs, since the door is shut. "
+                "The answers are the same.",
+            ]
+
+    def test_or_that_is_an_error_at_once(self, own_cluster, closed, nor_by_scheduler):
+        closed("arguments")
+        with (
+            own_cluster.client(),
+            dask.config.set({"daskps.on-store-error": "raise"}),
+            pytest.raises(daskps.ClusterError, match=r"Nothing can be stored.*is shut"),
+        ):
+            daskps.proxy_graph("peer://").__enter__()
+
+    def test_one_that_was_chosen_before_is_examined_too(
+        self, own_cluster, closed, monkeypatch
+    ):
+        far = "they are far apart"
+        monkeypatch.setattr("daskps.client.choice._on_one_host", lambda seen: ([], far))
+        with own_cluster.client() as client:
+            with daskps.proxy_graph() as session:
+                assert client.submit(np.sum, X).result() == X.sum()
+                assert "peer://" in repr(session)
+            closed("tasks")
+            with daskps.proxy_graph("peer://") as session:
+                assert client.submit(np.sum, X).result() == X.sum()
+                assert "what tasks submit is sent inside graphs" in repr(session)

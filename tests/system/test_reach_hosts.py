@@ -1,6 +1,6 @@
 """Hosts that cannot connect to each other: the answers are plain Dask's, and come in time.
 
-Nobody has named a store.
+Nobody has named a store, or ``peer://`` was.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ pytestmark = pytest.mark.slow
 
 # Opens new connections, for nft.
 NEW = "tcp flags & (syn | ack) == syn"
+NAMED_OR_NOT = pytest.mark.parametrize("store", [None, "peer://"])
 HOW = pytest.mark.parametrize("how", ["drop", "reject with tcp reset"])
 
 PROGRAM = """
@@ -27,7 +28,7 @@ from distributed import Client
 from functions_for_network import double, first, resubmit
 import daskps
 
-address, n_workers = sys.argv[1], int(sys.argv[2])
+address, n_workers, store = sys.argv[1], int(sys.argv[2]), sys.argv[3] or None
 log = logging.StreamHandler(io.StringIO())
 logging.getLogger("daskps").addHandler(log)
 client = Client(address)
@@ -50,7 +51,7 @@ def timed(model):
 
 plain, plain_seconds = timed(model)
 begin = time.monotonic()
-with daskps.proxy_graph() as session:
+with daskps.proxy_graph(store) as session:
     opening = time.monotonic() - begin
     # Other data, and other keys.
     other, seconds = timed(2 * model)
@@ -75,12 +76,13 @@ def network():
         pytest.skip(f"several hosts on one machine: {e}")
 
 
-def run(network, log, workers=1, address=None, cluster=None, **options):
+def run(network, log, address=None, cluster=None, store=None, **options):
     """Run the program on the client's host; what it says."""
-    cluster = cluster or NetworkCluster(network, workers, str(log), HERE, **options)
+    cluster = cluster or NetworkCluster(network, 1, str(log), HERE, **options)
     process = cluster.python(
         network.hosts["client"],
-        *("-c", PROGRAM, address or cluster.address, str(cluster.n_workers)),
+        *("-c", PROGRAM, address or cluster.address),
+        *(str(cluster.n_workers), store or ""),
         stdout=subprocess.PIPE,
     )
     output, _ = process.communicate(timeout=250)
@@ -100,7 +102,9 @@ def tls(tmp_path):
 
 
 def warnings(said):
-    return [line for line in said["log"].splitlines() if "No store was named" in line]
+    return [
+        line for line in said["log"].splitlines() if "The answers are the same" in line
+    ]
 
 
 @HOW
@@ -148,12 +152,13 @@ def test_one_worker_that_takes_no_connections(network, tmp_path):
     assert not warnings(said)
 
 
-def test_a_registry_that_cannot_be_reached(network, tmp_path):
+@NAMED_OR_NOT
+def test_a_registry_that_cannot_be_reached(network, tmp_path, store):
     """Of the scheduler's host, only Dask's own port can."""
     network.hosts["scheduler"].filter(
         "input iifname eth0 tcp dport 8786 accept", f"input iifname eth0 {NEW} drop"
     )
-    said = run(network, tmp_path / "log")
+    said = run(network, tmp_path / "log", store=store)
     assert "of the scheduler's host" in said["session"]
     assert len(warnings(said)) == 3
 
@@ -175,7 +180,8 @@ while True:
 """
 
 
-def test_a_forwarded_port_of_the_scheduler(network, tmp_path):
+@NAMED_OR_NOT
+def test_a_forwarded_port_of_the_scheduler(network, tmp_path, store):
     """The client knows the scheduler by another address, and reaches nothing else."""
     cluster = NetworkCluster(network, 1, str(tmp_path / "log"), HERE)
     gateway = network.hosts["worker2"].address
@@ -186,9 +192,8 @@ def test_a_forwarded_port_of_the_scheduler(network, tmp_path):
         f"output ip daddr {gateway} tcp dport 8000 accept",
         f"output oifname eth0 {NEW} drop",
     )
-    said = run(
-        network, tmp_path / "log", cluster=cluster, address=f"tcp://{gateway}:8000"
-    )
+    address = f"tcp://{gateway}:8000"
+    said = run(network, tmp_path / "log", address, cluster, store)
     assert "of the scheduler's host" in said["session"]
 
 
