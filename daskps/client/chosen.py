@@ -226,13 +226,14 @@ class ChosenStore:
             except VersionError:
                 raise
             except Exception as e:
-                lost = connection(client) is not over or client.status != "running"
-                if lost or self._asked.is_named:
+                if connection(client) is not over or client.status != "running":
                     raise
-                if not isinstance(e, (DaskpsError, OSError)):
-                    fell_back(e, f"open {choice.request.url}")
                 why = str(e).rstrip(".")
                 self._against = f"{choice.request.url} cannot be used: {why}"
+                if not isinstance(e, (DaskpsError, OSError)):
+                    fell_back(e, f"open {choice.request.url}")
+                elif self._asked.is_named:
+                    raise
                 continue
             self._choice, self._catalog, self._reach = choice, catalog, reach
             break

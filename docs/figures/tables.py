@@ -158,6 +158,7 @@ COMPARED = {
     "Dask as it is": (MODEL, "dask"),
     "daskps": (MODEL, "daskps"),
     "daskps, read-only model": (f"read-only {MODEL}", "daskps"),
+    "Zarr, written and read by each task": (MODEL, "zarr"),
     "`scatter`": (MODEL, "scatter"),
     "`proxystore_ex`": (MODEL, "proxystore_ex"),
     "Ray": (MODEL, "ray"),
@@ -166,7 +167,7 @@ COMPARED = {
 
 def comparison(name: str, part: str) -> str:
     """Time and bytes through the scheduler, for a model and for an array."""
-    by_name = {scenario.name: scenario.peers for scenario in scenarios("side-by-side")}
+    by_name = {scenario.name: scenario.peers for scenario in scenarios("alternatives")}
 
     def cells(scenario: str, peer: str) -> Row:
         row = by_name[scenario].get(peer, {})
@@ -188,7 +189,7 @@ ALTERNATIVES = (
     (
         "Zarr, Parquet, ...",
         "the data is in files, or will be read more than once: tasks read it",
-        "",
+        "zarr",
     ),
     ("`Client.scatter`", "one value, and workers that do not die", "scatter"),
     (
@@ -202,7 +203,7 @@ ALTERNATIVES = (
 
 def alternatives(name: str, part: str) -> str:
     """What else there is, when to choose it, and one figure for each."""
-    (model,) = (s for s in scenarios("side-by-side") if s.name == MODEL)
+    (model,) = (s for s in scenarios("alternatives") if s.name == MODEL)
     rows = []
     for what, when, peer in ALTERNATIVES:
         cells = model.peers.get(peer, {})
