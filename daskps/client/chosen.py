@@ -165,7 +165,9 @@ class ChosenStore:
 
     def reconsider(self) -> None:
         """Have what did not work tried again once nothing is held, if that is long ago."""
-        if self._limits() and time.monotonic() > self._since + CHOOSE_AGAIN_SECONDS:
+        by_scheduler = self._reach is not None and self._reach.by_scheduler is not None
+        is_long_ago = time.monotonic() > self._since + CHOOSE_AGAIN_SECONDS
+        if is_long_ago and (by_scheduler or self._limits()):
             self._is_stale = True
 
     async def settle(self, client: Client) -> None:

@@ -18,6 +18,7 @@ from distributed import Client, LocalCluster, Security
 from distributed.comm.registry import backends
 from file_systems import tmpfs
 from processes import PLACES, VARIABLES, ProcessCluster, eventually
+from relayed import Received
 
 import daskps
 from daskps.client.choice import choose
@@ -427,6 +428,22 @@ class TestANamedStoreBetweenHosts:
             assert "values go by the scheduler, since the door is shut" in repr(session)
             assert client.submit(np.sum, X).result() == X.sum()
             assert daskps.usage(client).objects == 1
+
+    def test_they_do_so_no_more_once_the_door_is_open(
+        self, own_cluster, closed, monkeypatch
+    ):
+        closed("arguments")
+        with own_cluster.client() as client:
+            with daskps.proxy_graph("peer://") as session:
+                assert client.submit(np.sum, X).result() == X.sum()
+                assert "values go by the scheduler" in repr(session)
+            monkeypatch.undo()
+            monkeypatch.setattr("daskps.client.chosen.CHOOSE_AGAIN_SECONDS", 0)
+            assert eventually(lambda: not daskps.usage(client).objects)
+            with daskps.proxy_graph("peer://") as session, Received(client) as received:
+                assert client.submit(np.sum, X + 1).result() == (X + 1).sum()
+                assert "by the scheduler" not in repr(session)
+            assert received.nbytes < X.nbytes
 
     def test_values_that_cannot_travel_go_inside_graphs(
         self, own_cluster, closed, nor_by_scheduler, caplog
