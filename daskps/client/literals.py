@@ -19,7 +19,7 @@ from distributed import Client
 
 from daskps.dask_private.graphs import DataNode, Task
 from daskps.graph.census import HEAVY_NBYTES, Weight
-from daskps.objects.sizes import nbytes_of
+from daskps.objects.sizes import FREE
 from daskps.references.nodes import children
 
 #: What a client's literals may take on the scheduler (bytes), about.
@@ -158,7 +158,7 @@ def _values(weight: Weight) -> Iterable[int]:
     """The ids of values that are worth recognising."""
     for thing, _ in weight.heavy(AT_LEAST_NBYTES):
         for part in _parts(thing):
-            if nbytes_of(part, weight.pickles) >= AT_LEAST_NBYTES:
+            if type(part) not in FREE and weight.nbytes_of(part) >= AT_LEAST_NBYTES:
                 yield id(part)
 
 

@@ -376,7 +376,7 @@ def index_of_dependency(layer: Blockwise, name: str) -> list[tuple[int, int]]:
         or each task takes all of them.
     """
     index = next(i for dependency, i in layer.indices if dependency == name)
-    numblocks = layer.io_deps[name].numblocks
+    numblocks = layer.numblocks[name]
     place = {symbol: axis for axis, symbol in enumerate(layer.output_indices)}
     return [
         (place[symbol], axis)

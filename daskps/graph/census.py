@@ -25,6 +25,8 @@ HEAVY_NBYTES = 64 << 10
 PART_LENGTH, PARTS_AT_LEAST, PARTS_AT_MOST = 100, 50, 2000
 # What parts share counts in each, so not if they seem to have more than this together.
 PARTS_NBYTES = 4 << 20
+# Of so few things each is weighed alone, once. Of more, heavy ones are looked for in parts.
+FEW_THINGS = 200
 
 
 @dataclass
@@ -51,6 +53,14 @@ class Weight:
     proxies: list[Any] = field(default_factory=list)
     pickles: Pickles = field(default_factory=Pickles)
     light: bool = False
+    _each: dict[int, tuple[Any, int]] = field(default_factory=dict)
+
+    def nbytes_of(self, thing: Any) -> int:
+        """Bytes of one of the nodes and literals, or of a value in it, found once."""
+        found = self._each.get(id(thing))
+        if found is None:
+            found = self._each[id(thing)] = thing, _nbytes([thing], self.pickles, None)
+        return found[1]
 
     def heavy(self, at_least: int) -> Iterator[tuple[Any, int]]:
         """Nodes and literals of so many bytes each, as wholes, with their bytes.
@@ -92,8 +102,13 @@ class Weight:
         if len(things) == 1:
             yield things[0], nbytes
             return
+        if len(things) <= FEW_THINGS:
+            for thing in things:
+                if self.nbytes_of(thing) >= at_least:
+                    yield thing, self.nbytes_of(thing)
+            return
         # So many parts that one is light unless its things are heavier than most.
-        parts = min(len(things), max(2, 2 * nbytes // max(at_least, 1)))
+        parts = max(2, min(len(things) // FEW_THINGS, 2 * nbytes // max(at_least, 1)))
         length = -(-len(things) // parts)
         for start in range(0, len(things), length):
             part = things[start : start + length]

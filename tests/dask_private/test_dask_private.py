@@ -948,6 +948,13 @@ def test_axes_of_what_a_symbolic_layer_depends_on():
     assert found == {"ij": [(0, 0), (1, 1)], "ki": [(0, 1)], "j": []}
 
 
+def test_axes_of_another_layer_on_which_a_symbolic_layer_depends():
+    x = da.from_array(np.ones((6, 4)), chunks=(2, 4))
+    total = (x + 1).__dask_graph__().layers
+    [layer] = [layer for layer in total.values() if isinstance(layer, Blockwise)]
+    assert graphs.index_of_dependency(layer, x.name) == [(0, 0)]
+
+
 def test_expressions_of_calls_are_those_that_a_client_submits(client, monkeypatch):
     seen = []
     original = distributed.Client._graph_to_futures

@@ -7,6 +7,7 @@ from functools import partial
 import dask
 import dask.array as da
 import dask.bag as db
+import dask.dataframe as dd
 import numpy as np
 import pytest
 from dask.blockwise import BlockwiseDepDict, blockwise
@@ -214,6 +215,42 @@ def test_collections_that_a_client_computes(client):
         daskps.explain(client.persist, x),
     ):
         assert [value.nbytes for value in found] == [LARGE.nbytes]
+
+
+WORK = {
+    "itself": lambda x: x,
+    "a number added": lambda x: x + 1,
+    "sum": lambda x: x.sum(),
+    "mean": lambda x: x.mean(axis=0),
+    "std": lambda x: x.std(),
+    "cumsum": lambda x: x.cumsum(axis=0),
+    "argmax": lambda x: x.argmax(axis=1),
+    "a product": lambda x: x.T @ x,
+    "map_blocks": lambda x: x.map_blocks(np.negative),
+    "map_overlap": lambda x: x.map_overlap(np.negative, depth=1),
+    "several steps": lambda x: (x - x.mean(0)) ** 2,
+    "a slice": lambda x: x[::2, :600],
+    "rechunked": lambda x: x.rechunk(200).sum(),
+    "concatenated": lambda x: da.concatenate([x, x + 1]).sum(),
+    "a mask": lambda x: x[x > 0.5],
+    "set": lambda x: da.where(x > 0.5, x, 0),
+    "apply_gufunc": lambda x: da.apply_gufunc(
+        np.sum, "(i)->()", x.rechunk((500, -1)), axis=-1
+    ),
+    "einsum": lambda x: da.einsum("ij,kj->ik", x, x),
+    "a frame": lambda x: dd.from_dask_array(x.rechunk((500, -1))).sum(),
+    "delayed blocks": lambda x: x.to_delayed().ravel().tolist(),
+    "several collections": lambda x: [x, x.sum(), {"a": x + 1}],
+}
+
+
+@pytest.mark.parametrize("work", WORK.values(), ids=WORK.keys())
+def test_an_array_with_whatever_is_done_with_it(work):
+    x = da.from_array(np.random.default_rng(0).random((1000, 1000)), chunks=500)
+    found = daskps.explain(work(x), threshold="256 KiB")
+    assert found.values
+    assert "(500, 500) float64" in repr(found)
+    assert found.plain_sends >= 8 * 500 * 500
 
 
 def test_tasks_of_symbolic_layers():
