@@ -82,6 +82,8 @@ def explain_command(
         graphs = "graph" if explainer.graphs == 1 else "graphs"
         explained = f"{explainer.explained} explained"
         click.echo(f"{explainer.graphs} {graphs} submitted, {explained}")
+        if not (no_run or explainer.graphs):
+            click.echo("--no-run explains the collections that a script makes.")
 
 
 def _sweep(place: str, dry_run: bool) -> list[str]:

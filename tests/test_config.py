@@ -89,6 +89,11 @@ BAD = {
         ("file://relative/path", "three slashes"),
         ("file://", "three slashes"),
         ("shm:///dev/shm/mine", "daskps.shm.directory"),
+        ("shm:/", "no known scheme"),
+        ("shm://?keep=1", "nothing after"),
+        ("file:///tmp?x=1", "nothing after"),
+        ("file:///tmp#x", "nothing after"),
+        ("peer://#x", "nothing after"),
     ],
     "threshold": [
         ("large", "a number of bytes"),

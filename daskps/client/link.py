@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dask.utils import typename
@@ -307,17 +308,20 @@ def open_now(
         catalog: Catalog | None = client.sync(link.open, request, settings)
         return catalog
     task = asyncio.ensure_future(link.open(request, settings))
-    task.add_done_callback(_log_failure)
+    task.add_done_callback(partial(_log_failure, client))
     if link.choice(request) is not None:
         return link.catalog_for(request, settings)  # it is chosen again
     logger.warning(
         "This %s is asynchronous, and its store is not open yet: values are sent inside "
-        "the graph until it is. Use 'async with daskps.proxy_graph()' to wait for it.",
+        "the graph until it is. Use 'async with daskps.proxy_graph()' to wait for it, with "
+        "client=... if this client is not the current one.",
         typename(type(client)),
     )
     return None
 
 
-def _log_failure(task: asyncio.Task[Any]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        logger.error("Could not open the cluster's store: %s", task.exception())
+def _log_failure(client: Client, task: asyncio.Task[Any]) -> None:
+    if task.cancelled() or task.exception() is None:
+        return
+    level = logging.INFO if is_closing(client) else logging.ERROR
+    logger.log(level, "Could not open the cluster's store: %s", task.exception())

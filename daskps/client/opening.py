@@ -53,6 +53,8 @@ async def open_everywhere(
     reply = await getattr(client.scheduler, OPEN)(
         request=ToPickle(request), version=VERSION
     )
+    if "error" in reply:
+        raise reply["error"]
     config = reply["config"]
     try:
         # Without patience: a result that cannot be read is fetched otherwise, and trying

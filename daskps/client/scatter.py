@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from numbers import Number
 from typing import Any
@@ -27,8 +27,9 @@ from distributed.protocol.serialize import ToPickle
 
 from daskps.client.link import ClusterLink
 from daskps.client.session import Session, activated
-from daskps.dask_private.connections import finish, pickle_protocol
+from daskps.dask_private.connections import finish, is_closing, pickle_protocol
 from daskps.dask_private.graphs import Task
+from daskps.exceptions import DaskpsError
 from daskps.messages import SCATTER
 from daskps.objects.catalog import Catalog
 from daskps.objects.encoder import Encoder
@@ -175,8 +176,14 @@ def _submit_wanted(
     client: Client, session: Session, nodes: dict[Any, ProxyNode]
 ) -> None:
     graph = {key: node for key, node in nodes.items() if key in client.futures}
-    if graph and client.status == "running":
+    if not graph or client.status != "running":
+        return
+    try:
         _submit(client, session, graph)
+    except DaskpsError:
+        # Another thread closes the client just now, and nobody waits for these.
+        if not is_closing(client):
+            raise
 
 
 def _submit(
@@ -220,8 +227,7 @@ def _named(data: Any, hash: bool) -> tuple[dict[Any, Any], Callable[..., Any]]:
 
     As ``Client._scatter`` does, which was checked in distributed 2026.8.0.
     """
-    # A proxy has the methods of an iterator.
-    if not is_proxy(data) and isinstance(data, (range, Iterator)):
+    if type(data) is range:
         data = list(data)
     if type(data) is dict:
         return data, lambda futures: futures

@@ -7,6 +7,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from queue import Queue
 from typing import Any
 
 import dask
@@ -235,7 +236,10 @@ def _scatter(
     except Exception as e:
         fell_back(e, "find the session of", client)
         session, allowed = None, None
-    if session is None or (allowed is not None and "pickle" not in allowed):
+    # A proxy has the methods of an iterator.
+    refused = not is_proxy(data) and isinstance(data, (Iterator, Queue))
+    as_it_is = session is None or (allowed is not None and "pickle" not in allowed)
+    if refused or as_it_is:
         return plain(client, data, **options)
     asynchronous = options.pop("asynchronous", None)
     return client.sync(
@@ -247,8 +251,6 @@ async def _scattered(
     client: Client, plain: Callable[..., Any], session: Session, data: Any, options: Any
 ) -> Any:
     try:
-        if not is_proxy(data) and isinstance(data, Iterator):
-            data = list(data)  # it may be needed twice
         return await scatter(client, plain, session, data, options)
     except (DaskpsError, TimeoutError):
         raise

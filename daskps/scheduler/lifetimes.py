@@ -37,7 +37,7 @@ from daskps.dask_private.connections import (
 )
 from daskps.dask_private.scheduling import do_not_queue
 from daskps.dask_private.security import addresses, tls_of
-from daskps.exceptions import ClusterError
+from daskps.exceptions import ClusterError, DaskpsError
 from daskps.linux import check_linux
 from daskps.references.nodes import ObjectId, stored_objects
 from daskps.references.results import register_reader
@@ -211,8 +211,17 @@ class LifetimePlugin(SchedulerPlugin):
             return partial(tls_of, self._scheduler)
         return None
 
-    async def open(self, request: NamedRequest, version: Version) -> Any:
-        """Open a store for the cluster, or say how it is opened already."""
+    async def open(self, request: NamedRequest, version: Version) -> dict[str, Any]:
+        """Open a store for the cluster, or say how it is opened already; or why not."""
+        try:
+            store = await self._opened(request, version)
+        except DaskpsError as e:
+            # Of what a handler raises, Dask logs the traceback as well.
+            return {"error": ToPickle(e)}
+        # In a dictionary: alone, a cluster within one process would not unwrap it.
+        return {"config": ToPickle(store.config())}
+
+    async def _opened(self, request: NamedRequest, version: Version) -> Store:
         check_version(version, f"the scheduler ({self._scheduler.address})")
         check_linux(f"The scheduler ({self._scheduler.address})")
         store = self._stores.get(request)
@@ -232,8 +241,7 @@ class LifetimePlugin(SchedulerPlugin):
                 # The scheduler passes clients' wishes on to workers.
                 register_reader(store.name)
                 self._log_event("store-opened", store=name, url=self._shown()[name])
-        # In a dictionary: alone, a cluster within one process would not unwrap it.
-        return {"config": ToPickle(store.config())}
+        return store
 
     async def store(self, name: str) -> dict[str, Any]:
         """How to open a store of the cluster, and what was asked for, by its name.

@@ -17,6 +17,8 @@ _GONE = {
     "zmq": "Use peer://, which encrypts what it sends where the cluster's connections do "
     "(TLS), or give a ZeroMQConnector of ProxyStore's"
 }
+# Nothing follows what they name.
+_WITHOUT_OPTIONS = {"shm", "file", "peer"}
 
 
 def is_proxystore(store: Any) -> bool:
@@ -70,7 +72,7 @@ def check_store(key: str, store: Any) -> Any:
         raise ConfigError(
             f"{key}={describe(store)!r}: there is no {parts.scheme}:// any more. {instead}"
         )
-    if parts.scheme not in SCHEMES and parts.scheme not in schemes():
+    if "://" not in store or parts.scheme not in {**SCHEMES, **schemes()}:
         raise ConfigError(
             f"{key}={describe(store)!r} has no known scheme: give one of {valid}, a "
             "ProxyStore Store or Connector, or None"
@@ -78,6 +80,10 @@ def check_store(key: str, store: Any) -> Any:
     # Elsewhere the modules of schemes cannot be imported.
     if is_linux():
         scheme_module(key, parts.scheme).check(key, parts)
+    if parts.scheme in _WITHOUT_OPTIONS and (parts.query or parts.fragment):
+        raise ConfigError(
+            f"{key}={describe(store)!r}: {parts.scheme}:// takes nothing after '?' or '#'"
+        )
     return store
 
 

@@ -100,8 +100,11 @@ class WorkerStorePlugin(WorkerPlugin):
         self.tasks_store = True
 
     async def setup(self, worker: Worker) -> None:
-        # A client may ask for references even where the rest of this fails.
+        # A client may ask for references, and the scheduler what there is, even where the
+        # rest of this fails.
         register_reader(self.store)
+        self._worker = worker
+        add_operations(worker, {HOLDINGS: self.holdings})
         self.opening = StoreOpening(
             self.store, self.version, self.settings.read_timeout, self._opened
         )
@@ -123,11 +126,9 @@ class WorkerStorePlugin(WorkerPlugin):
                 READ: self.read,
                 RUN: calls.run,
                 CALL: calls.call,
-                HOLDINGS: self.holdings,
             },
         )
         _watch_own_memory(worker)
-        self._worker = worker
         self._writer = register_writer(self.store, self.settings.threshold, worker)
         shown = name_for_people(self.request, store.connector)
         tell_of(worker, self.store, shown)

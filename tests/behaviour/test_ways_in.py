@@ -9,6 +9,7 @@ import fractions
 import functools
 import itertools
 import os
+import queue
 import subprocess
 import sys
 import traceback
@@ -473,6 +474,33 @@ def test_scatter_takes_derived_containers_as_plain_dask_does(client):
             assert type(client.scatter(data)) is type(plain)
 
 
+def queue_of(values):
+    filled = queue.Queue()
+    for value in values:
+        filled.put(value)
+    return filled
+
+
+@pytest.mark.parametrize("make", [iter, lambda xs: (x for x in xs), queue_of])
+def test_scatter_refuses_what_plain_dask_refuses(client, make):
+    with pytest.raises(TypeError) as plain:
+        client.scatter(make([array(), 1]))
+    with daskps.proxy_graph(), pytest.raises(TypeError) as ours:
+        client.scatter(make([array(), 1]))
+    assert str(ours.value) == str(plain.value)
+
+
+def test_a_client_that_closes_after_scattering_says_nothing(cluster, caplog):
+    for i in range(10):
+        with (
+            cluster.client(set_as_default=False) as another,
+            daskps.proxy_graph(threshold=1, client=another),
+        ):
+            held = [another.scatter(array(i + j), hash=False) for j in range(2)]
+        del held
+    assert not [r for r in caplog.records if r.levelname in ("WARNING", "ERROR")]
+
+
 def test_scattered_data_does_not_pass_through_the_scheduler(client):
     with daskps.proxy_graph(), messages_sent(client) as messages:
         future = client.scatter(array())
@@ -569,6 +597,24 @@ def peak(pid, reset=False):
     with open(f"/proc/{pid}/status") as f:
         line = next(line for line in f if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024
+
+
+def test_the_store_of_a_client_that_is_not_the_current_one(cluster, caplog):
+    """Nobody waits for it, and nothing is wrong if the client is closed meanwhile."""
+
+    async def main(**named):
+        async with Client(
+            cluster.address, asynchronous=True, set_as_default=False
+        ) as other:
+            named = {"client": other} if named else {}
+            async with daskps.proxy_graph(threshold=1, **named):
+                return await other.submit(len, array(), pure=False)
+
+    assert asyncio.run(main(client=True)) == len(array())
+    assert not caplog.text
+    assert asyncio.run(main()) == len(array())
+    [warning] = [r.getMessage() for r in caplog.records]
+    assert "with client=... if" in warning
 
 
 def test_an_asynchronous_client_scatters(cluster):
