@@ -245,7 +245,7 @@ def test_the_benchmark_command_writes_everything(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=PATIENCE,
+        timeout=3 * PATIENCE,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "20 small tasks, computed" in done.stdout
