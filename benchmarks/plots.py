@@ -14,7 +14,7 @@ matplotlib.use("agg")
 from matplotlib import pyplot as plt
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
-from benchmarks.peers import BY_REFERENCE, LIMIT, OURS, RAY
+from benchmarks.peers import BY_REFERENCE, LIMIT, OURS, RAY, ZARR
 from benchmarks.results import Comparison
 from benchmarks.scenario import size
 
@@ -33,8 +33,9 @@ COLOURS = {
     "daskps redis": "#D55E00",
     "by hand, Redis": "#70C9AE",
     "proxystore_ex, Redis": "#E5BCD3",
+    ZARR: "#8B5E3C",
 }
-MARKERS = dict(zip(COLOURS, "ossD^vXs*PpDv", strict=True))
+MARKERS = dict(zip(COLOURS, "ossD^vXs*PpDvh", strict=True))
 LIMIT_LABEL = "limit: no data shipped"
 # Dask's own processes, which the workers share the cores with.
 CLIENT_AND_SCHEDULER = 2

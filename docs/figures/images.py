@@ -40,7 +40,7 @@ def models() -> Picture:
 
 def one_model() -> Picture:
     """Time, and bytes through the scheduler, of one such scenario."""
-    (scenario,) = found("alternatives", "64 MB model in 32 submits")
+    (scenario,) = found("side-by-side", "64 MB model in 32 submits")
     rows = []
     for peer, cells in scenario.peers.items():
         through = cells.get("through the scheduler", "")
@@ -59,7 +59,7 @@ def round_trips() -> Picture:
     """Times of values that go into a task, over their sizes."""
     sizes = ["10 kB", "100 kB", "1 MB", "10 MB", "100 MB", "1 GB"]
     members = found("side-by-side", *(f"round trip {size} in" for size in sizes))
-    values = {peer: [each.ms(peer) for each in members] for peer in members[0].peers}
+    values = {peer: [each.ms(peer) for each in members] for peer in PEERS}
     ticks = {1.0: "1 ms", 10.0: "10 ms", 100.0: "100 ms", 1000.0: "1 s"}
     return curves("A value goes into a task: time, by its size", sizes, values, ticks)
 

@@ -16,7 +16,6 @@ PEERS = {
     "by hand": "green",
     "proxystore_ex": "pink",
     "ray": "red",
-    "zarr": "brown",
     "limit": "ink",
 }
 #: Those of the paper's figures. What is on a Redis server is dashed.

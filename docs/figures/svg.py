@@ -23,7 +23,6 @@ COLOURS = {
     "green": ("#008a63", "#3cc79b"),
     "pink": ("#b5588f", "#e08cc0"),
     "red": ("#c43c00", "#ff7b54"),
-    "brown": ("#7a5c3d", "#c9a27a"),
 }
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
 

@@ -14,13 +14,14 @@ from processes import PATIENCE, ROOT, ProcessCluster
 pytest.importorskip("proxystore_ex")
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
+pytest.importorskip("zarr")
 
 from benchmarks import blocks, goals, models, paper, peers, round_trips, shapes, table
 from benchmarks.catalogue import catalogue, chosen
 from benchmarks.cluster import Cluster
 from benchmarks.counters import Copies, ProcessCopies
 from benchmarks.goals import Goal, Quantity
-from benchmarks.plots import draw
+from benchmarks.plots import COLOURS, draw
 from benchmarks.results import Comparison, Measured, Run
 from benchmarks.scenario import MB, Scenario
 from benchmarks.turns import Clusters, Rounds, compare, with_copies
@@ -52,6 +53,10 @@ def one(c: Comparison, peer: str = "daskps") -> Run:
     """The only run of a peer."""
     (run,) = c.peers[peer].runs
     return run
+
+
+def test_each_peer_can_be_drawn():
+    assert COLOURS.keys() == peers.PEERS.keys() | {peers.RAY}
 
 
 @pytest.mark.slow
