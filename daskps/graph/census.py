@@ -25,7 +25,7 @@ HEAVY_NBYTES = 64 << 10
 PART_LENGTH, PARTS_AT_LEAST, PARTS_AT_MOST = 100, 50, 2000
 # What parts share counts in each, so not if they seem to have more than this together.
 PARTS_NBYTES = 4 << 20
-# Of so few things each is weighed alone, once. Of more, heavy ones are looked for in parts.
+# Of so few things each is weighed alone. Of more, heavy ones are looked for in parts.
 FEW_THINGS = 200
 
 
@@ -102,17 +102,19 @@ class Weight:
         if len(things) == 1:
             yield things[0], nbytes
             return
-        if len(things) <= FEW_THINGS:
-            for thing in things:
-                if self.nbytes_of(thing) >= at_least:
-                    yield thing, self.nbytes_of(thing)
-            return
-        # So many parts that one is light unless its things are heavier than most.
-        parts = max(2, min(len(things) // FEW_THINGS, 2 * nbytes // max(at_least, 1)))
-        length = -(-len(things) // parts)
+        if len(self.things) <= FEW_THINGS:
+            length = 1
+        else:
+            # So many parts that one is light unless its things are heavier than most.
+            parts = min(len(things), max(2, 2 * nbytes // max(at_least, 1)))
+            length = -(-len(things) // parts)
         for start in range(0, len(things), length):
             part = things[start : start + length]
-            yield from self._heavy(part, _nbytes(part, self.pickles, None), at_least)
+            alone = len(part) == 1
+            weight = (
+                self.nbytes_of(part[0]) if alone else _nbytes(part, self.pickles, None)
+            )
+            yield from self._heavy(part, weight, at_least)
 
 
 def weigh(things: Iterable[Any]) -> Weight:
