@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import itertools
 import secrets
 import tempfile
 import time
@@ -257,15 +256,19 @@ def _in_redis(cluster: Cluster) -> Iterator[Store[Any]]:
 @contextlib.contextmanager
 def _zarr(cluster: Cluster) -> Iterator[Peer]:
     """Values are written to Zarr directories in shared memory; tasks read them there."""
-    numbers = itertools.count()
-    with (
-        Client(cluster.address, set_as_default=False) as client,
-        _directory() as directory,
-    ):
+    where = [""]
+
+    @contextlib.contextmanager
+    def directory() -> Iterator[None]:
+        with _directory() as where[0]:
+            yield
+
+    with Client(cluster.address, set_as_default=False) as client:
         yield Peer(
             cluster,
             client,
-            ship=lambda value: tasks.InZarr(f"{directory}/{next(numbers)}.zarr", value),
+            ship=lambda value: tasks.InZarr(f"{where[0]}/value.zarr", value),
+            block=directory,
         )
 
 

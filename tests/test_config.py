@@ -90,6 +90,7 @@ BAD = {
         ("file://", "three slashes"),
         ("shm:///dev/shm/mine", "daskps.shm.directory"),
         ("shm:/", "no known scheme"),
+        ("redis:/host", "no known scheme"),
         ("shm://?keep=1", "nothing after"),
         ("file:///tmp?x=1", "nothing after"),
         ("file:///tmp#x", "nothing after"),
@@ -319,3 +320,9 @@ def test_a_session_shows_its_settings():
         assert "shm://" in repr(session)
         assert "1.00 MiB" in repr(session)
         assert "1.00 MiB" in session._repr_html_()
+
+
+def test_a_url_that_lacks_a_slash_shows_no_password():
+    with pytest.raises(daskps.ConfigError, match="no known scheme") as error:
+        daskps.proxy_graph("redis:/user:secret@host")
+    assert "secret" not in str(error.value)

@@ -1,4 +1,4 @@
-"""The store that daskps chose for a client, where the user named none. Runs on the client.
+"""The store that daskps chose for a client, or only examined. Runs on the client.
 
 A store that was not asked for never costs an error. If none works, or some host cannot read
 from this one, values travel as in plain Dask, and one warning says why. The choice is made
@@ -41,6 +41,9 @@ CHOOSE_AGAIN_SECONDS = 60.0
 class Link(Protocol):
     """What a choice has to do with what a client has opened."""
 
+    #: What can travel by stores that were examined.
+    reaches: dict[NamedRequest, Reach]
+
     async def open_named(self, request: NamedRequest, settings: Settings) -> Catalog:
         """Open a store."""
 
@@ -75,7 +78,6 @@ class ChosenStore:
     #: The store; None: there is none.
     _choice: Choice | None
     _catalog: Catalog | None
-    _reach: Reach | None
     #: Why no store works.
     _against: str
     #: Whether there were no workers to ask.
@@ -98,8 +100,8 @@ class ChosenStore:
         self._joined: set[str] = set()
         self._examining: asyncio.Task[None] | None = None
         self._said: set[tuple[str, bool]] = set()
-        self._choice = self._catalog = self._reach = None
-        self._against = "it is being chosen"
+        self._choice = self._catalog = None
+        self._against = "it is not open yet"
         self._is_provisional = self._is_stale = True
         self._since = 0.0
 
@@ -118,6 +120,16 @@ class ChosenStore:
         """The catalog, if results do not come back by way of its store."""
         limited = self._reach is not None and self._reach.against_results is not None
         return self._catalog if limited else None
+
+    @property
+    def request(self) -> UrlRequest | None:
+        """The store that was chosen."""
+        return None if self._choice is None else self._choice.request
+
+    @property
+    def _reach(self) -> Reach | None:
+        """What can travel by it, as whoever examined it last has found."""
+        return None if self.request is None else self._link.reaches.get(self.request)
 
     @property
     def is_made(self) -> bool:
@@ -216,9 +228,10 @@ class ChosenStore:
     async def _choose(self, client: Client) -> None:
         before, over = self._choice, connection(client)
         choices = await self._choices(client)
-        self._choice = self._catalog = self._reach = None
+        self._choice = self._catalog = None
         self._against = choices.against
         for choice in choices.stores:
+            catalog = None
             try:
                 catalog = await self._link.open_named(choice.request, self._settings)
                 reach = Reach(catalog.store)
@@ -234,12 +247,13 @@ class ChosenStore:
                 self._against = f"{choice.request.url} cannot be used: {why}"
                 if not isinstance(e, (DaskpsError, OSError)):
                     fell_back(e, f"open {choice.request.url}")
-                elif self._asked.is_named:
+                elif self._asked.is_named and catalog is None:
                     raise
                 continue
-            self._choice, self._catalog, self._reach = choice, catalog, reach
+            self._choice, self._catalog = choice, catalog
+            self._link.reaches[choice.request] = reach
             break
-        if before is not None and before.request != self._request:
+        if before is not None and before.request != self.request:
             self._link.forget(before.request)
         self._is_provisional, self._is_stale = not choices.workers, False
         self._since = time.monotonic()
@@ -255,10 +269,6 @@ class ChosenStore:
             Choice(request, "it was named") for request in self._asked.candidates
         ]
         return Choices(choices, "", len(workers))
-
-    @property
-    def _request(self) -> UrlRequest | None:
-        return None if self._choice is None else self._choice.request
 
     def _limits_changed(self, client: Client) -> None:
         self._link.update_results()

@@ -130,8 +130,7 @@ def _held_in_words(row: dict[str, Any]) -> list[str]:
 
 def held_here_in_words(stores: set[str]) -> list[str]:
     """What this host holds of stores besides objects, for people."""
-    said = opened.holdings()
-    here = [Holdings(*held) for name, held in said.items() if name in stores]
+    here = [Holdings(*held) for held in opened.holdings(stores).values()]
     return _held_in_words(together(here))
 
 

@@ -14,6 +14,7 @@ from daskps.client.chosen import ChosenStore
 from daskps.client.fetching import Fetching
 from daskps.client.keeper import ClientKeeper, client_closed
 from daskps.client.opening import catalog_of, install_plugin, open_everywhere
+from daskps.client.reach import Reach
 from daskps.client.reporting import report_while_connected
 from daskps.client.sending import Sending
 from daskps.dask_private.connections import connection, is_asynchronous, is_closing
@@ -49,6 +50,8 @@ class ClusterLink:
         Which of its results come by reference.
     sending
         What it sends besides graphs.
+    reaches
+        What can travel by stores that were examined.
 
     Notes
     -----
@@ -59,10 +62,11 @@ class ClusterLink:
 
     fetching: Fetching
     sending: Sending
+    reaches: dict[NamedRequest, Reach]
     _client: weakref.ref[Client]
     _catalogs: dict[StoreRequest, Catalog]
     _remarks: dict[StoreRequest, Remark | None]
-    #: What was chosen where no store was named.
+    #: What was chosen, or only examined.
     _chosen: dict[StoreRequest, ChosenStore]
     _connection: Any
 
@@ -73,6 +77,7 @@ class ClusterLink:
         self._catalogs = {}
         self._remarks = {}
         self._chosen = {}
+        self.reaches = {}
         self._connection = None
         self.sending = Sending(client)
         self.fetching = Fetching(client, self._readable, self.sending.call)
@@ -98,7 +103,7 @@ class ClusterLink:
         return self._remarks.get(request)
 
     def choice(self, request: StoreRequest) -> ChosenStore | None:
-        """What was chosen for a request that names no store, if that was done."""
+        """What was chosen, or examined, for a request, if that was done."""
         self._forget_if_disconnected()
         return self._chosen.get(request)
 
@@ -112,8 +117,10 @@ class ClusterLink:
         return request in self._catalogs if choice is None else choice.is_final
 
     def forget(self, request: NamedRequest) -> None:
-        """Use a store no longer of which nothing is held."""
-        self._catalogs.pop(request, None)
+        """Use a store no longer of which nothing is held, unless another session does."""
+        if all(chosen.request != request for chosen in self._chosen.values()):
+            self._catalogs.pop(request, None)
+            self.reaches.pop(request, None)
 
     def holding(self) -> Catalog | None:
         """A catalog of which this client holds objects, if there is one."""
@@ -127,6 +134,7 @@ class ClusterLink:
             if self._connection is not None:
                 self._catalogs = {}
                 self._chosen = {}
+                self.reaches = {}
             self._connection = connection(client)
             self.fetching.update()
             self.sending.update()
@@ -234,8 +242,11 @@ class ClusterLink:
             try:
                 await chosen.settle(client)
             except BaseException:
-                self._chosen.pop(request, None)
+                # Others may have had it chosen, or wait for it.
+                if self._chosen.get(request) is chosen and not chosen.is_made:
+                    del self._chosen[request]
                 raise
+            self._chosen.setdefault(request, chosen)
         return self.catalog_for(request, settings)
 
     async def open_named(self, request: NamedRequest, settings: Settings) -> Catalog:

@@ -69,10 +69,10 @@ def proxy(obj: Any, store: Any = None) -> Any:
     session = current_session(client) or Session(Settings.resolve())
     catalog = session.catalog(client)
     chosen = ClusterLink.of(client).choice(session.request)
-    if catalog is None and chosen is not None:
+    if catalog is None and chosen is not None and chosen.is_made:
         raise ConfigError(
             "daskps.proxy(obj) has no store that it could put the object into: "
-            f"{chosen.against_arguments}. Name one: daskps.proxy(obj, store=...)"
+            f"{chosen.against_arguments}. Give another: daskps.proxy(obj, store=...)"
         )
     if catalog is None:
         raise ConfigError(

@@ -25,8 +25,6 @@ HEAVY_NBYTES = 64 << 10
 PART_LENGTH, PARTS_AT_LEAST, PARTS_AT_MOST = 100, 50, 2000
 # What parts share counts in each, so not if they seem to have more than this together.
 PARTS_NBYTES = 4 << 20
-# Of so few things each is weighed alone. Of more, heavy ones are looked for in parts.
-FEW_THINGS = 200
 
 
 @dataclass
@@ -102,19 +100,18 @@ class Weight:
         if len(things) == 1:
             yield things[0], nbytes
             return
-        if len(self.things) <= FEW_THINGS:
-            length = 1
-        else:
-            # So many parts that one is light unless its things are heavier than most.
-            parts = min(len(things), max(2, 2 * nbytes // max(at_least, 1)))
-            length = -(-len(things) // parts)
+        # So many parts that one is light unless its things are heavier than most. What
+        # things share is weighed with each part, so few are better than many.
+        parts = min(len(things), max(2, 2 * nbytes // max(at_least, 1)))
+        length = -(-len(things) // parts)
         for start in range(0, len(things), length):
             part = things[start : start + length]
-            alone = len(part) == 1
-            weight = (
-                self.nbytes_of(part[0]) if alone else _nbytes(part, self.pickles, None)
-            )
-            yield from self._heavy(part, weight, at_least)
+            yield from self._heavy(part, self._nbytes_of_part(part), at_least)
+
+    def _nbytes_of_part(self, part: list[Any]) -> int:
+        if len(part) == 1:
+            return self.nbytes_of(part[0])
+        return _nbytes(part, self.pickles, None)
 
 
 def weigh(things: Iterable[Any]) -> Weight:

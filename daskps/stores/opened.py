@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -361,8 +361,13 @@ if is_linux():  # Windows has no forks
     os.register_at_fork(after_in_child=_forked)
 
 
-def holdings() -> dict[str, tuple[Any, ...]]:
+def holdings(names: Container[str] | None = None) -> dict[str, tuple[Any, ...]]:
     """What this host holds of each store that is open in this process and that can say it.
+
+    Parameters
+    ----------
+    names
+        Of which stores; None: of all.
 
     Returns
     -------
@@ -371,6 +376,8 @@ def holdings() -> dict[str, tuple[Any, ...]]:
     """
     found = {}
     for name, (store, _) in list(_stores.items()):
+        if names is not None and name not in names:
+            continue
         # ValueError: it is being closed.
         with contextlib.suppress(OSError, ValueError):
             here = store.connector.holdings()

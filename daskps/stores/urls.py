@@ -108,7 +108,7 @@ def describe(store: Any) -> str:
     """A store for people, without credentials."""
     if not isinstance(store, str):
         return repr(store)
-    scheme, _, rest = store.partition("://")
+    scheme, _, rest = store.partition(":")
     if "@" not in rest or scheme == "file":
         return store
     # Not urlsplit: a password with a character that is not quoted may be in any part.

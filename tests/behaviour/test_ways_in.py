@@ -12,6 +12,7 @@ import os
 import queue
 import subprocess
 import sys
+import threading
 import traceback
 
 import dask
@@ -490,15 +491,26 @@ def test_scatter_refuses_what_plain_dask_refuses(client, make):
     assert str(ours.value) == str(plain.value)
 
 
-def test_a_client_that_closes_after_scattering_says_nothing(cluster, caplog):
-    for i in range(10):
-        with (
-            cluster.client(set_as_default=False) as another,
-            daskps.proxy_graph(threshold=1, client=another),
-        ):
-            held = [another.scatter(array(i + j), hash=False) for j in range(2)]
-        del held
-    assert not [r for r in caplog.records if r.levelname in ("WARNING", "ERROR")]
+@pytest.mark.parametrize("status", ["closing", "running"])
+def test_a_client_that_closes_after_scattering_says_nothing(
+    own_cluster, caplog, monkeypatch, status
+):
+    """What is submitted a moment later is lost then, as all else; other errors are said."""
+    tried = threading.Event()
+
+    def submit(client, *args):
+        client.status = status
+        tried.set()
+        raise daskps.ClusterError("the client was closed")
+
+    monkeypatch.setattr("daskps.client.scatter._submit", submit)
+    with own_cluster.client() as another, daskps.proxy_graph(client=another):
+        future = another.scatter(array(), hash=False)
+        assert tried.wait(60)
+        another.status = "running"
+        del future
+    said = [r for r in caplog.records if "ClusterError" in str(r.exc_info)]
+    assert bool(said) == (status == "running")
 
 
 def test_scattered_data_does_not_pass_through_the_scheduler(client):

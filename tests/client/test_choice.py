@@ -484,3 +484,30 @@ class TestANamedStoreBetweenHosts:
             with daskps.proxy_graph("peer://") as session:
                 assert client.submit(np.sum, X).result() == X.sum()
                 assert "what tasks submit is sent inside graphs" in repr(session)
+
+    def test_what_is_found_out_holds_for_all_sessions(
+        self, own_cluster, closed, monkeypatch
+    ):
+        """They share the store, and so where the client's values are read."""
+        far = "they are far apart"
+        monkeypatch.setattr("daskps.client.choice._on_one_host", lambda seen: ([], far))
+        with own_cluster.client() as client, daskps.proxy_graph() as chosen:
+            assert "by the scheduler" not in repr(chosen)
+            closed("arguments")
+            with daskps.proxy_graph("peer://") as named:
+                assert client.submit(np.sum, X).result() == X.sum()
+                assert "values go by the scheduler" in repr(named)
+                assert "values go by the scheduler" in repr(chosen)
+            assert client.submit(np.sum, X + 1).result() == (X + 1).sum()
+
+    def test_a_fault_while_it_is_examined_is_no_error(
+        self, own_cluster, monkeypatch, caplog
+    ):
+        async def examine(reach, client, workers=None):
+            raise daskps.ClusterError("it was closed meanwhile")
+
+        monkeypatch.setattr(Reach, "examine", examine)
+        with own_cluster.client() as client, daskps.proxy_graph("peer://"):
+            assert client.submit(np.sum, X).result() == X.sum()
+        [warning] = said(caplog)
+        assert "it was closed meanwhile" in warning

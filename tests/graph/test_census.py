@@ -20,6 +20,7 @@ import pandas as pd
 import pytest
 from dask._task_spec import DataNode, List, Task, TaskRef
 
+from daskps.graph import census
 from daskps.graph.census import HEAVY_NBYTES, weigh
 from daskps.graph.contents import graph_contents as contents
 from daskps.objects.sizes import nbytes_of
@@ -391,3 +392,37 @@ def test_data_that_is_not_read_yet_stays_so():
         assert reads == []
     in_memory = xr.Dataset({"a": ("x", ARRAY)})
     assert nbytes_of(in_memory) >= ARRAY.nbytes
+
+
+def test_what_many_things_share_is_weighed_a_few_times(monkeypatch):
+    """Whether one of them is large, as a whole, if all are small."""
+    shared = [(i, str(i)) for i in range(3000)]
+    things = [Task(i, len, np.zeros(900) + i, shared) for i in range(190)]
+    weight = weigh(things)
+    assert 1 << 20 < weight.nbytes < 2 << 20
+    weighed = []
+    original = census._nbytes
+
+    def counting(things, *args):
+        weighed.append(len(things))
+        return original(things, *args)
+
+    monkeypatch.setattr(census, "_nbytes", counting)
+    assert not weight.has(1 << 20)
+    assert len(weighed) <= 4
+
+
+def test_each_of_a_few_heavy_things_is_weighed_once(monkeypatch):
+    things = [Task(i, len, np.zeros(20_000) + i) for i in range(8)]
+    weight = weigh(things)
+    weighed = collections.Counter()
+    original = census._nbytes
+
+    def counting(things, *args):
+        weighed.update([len(things)])
+        return original(things, *args)
+
+    monkeypatch.setattr(census, "_nbytes", counting)
+    for _ in range(3):
+        assert len(list(weight.heavy(HEAVY_NBYTES))) == 8
+    assert weighed == {1: 8}
