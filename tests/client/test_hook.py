@@ -530,9 +530,10 @@ class TestClient:
                 assert da.from_array(VALUE, chunks=-1).sum().compute() == TOTAL
             assert graph_nbytes(messages) < 10_000
 
-    def test_takes_the_settings_of_proxy_graph(self, cluster):
+    def test_takes_the_settings_of_proxy_graph(self, own_cluster):
+        # Workers go by the threshold of who opened a store.
         with daskps.Client(
-            cluster.address, store="shm://", threshold="5 MiB", set_as_default=False
+            own_cluster.address, store="shm://", threshold="5 MiB", set_as_default=False
         ) as own:
             assert own.daskps_session.settings.threshold == 5 << 20
             with messages_sent(own) as messages:

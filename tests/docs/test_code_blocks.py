@@ -183,7 +183,7 @@ def test_commands_are_there(page):
 def test_markers_of_tests_are_there(page, pytestconfig):
     known = {line.partition(":")[0] for line in pytestconfig.getini("markers")}
     for names in re.findall(r"pytest[^`\n]* -m (\"[^\"]*\"|\w+)", page.read_text()):
-        assert set(re.findall(r"\w+", names)) - {"or", "not"} <= known, names
+        assert set(re.findall(r"\w+", names)) - {"or", "and", "not"} <= known, names
 
 
 @pytest.mark.parametrize("page", pages("yaml"), ids=named)

@@ -280,6 +280,12 @@ def made(kind):
 
 
 @pytest.fixture(scope="module")
+def cluster(own_cluster):
+    """Workers go by the threshold of who opened a store, so nobody else has."""
+    return own_cluster
+
+
+@pytest.fixture(scope="module")
 def plain(cluster):
     """Results as plain Dask gives them."""
 
