@@ -63,8 +63,8 @@ def _submits(client: Client, model: Any, n: int) -> list[float]:
     return list(client.gather(futures))
 
 
-#: Who is compared, where it is not all.
-PEERS = {_delayed: DELAYED, _submits: (*ALL_AND_RAY, ZARR)}
+#: Who is compared, where it is not :data:`ALL_AND_RAY`.
+COMPARED = {_delayed: DELAYED, _submits: (*ALL_AND_RAY, ZARR)}
 
 
 def _scenario(
@@ -88,7 +88,7 @@ def _scenario(
         name,
         Work(prepare, do, lambda model, result: same(result, model[:n])),
         Work(lambda client: WarmCopy(fresh(nbytes)), limit),
-        PEERS.get(submit, ALL_AND_RAY),
+        COMPARED.get(submit, ALL_AND_RAY),
         "models",
         nbytes=nbytes,
         # In Ray each call is a submit of its own; the user puts the model himself.

@@ -132,6 +132,11 @@ class ChosenStore:
         return None if self.request is None else self._link.reaches.get(self.request)
 
     @property
+    def _by_scheduler(self) -> str | None:
+        """Why values are stored on the scheduler's host; None: they are not."""
+        return None if self._reach is None else self._reach.by_scheduler
+
+    @property
     def is_made(self) -> bool:
         """Whether it was chosen, not only begun to."""
         return self._since > 0
@@ -151,10 +156,8 @@ class ChosenStore:
     def remarks(self) -> list[str]:
         """What a user should know of the store, and of what does not travel by it."""
         remarks = [] if self._remark is None else [self._remark.text]
-        if self._reach is not None and self._reach.by_scheduler is not None:
-            remarks.append(
-                f"values go by the scheduler, since {self._reach.by_scheduler}"
-            )
+        if self._by_scheduler is not None:
+            remarks.append(f"values go by the scheduler, since {self._by_scheduler}")
         return [*remarks, *self._limits().values()]
 
     @property
@@ -177,9 +180,8 @@ class ChosenStore:
 
     def reconsider(self) -> None:
         """Have what did not work tried again once nothing is held, if that is long ago."""
-        by_scheduler = self._reach is not None and self._reach.by_scheduler is not None
         is_long_ago = time.monotonic() > self._since + CHOOSE_AGAIN_SECONDS
-        if is_long_ago and (by_scheduler or self._limits()):
+        if is_long_ago and (self._by_scheduler or self._limits()):
             self._is_stale = True
 
     async def settle(self, client: Client) -> None:

@@ -120,14 +120,7 @@ class WorkerStorePlugin(WorkerPlugin):
             store.connector.map_at_most(int(limit * MAPPED_SHARE))
         self.latest[worker] = self
         calls = Calls(worker)
-        add_operations(
-            worker,
-            {
-                READ: self.read,
-                RUN: calls.run,
-                CALL: calls.call,
-            },
-        )
+        add_operations(worker, {READ: self.read, RUN: calls.run, CALL: calls.call})
         _watch_own_memory(worker)
         self._writer = register_writer(self.store, self.settings.threshold, worker)
         shown = name_for_people(self.request, store.connector)

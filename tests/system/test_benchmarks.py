@@ -14,7 +14,7 @@ from processes import PATIENCE, ROOT, ProcessCluster
 pytest.importorskip("proxystore_ex")
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
-pytest.importorskip("zarr")
+pytest.importorskip("zarr", reason="it is in the extra 'benchmarks' alone")
 
 from benchmarks import blocks, goals, models, paper, peers, round_trips, shapes, table
 from benchmarks.catalogue import catalogue, chosen
