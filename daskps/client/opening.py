@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import pickle
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,9 @@ async def open_everywhere(
     """
     over = connection(client)
     reply = await getattr(client.scheduler, OPEN)(
-        request=ToPickle(request), version=VERSION
+        request=ToPickle(request),
+        version=VERSION,
+        settings=pickle.dumps(settings.portable()),
     )
     if "error" in reply:
         raise reply["error"]

@@ -97,11 +97,13 @@ def _nbytes_of_array(values: Any, weigh: Callable[[list[Any]], int]) -> int:
     return weigh([values])  # only its own library knows what is in it
 
 
-def _nbytes_of_cells(cells: Any, weigh: Callable[[list[Any]], int]) -> int:
+def _nbytes_of_cells(values: Any, weigh: Callable[[list[Any]], int]) -> int:
+    # pandas's own arrays give their cells one by one, in Python.
+    cells = np.asarray(values, dtype=object)
     n = len(cells)
-    sample = list(cells[:: max(1, n // CELLS_SAMPLED)])
+    sample = cells[:: max(1, n // CELLS_SAMPLED)].tolist()
     if not _ALIKE.issuperset(map(type, sample)):
-        return weigh([list(cells)])
+        return weigh([cells.tolist()])
     each = {id(cell): cell for cell in sample}
     nbytes = weigh(list(each.values()))
     # If most of them are other objects, so are most of those that were not looked at.

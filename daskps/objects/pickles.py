@@ -1,14 +1,15 @@
 """What had to be pickled to be weighed, kept for whoever stores it. Runs everywhere.
 
 The size of an object that pickles itself in its own way is known only once that was done.
-It may take long, and some can be pickled only once.
+It may take long, and some can be pickled only once. A graph is weighed several times, as a
+whole and in parts, so what takes long to find is kept here as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from types import MethodType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from daskps.serialize.values import Serialized, serialize_and_meet, serialize_method
 
@@ -16,6 +17,9 @@ from daskps.serialize.values import Serialized, serialize_and_meet, serialize_me
 KEPT_NBYTES_AT_LEAST = 1 << 16
 # So many values are pickled one by one, and kept.
 ONE_BY_ONE = 4
+
+
+_Found = TypeVar("_Found")
 
 
 class _Kept(NamedTuple):
@@ -34,9 +38,19 @@ class Pickles:
     """
 
     _kept: dict[int, _Kept]
+    _found: dict[int, tuple[Any, Any]]
 
     def __init__(self) -> None:
         self._kept = {}
+        self._found = {}
+
+    def once(self, value: Any, find: Callable[[Any], _Found]) -> _Found:
+        """What a function finds of a value; the same one for all calls with this value."""
+        known = self._found.get(id(value))
+        if known is None:
+            known = self._found[id(value)] = value, find(value)
+        found: _Found = known[1]
+        return found
 
     def get(self, value: Any) -> Serialized | None:
         """What a value was serialised to, if it was, and is large."""

@@ -167,7 +167,7 @@ def nbytes_of_all(
         return simple
     counted = _Seen()
     nbytes = 0
-    for type_, members in _leaves(by_type(things)):
+    for type_, members in _leaves(by_type(things), pickles):
         if not issubclass(type_, (ProxyNode, Proxy)):
             nbytes += _total(type_, members, counted, pickles)
         elif proxies is not None:
@@ -205,7 +205,9 @@ def _is_named(function: Any) -> bool:
     return type(function) is FunctionType and not _by_value(function)
 
 
-def _leaves(groups: dict[type, list[Any]]) -> Iterator[tuple[type, list[Any]]]:
+def _leaves(
+    groups: dict[type, list[Any]], pickles: Pickles
+) -> Iterator[tuple[type, list[Any]]]:
     """All that has a size of its own, by type. Long containers come as :class:`_Plain`."""
     seen = _Seen()
     depth = 0
@@ -225,14 +227,14 @@ def _leaves(groups: dict[type, list[Any]]) -> Iterator[tuple[type, list[Any]]]:
             new = seen.new(members) if told_apart else members
             if issubclass(type_, _CONTAINERS):
                 level.append([_Plain(CONTAINER_NBYTES * len(new))])
-                new, summaries = _summarised(new, seen, told_apart)
+                new, summaries = _summarised(new, seen, told_apart, pickles)
                 level += summaries
             level += contents(new) if new else []
         groups = by_type(list(chain.from_iterable(level)))
 
 
 def _summarised(
-    containers: list[Any], seen: _Seen, told_apart: bool
+    containers: list[Any], seen: _Seen, told_apart: bool, pickles: Pickles
 ) -> tuple[list[Any], list[list[Any]]]:
     """Containers that are to be opened, and what stands for the others."""
     if max(map(len, containers), default=0) <= SHORT_ITEMS:
@@ -241,7 +243,7 @@ def _summarised(
     to_open = [c for c in containers if len(c) <= SHORT_ITEMS]
     summaries = []
     for container in long if told_apart else seen.new(long):
-        summary = _summary(container)
+        summary = pickles.once(container, _summary)
         if summary is None:
             to_open.append(container)
         else:
@@ -598,7 +600,8 @@ def _total(
         return sum(_array_nbytes(array, pickles) for array in members)
     if is_frame(type_):
         weigh = functools.partial(nbytes_of_all, pickles=pickles)
-        return sum(frame_nbytes(frame, weigh) for frame in members)
+        find = functools.partial(frame_nbytes, weigh=weigh)
+        return sum(pickles.once(frame, find) for frame in members)
     if _is_arrow(type_):
         return sum(map(operator.attrgetter("nbytes"), members))
     return pickles.nbytes(members)
@@ -645,7 +648,9 @@ def _array_nbytes(array: np.ndarray, pickles: Pickles) -> int:
     if nbytes < SMALL_ARRAY_NBYTES:
         nbytes += ARRAY_HEAD_NBYTES
     if array.dtype.hasobject:
-        nbytes += nbytes_of_all(array.ravel().tolist(), pickles)
+        nbytes += pickles.once(
+            array, lambda array: nbytes_of_all(array.ravel().tolist(), pickles)
+        )
     if type(array) is not np.ndarray and getattr(array, "__dict__", None):
         nbytes += nbytes_of_all(list(vars(array).values()), pickles)
     return nbytes

@@ -146,6 +146,8 @@ class LifetimePlugin(SchedulerPlugin):
     _results: dict[str, set[ObjectId]]
     #: Where clients' objects can be read (host and port), by store and client.
     _serving: dict[str, dict[str, list[Any]]]
+    #: Settings of who opened a store last, pickled, by its name.
+    _settings: dict[str, bytes]
     #: Stores that are of no use for what tasks submit.
     _without_tasks: set[str]
     #: How often something fell back on plain Dask, by process.
@@ -169,6 +171,7 @@ class LifetimePlugin(SchedulerPlugin):
         self._workers = {}
         self._results = {}
         self._serving = {}
+        self._settings = {}
         self._without_tasks = set()
         self._faults = {}
         for worker in scheduler.workers:
@@ -211,10 +214,21 @@ class LifetimePlugin(SchedulerPlugin):
             return partial(tls_of, self._scheduler)
         return None
 
-    async def open(self, request: NamedRequest, version: Version) -> dict[str, Any]:
-        """Open a store for the cluster, or say how it is opened already; or why not."""
+    async def open(
+        self, request: NamedRequest, version: Version, settings: bytes
+    ) -> dict[str, Any]:
+        """Open a store for the cluster, or say how it is opened already; or why not.
+
+        Parameters
+        ----------
+        request, version
+            Which store, and the client's version of daskps.
+        settings
+            Those of the session, pickled: for workers, also those that join later.
+        """
         try:
             store = await self._opened(request, version)
+            self._settings[store.name] = settings
         except DaskpsError as e:
             # Of what a handler raises, Dask logs the traceback as well.
             return {"error": ToPickle(e)}
@@ -261,6 +275,7 @@ class LifetimePlugin(SchedulerPlugin):
         return {
             "config": ToPickle(store.config()),
             "request": ToPickle(request),
+            "settings": self._settings[name],
             "hosts": list({tuple(a) for a in self._serving.get(name, {}).values()}),
             "tasks": name not in self._without_tasks,
         }

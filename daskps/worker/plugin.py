@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import time
 import weakref
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -51,7 +52,8 @@ class WorkerStorePlugin(WorkerPlugin):
     store
         Its name.
     settings
-        Those of the session, for the graphs that tasks submit.
+        Those of the session, for results and for the graphs that tasks submit. Who opens
+        the store once more brings others.
     version
         The client's version of daskps.
 
@@ -113,6 +115,7 @@ class WorkerStorePlugin(WorkerPlugin):
 
     def _opened(self, worker: Worker, store: Store, reply: dict[str, Any]) -> None:
         self.request = reply["request"]
+        self.settings = pickle.loads(reply["settings"])
         self.tasks_store = reply["tasks"]
         limit = worker.memory_manager.memory_limit
         if limit:
@@ -126,6 +129,12 @@ class WorkerStorePlugin(WorkerPlugin):
         shown = name_for_people(self.request, store.connector)
         tell_of(worker, self.store, shown)
         self._reporting = Reporting(worker, self.store, self._writer.stored)
+
+    def take(self, settings: Settings) -> None:
+        """Go by the settings of who has opened the store last."""
+        self.settings = settings
+        if self._writer is not None:
+            self._writer.threshold = settings.threshold
 
     async def read(self, nodes: dict[Any, bytes]) -> dict[str, Any]:
         """Read scattered values: see :func:`daskps.worker.scatter.read`."""
@@ -221,8 +230,9 @@ async def when_open(plugin: WorkerStorePlugin, dask_worker: Worker) -> str | Non
         if told.opening is not None and told.opening.refusal is not None:
             raise told.opening.refusal
         return why
-    # It may have been opened before others were.
+    # It may have been opened before others were, and for somebody else.
     WorkerStorePlugin.latest[dask_worker] = told
+    told.take(plugin.settings)
     return None
 
 

@@ -190,12 +190,14 @@ class Writer:
     """
 
     store_name: str
+    #: Bytes; smaller results travel as in plain Dask.
+    threshold: int
     #: What was stored of each key that was read, until the worker drops it.
     _by_key: dict[Any, list[StoredObject]]
 
     def __init__(self, store_name: str, threshold: int, worker: Worker):
         self.store_name = store_name
-        self._threshold = threshold
+        self.threshold = threshold
         self._creator = creator_name(worker.id)
         self._worker = weakref.ref(worker)
         self._keeper = _ResultKeeper(worker)
@@ -272,14 +274,14 @@ class Writer:
         self, name: str, value: Any, protocol: int, lent: bool
     ) -> tuple[Answer | None, list[StoredObject]]:
         # A proxy has the answers of its object, which it would read for them.
-        if is_proxy(value) or is_small(value, self._threshold):
+        if is_proxy(value) or is_small(value, self.threshold):
             return None, []
         kind = {"lent": True} if lent else {}
         try:
             sent = await self._to_sent(value, protocol)
             if sent is None:
                 return None, []
-            if sent.nbytes + _keys_nbytes(sent.header) < self._threshold:
+            if sent.nbytes + _keys_nbytes(sent.header) < self.threshold:
                 return Answer(name, {"sent": sent.header, **kind}, sent.flat()), []
             placed = await offload(self._store, sent, lent)
             if placed is None:
@@ -314,7 +316,7 @@ class Writer:
                 return None
             # What is lent is one object, and equal to no other: its reader deletes it.
             serialized = to_serialized(sent, unique=lent)
-            at_least = serialized.nbytes if lent else self._threshold
+            at_least = serialized.nbytes if lent else self.threshold
             # No cache: the key keeps what is stored of it.
             encoder = Encoder(catalog, Cache(0), at_least, None, False)
             try:

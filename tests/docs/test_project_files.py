@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,18 @@ def test_the_readme_has_one_command_for_the_tests():
     readme = Path(ROOT, "README.md").read_text()
     pattern = r"^python3 -m venv .* -m pytest -n [0-9]+$"
     assert len(re.findall(pattern, readme, re.M)) == 1
+
+
+def test_links_of_the_readme_where_it_is_shown_alone():
+    """On the page of the package there are no files beside it."""
+    link = re.compile(r"\]\(([^)]+)\)")
+    beside = link.findall(Path(ROOT, "README.md").read_text())
+    alone = link.findall(metadata("daskps")["Description"])
+    source = PROJECT["urls"]["Source"]
+    for there, here in zip(beside, alone, strict=True):
+        assert here.startswith(("https://", "#"))
+        assert here.endswith(there)
+        if Path(ROOT, there.partition("#")[0]).is_file():
+            raw = f"{source.replace('github.com', 'raw.githubusercontent.com')}/main/"
+            is_image = there.endswith(".svg")
+            assert here.startswith(raw if is_image else f"{source}/blob/main/")
