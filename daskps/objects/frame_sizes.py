@@ -41,7 +41,8 @@ def frame_nbytes(value: Any, weigh: Callable[[list[Any]], int]) -> int:
     """
     import pandas as pd
 
-    nbytes = weigh(_attached(value))
+    attached = _attached(value)
+    nbytes = weigh(attached) if attached else 0
     if isinstance(value, pd.DataFrame):
         indexes = value.index, value.columns
         nbytes += sum(frame_nbytes(index, weigh) for index in indexes)
@@ -69,7 +70,9 @@ def nbytes_of_each_column(
 def _attached(value: Any) -> list[Any]:
     """What a frame carries besides its data: attributes of pandas, and of derived types."""
     names = getattr(value, "_metadata", ())
-    return [getattr(value, "attrs", None), *(getattr(value, n, None) for n in names)]
+    attached = [getattr(value, name, None) for name in ("attrs", *names)]
+    # Most have nothing.
+    return [a for a in attached if a is not None and not (type(a) is dict and not a)]
 
 
 def _nbytes_of_columns(frame: Any, weigh: Callable[[list[Any]], int]) -> int:
