@@ -18,7 +18,9 @@ import tempfile
 import time
 from typing import Any, NamedTuple
 
-SUBNET = "10.77.0"
+# What addresses begin with, and how many of their bits.
+SUBNET, SUBNET_BITS = "10.77.0.", 24
+SUBNET_V6, SUBNET_V6_BITS = "fd77::", 64
 # What Dask's workers listen on, as nft has it.
 WORKER_PORTS = "9001-9009"
 _TOOLS = ("ip", "tc", "unshare", "nsenter", "mount")
@@ -76,6 +78,11 @@ class Host:
     def pid(self) -> int:
         """A process on the host."""
         return self._holder.pid
+
+    @property
+    def in_urls(self) -> str:
+        """Its address, as URLs have it."""
+        return f"[{self.address}]" if ":" in self.address else self.address
 
     def start(self, *args: str, **kwargs: Any) -> subprocess.Popen[Any]:
         """Start a process on the host."""
@@ -167,6 +174,8 @@ class Network:
         Of the hosts.
     rate
         Of each host's link, in either direction, as ``tc`` has it. None: not limited.
+    v6
+        Whether hosts have addresses of IPv6 alone.
 
     Attributes
     ----------
@@ -181,7 +190,7 @@ class Network:
 
     hosts: dict[str, Host]
 
-    def __init__(self, *names: str, rate: str | None = "1gbit"):
+    def __init__(self, *names: str, rate: str | None = "1gbit", v6: bool = False):
         missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
         if missing:
             raise RefusedError(f"not installed: {', '.join(missing)}")
@@ -196,7 +205,8 @@ class Network:
             self._switch.run(*["ip", "link", "add", "bridge", "type", "bridge"])
             self._switch.run(*["ip", "link", "set", "bridge", "up"])
             for number, name in enumerate(names, 1):
-                host = Host(name, f"{SUBNET}.{number}", self._directory)
+                address = f"{SUBNET_V6 if v6 else SUBNET}{number}"
+                host = Host(name, address, self._directory)
                 self.hosts[name] = host
                 stack.callback(host.close)
                 self._connect(host, f"port{number}", rate)
@@ -207,7 +217,12 @@ class Network:
         add = f"ip link add {port} type veth peer name eth0 netns {host.pid}"
         switch.run(*add.split())
         switch.run(*f"ip link set {port} master bridge up".split())
-        host.run(*f"ip address add {host.address}/24 dev eth0".split())
+        if ":" in host.address:
+            # Without waiting whether another host has the address.
+            address = f"{host.address}/{SUBNET_V6_BITS} dev eth0 nodad"
+        else:
+            address = f"{host.address}/{SUBNET_BITS} dev eth0"
+        host.run(*f"ip address add {address}".split())
         host.run(*["ip", "link", "set", "eth0", "up"])
         if rate is not None:
             shape = f"root tbf rate {rate} burst 256kb latency 50ms"
@@ -263,7 +278,7 @@ class NetworkCluster:
         self._env = {"PYTHONPATH": os.pathsep.join(filter(None, path)), **(env or {})}
         self.scheduler = network.hosts["scheduler"]
         protocol = self._env.get("DASK_DISTRIBUTED__COMM__DEFAULT_SCHEME", "tcp")
-        self.address = f"{protocol}://{self.scheduler.address}:8786"
+        self.address = f"{protocol}://{self.scheduler.in_urls}:8786"
         self.dask(
             *(self.scheduler, "scheduler", "--port", "8786", "--no-dashboard"),
             "--no-show",
@@ -286,7 +301,7 @@ class NetworkCluster:
 
     def dask(self, host: Host, *args: str) -> subprocess.Popen[Any]:
         """Run Dask's command on a host."""
-        return self.python(host, "-m", "dask", *args, "--host", host.address)
+        return self.python(host, "-m", "dask", *args, "--host", host.in_urls)
 
     def python(self, host: Host, *args: str, **kwargs: Any) -> subprocess.Popen[Any]:
         """Run Python on a host."""

@@ -5,6 +5,7 @@ Nobody has named a store, or ``peer://`` was.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.slow
 
 # Opens new connections, for nft.
 NEW = "tcp flags & (syn | ack) == syn"
+OUT = "output oifname eth0"
 NAMED_OR_NOT = pytest.mark.parametrize("store", [None, "peer://"])
 HOW = pytest.mark.parametrize("how", ["drop", "reject with tcp reset"])
 
@@ -66,14 +68,21 @@ print(json.dumps({
 """
 
 
-@pytest.fixture
-def network():
+@contextlib.contextmanager
+def hosts(**options):
+    names = "client", "scheduler", "worker1", "worker2"
     try:
-        with Network("client", "scheduler", "worker1", "worker2", rate=None) as network:
+        with Network(*names, rate=None, **options) as network:
             network.hosts["client"].filter("input accept")
             yield network
     except RefusedError as e:
         pytest.skip(f"several hosts on one machine: {e}")
+
+
+@pytest.fixture
+def network():
+    with hosts() as network:
+        yield network
 
 
 def run(network, log, address=None, cluster=None, store=None, **options):
@@ -113,6 +122,29 @@ def test_the_client_takes_no_connections(network, tmp_path, how):
     said = run(network, tmp_path / "log")
     # Its host pushes what others need.
     assert not warnings(said)
+    assert "inside graphs" not in said["session"]
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        pytest.param([], id="open"),
+        pytest.param(
+            [f"input iifname eth0 {NEW} drop"], id="takes none", marks=pytest.mark.full
+        ),
+        pytest.param(
+            ["output oifname eth0 tcp dport 8786 accept"]
+            + [f"{hook} {NEW} drop" for hook in ("input iifname eth0", OUT)],
+            id="reaches the scheduler alone",
+            marks=pytest.mark.full,
+        ),
+    ],
+)
+def test_hosts_with_addresses_of_ipv6(tmp_path, rules):
+    with hosts(v6=True) as network:
+        network.hosts["client"].filter(*rules or ["input accept"])
+        said = run(network, tmp_path / "log")
+    assert "peer://" in said["session"]
     assert "inside graphs" not in said["session"]
 
 
