@@ -8,6 +8,7 @@ from __future__ import annotations
 import getpass
 import json
 import tempfile
+from pathlib import Path
 
 import pytest
 from deployments import PATIENCE_OF_PROGRAMS, need, run
@@ -117,7 +118,7 @@ def test_slurm_whose_jobs_have_memory_of_their_own(tmp_path):
     exports = [f"export {name}={value}" for name, value in values.items()]
     with (
         tempfile.TemporaryDirectory(dir=OUTSIDE) as seen_by_jobs,
-        slurm(tmp_path, OWN_MEMORY) as variables,
+        slurm(Path(seen_by_jobs), OWN_MEMORY) as variables,
     ):
         arguments = [script(SLURM), seen_by_jobs, *exports]
         assert_by_reference(run(tmp_path, *arguments, env=variables), "peer://")
