@@ -88,11 +88,15 @@ def _nbytes_of_array(values: Any, weigh: Callable[[list[Any]], int]) -> int:
     """Bytes of the data of a column, or of an index."""
     import pandas as pd
 
-    dtype = getattr(values.dtype, "numpy_dtype", values.dtype)
+    dtype = values.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         codes: int = values.codes.nbytes
         return codes + frame_nbytes(dtype.categories, weigh)
-    if dtype in (np.dtype(object), pd.StringDtype("python")):
+    if not isinstance(dtype, pd.ArrowDtype):
+        # Of Arrow's lists and decimals it is that of objects, which there are none of.
+        dtype = getattr(dtype, "numpy_dtype", dtype)
+    texts = isinstance(dtype, pd.StringDtype) and dtype.storage == "python"
+    if texts or dtype == np.dtype(object):
         return _nbytes_of_cells(values, weigh)
     if isinstance(dtype, np.dtype) or type(values).__module__.startswith("pandas."):
         nbytes: int = values.nbytes
@@ -101,14 +105,18 @@ def _nbytes_of_array(values: Any, weigh: Callable[[list[Any]], int]) -> int:
 
 
 def _nbytes_of_cells(values: Any, weigh: Callable[[list[Any]], int]) -> int:
-    # pandas's own arrays give their cells one by one, in Python.
-    cells = np.asarray(values, dtype=object)
-    n = len(cells)
-    sample = cells[:: max(1, n // CELLS_SAMPLED)].tolist()
+    n = len(values)
+    sample = _cells(values[:: max(1, n // CELLS_SAMPLED)])
     if not _ALIKE.issuperset(map(type, sample)):
-        return weigh([cells.tolist()])
+        return weigh([_cells(values)])
     each = {id(cell): cell for cell in sample}
     nbytes = weigh(list(each.values()))
     # If most of them are other objects, so are most of those that were not looked at.
     many = 2 * len(each) > len(sample)
     return nbytes * n // len(sample) if many else nbytes + n * REFERENCE_NBYTES
+
+
+def _cells(values: Any) -> list[Any]:
+    # Not by asking for one after the other, which pandas answers in Python.
+    cells: list[Any] = np.asarray(values, dtype=object).tolist()
+    return cells

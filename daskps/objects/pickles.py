@@ -31,21 +31,28 @@ class _Kept(NamedTuple):
 
 
 class Pickles:
-    """Serialised values of one graph.
+    """Serialised values of one graph, and sizes that take long to find.
 
     For as long as this exists, no value that is kept may change: not beyond the submission
     of a graph.
     """
 
     _kept: dict[int, _Kept]
+    #: With the value, so that its id stays its own.
     _found: dict[int, tuple[Any, Any]]
 
     def __init__(self) -> None:
         self._kept = {}
         self._found = {}
 
+    def for_parts(self) -> Pickles:
+        """For what is within a value of which the size is kept as a whole."""
+        within = Pickles()
+        within._kept = self._kept
+        return within
+
     def once(self, value: Any, find: Callable[[Any], _Found]) -> _Found:
-        """What a function finds of a value; the same one for all calls with this value."""
+        """What a function gives for a value, found once. It depends on the value alone."""
         known = self._found.get(id(value))
         if known is None:
             known = self._found[id(value)] = value, find(value)

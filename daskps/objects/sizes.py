@@ -76,6 +76,8 @@ _FREE_IF_MANY = FREE | {int, float, complex}
 # Containers of more items are summed up by pickle, as far as only numbers and strings are
 # in them and in the containers within, and a few other objects.
 SHORT_ITEMS = 100
+# What was found of those with more than this is kept, for it is asked for several times.
+KEPT_ITEMS = 1000
 OTHERS_AT_MOST = 32
 # And as far as they are small (bytes each): larger ones are few, and may be shared.
 SMALL_ITEM_NBYTES = 256
@@ -243,7 +245,8 @@ def _summarised(
     to_open = [c for c in containers if len(c) <= SHORT_ITEMS]
     summaries = []
     for container in long if told_apart else seen.new(long):
-        summary = pickles.once(container, _summary)
+        kept = len(container) > KEPT_ITEMS
+        summary = pickles.once(container, _summary) if kept else _summary(container)
         if summary is None:
             to_open.append(container)
         else:
@@ -597,9 +600,13 @@ def _total(
         if issubclass(type_, known):
             return sum(map(nbytes, members))
     if issubclass(type_, np.ndarray):
-        return sum(_array_nbytes(array, pickles) for array in members)
+        size = functools.partial(_array_nbytes, pickles=pickles)
+        return sum(
+            pickles.once(array, size) if array.dtype.hasobject else size(array)
+            for array in members
+        )
     if is_frame(type_):
-        weigh = functools.partial(nbytes_of_all, pickles=pickles)
+        weigh = functools.partial(nbytes_of_all, pickles=pickles.for_parts())
         find = functools.partial(frame_nbytes, weigh=weigh)
         return sum(pickles.once(frame, find) for frame in members)
     if _is_arrow(type_):
@@ -648,9 +655,7 @@ def _array_nbytes(array: np.ndarray, pickles: Pickles) -> int:
     if nbytes < SMALL_ARRAY_NBYTES:
         nbytes += ARRAY_HEAD_NBYTES
     if array.dtype.hasobject:
-        nbytes += pickles.once(
-            array, lambda array: nbytes_of_all(array.ravel().tolist(), pickles)
-        )
+        nbytes += nbytes_of_all(array.ravel().tolist(), pickles)
     if type(array) is not np.ndarray and getattr(array, "__dict__", None):
         nbytes += nbytes_of_all(list(vars(array).values()), pickles)
     return nbytes

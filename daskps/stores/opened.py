@@ -102,11 +102,15 @@ def acquire(
             with at_hand(tls):
                 store = Store.from_config(config)
         _stores[config.name] = store, users + 1
-        known = _read_timeouts.get(config.name, 0.0)
-        _read_timeouts[config.name] = max(read_timeout, known)
+        be_patient(config.name, read_timeout)
     _absences.pop(config.name, None)
     _notify()
     return store
+
+
+def be_patient(name: str, read_timeout: float) -> None:
+    """Have tasks try for so many seconds to read from a store, or longer if they do."""
+    _read_timeouts[name] = max(read_timeout, _read_timeouts.get(name, 0.0))
 
 
 async def acquire_in_thread(

@@ -15,6 +15,7 @@ from daskps.dask_private.scheduling import drops_replicas
 from daskps.messages import CALL, HOLDINGS, READ, RUN
 from daskps.references.results import register_reader
 from daskps.settings import Settings
+from daskps.stores import opened
 from daskps.stores.requests import NamedRequest, name_for_people
 from daskps.versions import Version
 from daskps.worker.calls import Calls
@@ -52,8 +53,8 @@ class WorkerStorePlugin(WorkerPlugin):
     store
         Its name.
     settings
-        Those of the session, for results and for the graphs that tasks submit. Who opens
-        the store once more brings others.
+        Those of the session, for results and for the graphs that tasks submit. Another
+        client that opens the store brings its own.
     version
         The client's version of daskps.
 
@@ -115,7 +116,7 @@ class WorkerStorePlugin(WorkerPlugin):
 
     def _opened(self, worker: Worker, store: Store, reply: dict[str, Any]) -> None:
         self.request = reply["request"]
-        self.settings = pickle.loads(reply["settings"])
+        self._take(pickle.loads(reply["settings"]))
         self.tasks_store = reply["tasks"]
         limit = worker.memory_manager.memory_limit
         if limit:
@@ -130,11 +131,18 @@ class WorkerStorePlugin(WorkerPlugin):
         tell_of(worker, self.store, shown)
         self._reporting = Reporting(worker, self.store, self._writer.stored)
 
-    def take(self, settings: Settings) -> None:
-        """Go by the settings of who has opened the store last."""
+    def _take(self, settings: Settings) -> None:
+        """Go by the settings of the client that has opened the store last."""
+        opened.be_patient(self.store, settings.read_timeout)
+        if settings == self.settings:
+            return
         self.settings = settings
         if self._writer is not None:
             self._writer.threshold = settings.threshold
+        # That of coroutines and actors is made once.
+        shared = self.sessions.pop(None, None)
+        if shared is not None:
+            shared.close()
 
     async def read(self, nodes: dict[Any, bytes]) -> dict[str, Any]:
         """Read scattered values: see :func:`daskps.worker.scatter.read`."""
@@ -232,7 +240,7 @@ async def when_open(plugin: WorkerStorePlugin, dask_worker: Worker) -> str | Non
         return why
     # It may have been opened before others were, and for somebody else.
     WorkerStorePlugin.latest[dask_worker] = told
-    told.take(plugin.settings)
+    told._take(plugin.settings)
     return None
 
 

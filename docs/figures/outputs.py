@@ -24,6 +24,9 @@ PEER = re.compile(r"  (\S.*?) +[\d.]+ ms")
 RATES = "rate, and the processor's time for each task"
 #: Where a row's name ends, or a cell.
 GAP = re.compile(r" {2,}")
+#: What ``python -m benchmarks.network`` says first.
+NETWORK = re.compile(r"(\S+) links, .* on each of (\d+) hosts, client (\S+),")
+SECONDS_AND_BYTES = re.compile(r"(\d s) (\d+\.\d+ MB)")
 RATIO = re.compile(r"\d+\.\d+ \(\d+\.\d+ to \d+\.\d+\)")
 
 
@@ -88,9 +91,41 @@ def _cells(line: str, origin: int) -> dict[str, str]:
     }
 
 
+@dataclass
+class OnNetwork:
+    """A row of ``python -m benchmarks.network``, and what it ran on.
+
+    Attributes
+    ----------
+    rate
+        Of each link, as ``tc`` has it.
+    hosts
+        How many have workers.
+    client
+        Whether it takes connections.
+    cells
+        Work, time and bytes of Dask, of daskps, ratio, share of the bytes.
+    """
+
+    rate: str
+    hosts: int
+    client: str
+    cells: list[str]
+
+
+def on_network(name: str) -> Iterator[OnNetwork]:
+    """The rows of several runs, one after the other in a file."""
+    for cells in lines(name):
+        if run := NETWORK.match(" ".join(cells)):
+            rate, hosts, client = run.groups()
+        elif len(cells) >= 7:
+            yield OnNetwork(rate, int(hosts), client, cells[:7])
+
+
 def lines(name: str) -> Iterator[list[str]]:
     """The lines of a table of one row each, cut where there are two spaces or more."""
     for line in read(name).splitlines():
-        # A ratio may fill its column.
+        # A ratio may fill its column, and a number of bytes.
         cut = RATIO.sub(lambda found: f"{found[0]}  ", line)
+        cut = SECONDS_AND_BYTES.sub(r"\1  \2", cut)
         yield GAP.split(cut.strip())

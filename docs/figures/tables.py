@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatch
 
-from outputs import COLUMNS, RATES, Scenario, lines, read, scenarios
+from outputs import COLUMNS, RATES, Scenario, lines, number, on_network, read, scenarios
 
 #: In a page: a table of this name, which is written anew.
 MARKED = re.compile(
@@ -96,6 +96,46 @@ def network(name: str, part: str) -> str:
     """Time and bytes of both, and their ratios."""
     heading = ("", "dask", "", "daskps", "", "daskps is faster by", "of dask's bytes")
     return markdown(heading, list(lines(name))[1:])
+
+
+LINKS = {"1gbit": ("1 Gbit/s", 1e9), "250mbit": ("250 Mbit/s", 250e6)}
+MODEL_NBYTES = 64e6
+
+
+def hosts(name: str, part: str) -> str:
+    """One value for many hosts, beside the time of one transfer."""
+    rows = []
+    for run in on_network(name):
+        link, bits = LINKS[run.rate]
+        _, dask, _, daskps, *_ = run.cells
+        transfers = number(daskps) / (8 * MODEL_NBYTES / bits)
+        rows.append([str(run.hosts), link, dask, daskps, f"{transfers:.1f}"])
+    heading = ("hosts", "link", "dask", "daskps", "daskps, times one transfer")
+    return markdown(heading, rows)
+
+
+CLIENTS = {
+    "closed": "takes no connections",
+    "by-scheduler": "reaches the scheduler's port alone",
+}
+
+
+def closed_clients(name: str, part: str) -> str:
+    """Clients to which nobody can connect."""
+    rows = []
+    for run in on_network(name):
+        work, dask, _, daskps, _, ratio, _ = run.cells
+        rows.append([CLIENTS[run.client], work, dask, daskps, ratio])
+    return markdown(("client", "work", "dask", "daskps", "daskps is faster by"), rows)
+
+
+def thousand_hosts(name: str, part: str) -> str:
+    """What many hosts cost the scheduler's process."""
+    rows = [
+        [what, seconds, cpu.removesuffix(" CPU"), share, each.removesuffix(" a host")]
+        for what, seconds, cpu, share, _, each in lines(name)
+    ]
+    return markdown(("", "time", "CPU", "of a core", "memory a host"), rows)
 
 
 def worker_memory(name: str, part: str) -> str:
@@ -237,6 +277,9 @@ TABLES: dict[str, Callable[[str, str], str]] = {
     "threshold": threshold,
     "network-peer": network,
     "network-redis": network,
+    "hosts": hosts,
+    "closed-clients": closed_clients,
+    "thousand-hosts": thousand_hosts,
     "worker-memory": worker_memory,
     "limited-memory": limited_memory,
     "limited-memory-mixed": mixed,
