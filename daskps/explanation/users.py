@@ -52,6 +52,12 @@ class Users:
         using: Callable[[Blockwise, tuple[str, Any] | None], int],
     ):
         self._graphs = graphs_in(expr)
+        # Dask finds them anew each time, by going through all layers.
+        self._dependents = {
+            id(graph): graph.dependents
+            for graph in self._graphs
+            if isinstance(graph, HighLevelGraph)
+        }
         self._arguments = arguments
         self._using = using
         self._by_key: dict[Any, GraphNode] | None = None
@@ -80,7 +86,7 @@ class Users:
     def _in_layers(self, graph: HighLevelGraph, name: str, key: Any) -> Taken | None:
         block = None if key == name else (name, key[1:])
         first, tasks = None, 0
-        for user in sorted(graph.dependents.get(name, ())):
+        for user in sorted(self._dependents[id(graph)].get(name, ())):
             layer = graph.layers[user]
             if not isinstance(layer, Blockwise):
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from daskps.dask_private.graphs import (
@@ -15,17 +16,39 @@ from daskps.dask_private.graphs import (
 from daskps.references.nodes import ProxyNode
 
 
-def as_symbolic(graph: Any, name: str, layer: Any) -> Any:
+class Layers:
+    """The layers of a graph, and who uses each.
+
+    Dask finds the users of all layers anew each time that it is asked for those of one, by
+    going through the whole graph; which may have a layer for each delayed value.
+    """
+
+    def __init__(self, graph: Any):
+        self._graph = graph
+
+    @cached_property
+    def _users(self) -> Mapping[str, set[str]]:
+        users: Mapping[str, set[str]] = self._graph.dependents
+        return users
+
+    def only_user(self, name: str) -> Any:
+        """The one layer that uses this one; None if there is none, or several."""
+        users = self._users[name]
+        if len(users) != 1:
+            return None
+        (user,) = users
+        return self._graph.layers[user]
+
+
+def as_symbolic(layers: Layers, name: str, layer: Any) -> Any:
     """A layer of stored blocks in a form that Dask fuses with what uses them, if it can.
 
     Dask fuses materialised tasks too, on the scheduler, but leaves a task behind for each
     that only gives the result another name.
     """
-    users = graph.dependents[name]
-    if type(layer) is not MaterializedLayer or len(users) != 1:
+    if type(layer) is not MaterializedLayer:
         return layer
-    (user,) = users
-    if not isinstance(graph.layers[user], Blockwise):
+    if not isinstance(layers.only_user(name), Blockwise):
         return layer
     numblocks = _numblocks(name, layer.mapping)
     return layer if numblocks is None else symbolic_blocks(layer, name, numblocks)

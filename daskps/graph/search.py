@@ -34,7 +34,7 @@ from daskps.dask_private.graphs import (
     clone_sequence,
     map_tasks,
 )
-from daskps.graph.blocks import as_symbolic
+from daskps.graph.blocks import Layers, as_symbolic
 from daskps.graph.contents import items
 from daskps.graph.findings import Findings, Found
 from daskps.graph.legacy import LegacySearch
@@ -76,7 +76,7 @@ class Search:
     """
 
     _tasks: TaskSearch
-    _graph: HighLevelGraph | Mapping[Any, Any]
+    _layers: Layers
     _legacy: LegacySearch
 
     def __init__(
@@ -183,7 +183,7 @@ class Search:
     def _of_graph(
         self, graph: HighLevelGraph | Mapping[Any, Any]
     ) -> Replacement | None:
-        self._graph = graph
+        self._layers = Layers(graph)
         self._legacy = LegacySearch(self._findings, self._tasks, graph)
         if not isinstance(graph, HighLevelGraph):
             return changed(graph, self._task)
@@ -201,7 +201,7 @@ class Search:
 
     def _layer(self, name: str, layer: Any) -> Replacement | None:
         self._findings.enter_layer(name)
-        graph = self._graph
+        layers = self._layers
 
         def search() -> Replacement | None:
             replace = self._in_layer(layer)
@@ -210,7 +210,7 @@ class Search:
 
             def replace_layer(encode: Encode) -> Any:
                 new = replace(encode)
-                return layer if new is layer else as_symbolic(graph, name, new)
+                return layer if new is layer else as_symbolic(layers, name, new)
 
             return replace_layer
 
