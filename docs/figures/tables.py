@@ -138,6 +138,11 @@ def thousand_hosts(name: str, part: str) -> str:
     return markdown(("", "time", "CPU", "of a core", "memory a host"), rows)
 
 
+def first_result(name: str, part: str) -> str:
+    """The steps of a newcomer."""
+    return markdown(("", "time"), lines(name))
+
+
 def worker_memory(name: str, part: str) -> str:
     """Programs on workers that have little memory."""
     heading = ("program", "", "", "workers started anew", "pauses", "seconds")
@@ -277,6 +282,7 @@ TABLES: dict[str, Callable[[str, str], str]] = {
     "threshold": threshold,
     "network-peer": network,
     "network-redis": network,
+    "first-result": first_result,
     "hosts": hosts,
     "closed-clients": closed_clients,
     "thousand-hosts": thousand_hosts,
