@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import ipaddress
 import os
 import shutil
 import signal
@@ -18,9 +19,10 @@ import tempfile
 import time
 from typing import Any, NamedTuple
 
-# What addresses begin with, and how many of their bits.
-SUBNET, SUBNET_BITS = "10.77.0.", 24
-SUBNET_V6, SUBNET_V6_BITS = "fd77::", 64
+from distributed.comm.addressing import unparse_host_port
+
+SUBNET = ipaddress.ip_network("10.77.0.0/24")
+SUBNET_V6 = ipaddress.ip_network("fd77::/64")
 # What Dask's workers listen on, as nft has it.
 WORKER_PORTS = "9001-9009"
 _TOOLS = ("ip", "tc", "unshare", "nsenter", "mount")
@@ -78,11 +80,6 @@ class Host:
     def pid(self) -> int:
         """A process on the host."""
         return self._holder.pid
-
-    @property
-    def in_urls(self) -> str:
-        """Its address, as URLs have it."""
-        return f"[{self.address}]" if ":" in self.address else self.address
 
     def start(self, *args: str, **kwargs: Any) -> subprocess.Popen[Any]:
         """Start a process on the host."""
@@ -205,8 +202,8 @@ class Network:
             self._switch.run(*["ip", "link", "add", "bridge", "type", "bridge"])
             self._switch.run(*["ip", "link", "set", "bridge", "up"])
             for number, name in enumerate(names, 1):
-                address = f"{SUBNET_V6 if v6 else SUBNET}{number}"
-                host = Host(name, address, self._directory)
+                address = (SUBNET_V6 if v6 else SUBNET)[number]
+                host = Host(name, str(address), self._directory)
                 self.hosts[name] = host
                 stack.callback(host.close)
                 self._connect(host, f"port{number}", rate)
@@ -217,12 +214,11 @@ class Network:
         add = f"ip link add {port} type veth peer name eth0 netns {host.pid}"
         switch.run(*add.split())
         switch.run(*f"ip link set {port} master bridge up".split())
-        if ":" in host.address:
-            # Without waiting whether another host has the address.
-            address = f"{host.address}/{SUBNET_V6_BITS} dev eth0 nodad"
-        else:
-            address = f"{host.address}/{SUBNET_BITS} dev eth0"
-        host.run(*f"ip address add {address}".split())
+        v6 = ipaddress.ip_address(host.address) in SUBNET_V6
+        # nodad: without waiting whether another host has the address.
+        subnet, options = (SUBNET_V6, "nodad") if v6 else (SUBNET, "")
+        address = f"{host.address}/{subnet.prefixlen}"
+        host.run(*f"ip address add {address} dev eth0 {options}".split())
         host.run(*["ip", "link", "set", "eth0", "up"])
         if rate is not None:
             shape = f"root tbf rate {rate} burst 256kb latency 50ms"
@@ -278,7 +274,7 @@ class NetworkCluster:
         self._env = {"PYTHONPATH": os.pathsep.join(filter(None, path)), **(env or {})}
         self.scheduler = network.hosts["scheduler"]
         protocol = self._env.get("DASK_DISTRIBUTED__COMM__DEFAULT_SCHEME", "tcp")
-        self.address = f"{protocol}://{self.scheduler.in_urls}:8786"
+        self.address = f"{protocol}://{unparse_host_port(self.scheduler.address, 8786)}"
         self.dask(
             *(self.scheduler, "scheduler", "--port", "8786", "--no-dashboard"),
             "--no-show",
@@ -301,7 +297,8 @@ class NetworkCluster:
 
     def dask(self, host: Host, *args: str) -> subprocess.Popen[Any]:
         """Run Dask's command on a host."""
-        return self.python(host, "-m", "dask", *args, "--host", host.in_urls)
+        address = unparse_host_port(host.address)
+        return self.python(host, "-m", "dask", *args, "--host", address)
 
     def python(self, host: Host, *args: str, **kwargs: Any) -> subprocess.Popen[Any]:
         """Run Python on a host."""

@@ -23,6 +23,7 @@ from benchmarks.network_client import SCENARIOS, Row
 from benchmarks.scenario import MB
 
 HOSTS = ("client", "scheduler", "store")
+# Opens a connection, for nft.
 NEW = "tcp flags & (syn | ack) == syn"
 #: What the client's host takes and sends, as ``nft`` has it.
 CLIENTS = {

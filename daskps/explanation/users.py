@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from daskps.dask_private.graphs import Blockwise, Expr, GraphNode, HighLevelGraph
 from daskps.explanation.arguments import Argument, Arguments
 from daskps.explanation.tasks import graphs_in
+from daskps.graph.blocks import Layers
 from daskps.graph.contents import items
 
 
@@ -52,12 +53,7 @@ class Users:
         using: Callable[[Blockwise, tuple[str, Any] | None], int],
     ):
         self._graphs = graphs_in(expr)
-        # Dask finds them anew each time, by going through all layers.
-        self._dependents = {
-            id(graph): graph.dependents
-            for graph in self._graphs
-            if isinstance(graph, HighLevelGraph)
-        }
+        self._layers = list(map(Layers, self._graphs))
         self._arguments = arguments
         self._using = using
         self._by_key: dict[Any, GraphNode] | None = None
@@ -73,20 +69,22 @@ class Users:
         key
             Of the task.
         """
-        for graph in self._graphs:
+        for graph, layers in zip(self._graphs, self._layers, strict=True):
             # Where tasks of a layer take it, they name it; where a layer does, its name.
             if isinstance(graph, HighLevelGraph) and _is_in(key, layer):
-                found = self._in_layers(graph, layer, key)
+                found = self._in_layers(graph, layers, layer, key)
                 if found is not None:
                     return found
         node = self._users().get(key)
         argument = None if node is None else self._arguments.of_key(node, key)
         return None if argument is None else Taken(argument, self._counts[key])
 
-    def _in_layers(self, graph: HighLevelGraph, name: str, key: Any) -> Taken | None:
+    def _in_layers(
+        self, graph: HighLevelGraph, layers: Layers, name: str, key: Any
+    ) -> Taken | None:
         block = None if key == name else (name, key[1:])
         first, tasks = None, 0
-        for user in sorted(self._dependents[id(graph)].get(name, ())):
+        for user in layers.users(name):
             layer = graph.layers[user]
             if not isinstance(layer, Blockwise):
                 continue

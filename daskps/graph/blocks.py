@@ -33,11 +33,12 @@ class Layers:
 
     def only_user(self, name: str) -> Any:
         """The one layer that uses this one; None if there is none, or several."""
-        users = self._users[name]
-        if len(users) != 1:
-            return None
-        (user,) = users
-        return self._graph.layers[user]
+        users = self.users(name)
+        return self._graph.layers[users[0]] if len(users) == 1 else None
+
+    def users(self, name: str) -> list[str]:
+        """The names of the layers that use this one, in order."""
+        return sorted(self._users.get(name, ()))
 
 
 def as_symbolic(layers: Layers, name: str, layer: Any) -> Any:

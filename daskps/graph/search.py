@@ -183,10 +183,10 @@ class Search:
     def _of_graph(
         self, graph: HighLevelGraph | Mapping[Any, Any]
     ) -> Replacement | None:
-        self._layers = Layers(graph)
         self._legacy = LegacySearch(self._findings, self._tasks, graph)
         if not isinstance(graph, HighLevelGraph):
             return changed(graph, self._task)
+        self._layers = Layers(graph)
         layers = changed(graph.layers, self._layer)
         if layers is None:
             return None

@@ -14,12 +14,10 @@ from processes import HERE, eventually
 
 from benchmarks.certificates import tls_environment
 from benchmarks.hosts import WORKER_PORTS, Network, NetworkCluster, RefusedError
+from benchmarks.network import CLIENTS, NEW
 
 pytestmark = pytest.mark.slow
 
-# Opens new connections, for nft.
-NEW = "tcp flags & (syn | ack) == syn"
-OUT = "output oifname eth0"
 NAMED_OR_NOT = pytest.mark.parametrize("store", [None, "peer://"])
 HOW = pytest.mark.parametrize("how", ["drop", "reject with tcp reset"])
 
@@ -76,6 +74,7 @@ def hosts(**options):
             network = stack.enter_context(Network(*names, rate=None, **options))
             network.hosts["client"].filter("input accept")
         except RefusedError as e:
+            # It takes root, and a kernel that makes namespaces.
             pytest.skip(f"several hosts on one machine: {e}")
         yield network
 
@@ -127,24 +126,13 @@ def test_the_client_takes_no_connections(network, tmp_path, how):
 
 
 @pytest.mark.parametrize(
-    "rules",
-    [
-        pytest.param([], id="open"),
-        pytest.param(
-            [f"input iifname eth0 {NEW} drop"], id="takes none", marks=pytest.mark.full
-        ),
-        pytest.param(
-            ["output oifname eth0 tcp dport 8786 accept"]
-            + [f"{hook} {NEW} drop" for hook in ("input iifname eth0", OUT)],
-            id="reaches the scheduler alone",
-            marks=pytest.mark.full,
-        ),
-    ],
+    "client",
+    [pytest.param(n, marks=[] if n == "open" else pytest.mark.full) for n in CLIENTS],
 )
-def test_hosts_with_addresses_of_ipv6(tmp_path, rules):
+def test_hosts_with_addresses_of_ipv6(tmp_path, client):
     with hosts(v6=True) as network:
-        if rules:
-            network.hosts["client"].filter(*rules)
+        if CLIENTS[client]:
+            network.hosts["client"].filter(*CLIENTS[client])
         said = run(network, tmp_path / "log")
     assert "peer://" in said["session"]
     assert "inside graphs" not in said["session"]

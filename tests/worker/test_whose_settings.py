@@ -31,6 +31,6 @@ def test_whose_threshold_results_have():
     ):
         for client in first, last:
             assert received_nbytes(client) < NBYTES / 20
-        cluster.add_worker()  # the scheduler has kept what the first one said
+        cluster.add_worker()  # the scheduler gives it the plugin of the first one
         last.wait_for_workers(2)
         assert eventually(lambda: received_nbytes(last, workers=["w1"]) < NBYTES / 20)
