@@ -14,6 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Container, Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,18 +118,25 @@ async def acquire_in_thread(
     config: StoreConfig, read_timeout: float = 0.0, tls: Source | None = None
 ) -> Store:
     """Do so without holding up the event loop, if a server is slow or cannot be reached."""
-    opening = asyncio.ensure_future(
-        asyncio.to_thread(acquire, config, read_timeout, tls)
-    )
+    # Not one of asyncio's: who waits may be gone, and its event loop closed, by the time.
+    opening: Future[Store] = Future()
+
+    def open_it() -> None:
+        try:
+            opening.set_result(acquire(config, read_timeout, tls))
+        except BaseException as e:
+            opening.set_exception(e)
+
     try:
-        return await asyncio.shield(opening)
-    except asyncio.CancelledError:
+        await asyncio.to_thread(open_it)
+        return opening.result()
+    except BaseException:
         opening.add_done_callback(_release_again)
         raise
 
 
-def _release_again(opening: asyncio.Future[Store]) -> None:
-    if not opening.cancelled() and opening.exception() is None:
+def _release_again(opening: Future[Store]) -> None:
+    if opening.exception() is None:
         release(opening.result().name)
 
 

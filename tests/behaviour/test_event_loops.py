@@ -117,8 +117,16 @@ def test_an_asynchronous_method_of_an_actor_submits(client, method, nbytes):
     assert sent < MIB
 
 
+def connects():
+    get_client()
+
+
 @pytest.mark.parametrize("rows", [500, 20_000])
 def test_nested_joblib(client, rows):
+    # In plain Dask (distributed 2025.4.0 to 2026.8.0), a worker's client that connects
+    # while another thread scatters with it fails at once, and hangs whoever uses it next.
+    for worker in client.scheduler_info(n_workers=-1)["workers"]:
+        client.submit(connects, workers=[worker], pure=False).result()
     joblib = pytest.importorskip("joblib")
     ensemble = pytest.importorskip("sklearn.ensemble")
     model_selection = pytest.importorskip("sklearn.model_selection")

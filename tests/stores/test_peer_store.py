@@ -711,6 +711,22 @@ def test_a_server_of_another_authority_is_refused(authority, monkeypatch):
     listener.close()
 
 
+def test_a_listener_is_closed_while_it_is_busy():
+    """Its thread sees that before it is woken."""
+
+    class Slow(socket.socket):
+        def shutdown(self, how):
+            with socket.create_connection(self.getsockname()):
+                time.sleep(0.3)
+            super().shutdown(how)
+
+    sock = listen("127.0.0.1")
+    slow = Slow(fileno=sock.detach())
+    listener = Listener(slow, Keys(new_key().value, None), echo)
+    listener.close()
+    assert eventually(lambda: slow.fileno() == -1)
+
+
 @pytest.mark.parametrize("encrypted", [True], indirect=True, ids=["tls"])
 class TestCertificates:
     def test_what_is_sent_is_not_seen(self, here, there):

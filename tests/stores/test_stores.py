@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import contextlib
 import errno
+import gc
 import os
 import signal
 import stat
@@ -708,6 +710,11 @@ class TestFork:
         subprocess.run([sys.executable, "-c", code, url, ending], check=True)
 
 
+def threads_of_loops():
+    """How many threads still do what an event loop has left them to do."""
+    return sum("asyncio" in thread.name for thread in threading.enumerate())
+
+
 class TestOpenStores:
     """Stores that several users in one process share."""
 
@@ -737,6 +744,35 @@ class TestOpenStores:
         opened.release("never opened")
         opened.evict("never opened", None)
         opened.close("never opened")
+
+    @pytest.mark.parametrize("end", ["cancelled", "forgotten"])
+    def test_who_waited_is_gone_when_it_is_open(self, tmp_path, monkeypatch, end):
+        """With the event loop: a client was closed meanwhile."""
+        go, began = threading.Event(), threading.Event()
+        make = Store.from_config
+
+        def slowly(config):
+            began.set()
+            assert go.wait(30)
+            return make(config)
+
+        monkeypatch.setattr(Store, "from_config", slowly)
+        config = Store("late", make_connector(tmp_path)).config()
+        loop = asyncio.new_event_loop()
+        opening = loop.create_task(opened.acquire_in_thread(config))
+        loop.run_until_complete(asyncio.sleep(0))
+        assert began.wait(30)
+        if end == "cancelled":
+            opening.cancel()
+            loop.run_until_complete(asyncio.wait([opening]))
+        else:
+            opening._log_destroy_pending = False
+        del opening
+        loop.close()
+        go.set()
+        assert eventually(lambda: threads_of_loops() == 0)
+        gc.collect()  # what waits for ever on a loop that was closed
+        assert opened.get("late") is None
 
 
 def test_a_store_is_in_the_temporary_directory_of_dask(tmp_path):

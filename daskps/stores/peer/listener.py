@@ -70,16 +70,18 @@ class Listener:
         self._pause_until = 0.0
         self._is_listening = False
         self._closed = False
+        self._closing = threading.Lock()
         sock.setblocking(False)
         threading.Thread(target=self._run, name="daskps-peer", daemon=True).start()
 
     def close(self) -> None:
         """Take no more connections. Those that there are stay. Again: does nothing."""
-        if self._closed:
-            return
-        self._closed = True
-        # Wakes the thread that waits, which closes it.
-        self._socket.shutdown(socket.SHUT_RDWR)
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            # Wakes the thread that waits, which closes it.
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def _start(self, newcomer: Newcomer) -> None:
         if not self._in_threads:
@@ -94,7 +96,7 @@ class Listener:
         ).start()
 
     def _run(self) -> None:
-        with self._selector, self._socket:
+        try:
             while not self._closed:
                 for key, _ in self._selector.select(self._until_something_is_due()):
                     if key.data is None:
@@ -103,6 +105,12 @@ class Listener:
                         self._hear(key.data)
             for newcomer in list(self._unproved):
                 self._drop(newcomer)
+        finally:
+            # Not while it is shut down: it may be somebody else's file by then.
+            with self._closing:
+                self._closed = True
+                self._socket.close()
+            self._selector.close()
 
     def _until_something_is_due(self) -> float | None:
         """Do what is due now; seconds until something else will be."""
