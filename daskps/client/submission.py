@@ -231,20 +231,27 @@ def _scatter(
     client: Client, plain: Callable[..., Any], data: Any, **options: Any
 ) -> Any:
     try:
-        session = current_session(client) or task_session(client)
-        allowed, _ = families_allowed(client)
+        session = _session_to_scatter(client, data)
     except Exception as e:
         fell_back(e, "find the session of", client)
-        session, allowed = None, None
-    # A proxy has the methods of an iterator.
-    refused = not is_proxy(data) and isinstance(data, (Iterator, Queue))
-    as_it_is = session is None or (allowed is not None and "pickle" not in allowed)
-    if refused or as_it_is:
+        session = None
+    if session is None:
         return plain(client, data, **options)
     asynchronous = options.pop("asynchronous", None)
     return client.sync(
         _scattered, client, plain, session, data, options, asynchronous=asynchronous
     )
+
+
+def _session_to_scatter(client: Client, data: Any) -> Session | None:
+    """In which session this is scattered; None: as in plain Dask, or refused by it."""
+    # A proxy has the methods of an iterator.
+    if not is_proxy(data) and isinstance(data, (Iterator, Queue)):
+        return None
+    allowed, _ = families_allowed(client)
+    if allowed is not None and "pickle" not in allowed:
+        return None
+    return current_session(client) or task_session(client)
 
 
 async def _scattered(

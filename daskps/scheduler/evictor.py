@@ -118,6 +118,8 @@ class Evictor:
             again. Called in the store's thread, which may have had to delete much before.
         """
         connector = store.connector
+        if self._closed:
+            return
 
         def evict() -> None:
             try:

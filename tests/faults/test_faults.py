@@ -6,6 +6,7 @@ Processes are killed with SIGKILL, so that none of them can clean up.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import os
 import signal
@@ -37,6 +38,7 @@ from processes import (
 )
 
 import daskps
+from daskps.stores.keys import creator_name
 
 pytestmark = pytest.mark.slow
 
@@ -483,6 +485,24 @@ class TestAClientIsKilled:
             assert daskps.usage(client).objects == 1
             program.kill()
             assert released(client)
+        assert eventually(lambda: not objects_in(cluster))
+
+    def test_has_not_ended_when_its_connection_does(self, cluster, client):
+        """What it was writing is locked, for as long as its process lives."""
+        with cluster.client(set_as_default=False) as other:
+            with daskps.proxy_graph(client=other):
+                future = other.submit(np.sum, X)
+                assert future.result() == X.sum()
+                (path,) = objects_in(cluster)
+            creator = creator_name(other.id)
+            assert os.path.basename(path).startswith(creator)
+            part = os.path.join(os.path.dirname(path), f"{creator}.unfinished.part")
+            with open(part, "wb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                other.close()
+                assert eventually(lambda: objects_in(cluster) == [part])
+                time.sleep(0.5)
+                assert objects_in(cluster) == [part]
         assert eventually(lambda: not objects_in(cluster))
 
     def test_ends_without_closing_anything(self, cluster, client):

@@ -172,6 +172,21 @@ class TestAHalfWrittenObject:
             connector.put_frames([b"good", NotABuffer()])
         assert os.listdir(connector.directories[0]) == []
 
+    @pytest.mark.parametrize("step", ["_create", "_write"])
+    def test_after_an_interrupt(self, tmp_path, monkeypatch, step):
+        """Between two steps: when the file was made, and when it has its name."""
+        connector = make_connector(tmp_path)
+        do = getattr(segments, step)
+
+        def interrupted(*args):
+            do(*args)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(segments, step, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            connector.put_frames([b"x" * MIB])
+        assert os.listdir(connector.directories[0]) == []
+
     def test_after_kill(self, tmp_path):
         connector = make_connector(tmp_path)
         code = (

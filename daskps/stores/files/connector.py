@@ -286,7 +286,7 @@ class SegmentConnector(StoreConnector[SegmentKey]):
 
     def _put_at(self, key: SegmentKey, frames: Sequence[Frame]) -> bool:
         """Write an object to its place; whether there was room."""
-        path = self._path(key)
+        path, whole = self._path(key), False
         try:
             segment = None
             if key.place == 0:
@@ -298,10 +298,17 @@ class SegmentConnector(StoreConnector[SegmentKey]):
                     return False
                 segment = WarmSegment(_create(path + ".part"), None)
             _write(segment, path, frames)
+            whole = True
         except OSError as e:
             if e.errno in _NO_ROOM or (e.errno == errno.EROFS and not self._last(key)):
                 return False
             raise
+        finally:
+            if not whole:
+                # Ctrl-C may come between any two steps, and nobody will know the name.
+                for name in (path + ".part", path):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(name)
         return True
 
     def _last(self, key: SegmentKey) -> bool:
@@ -354,10 +361,6 @@ def _write(segment: WarmSegment, path: str, frames: Sequence[Frame]) -> None:
         else:
             _copy(segment.mapping, frames)
         os.rename(path + ".part", path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path + ".part")
-        raise
     finally:
         # Not only by closing: a process forked meanwhile has the descriptor, too.
         fcntl.flock(segment.fd, fcntl.LOCK_UN)
