@@ -28,9 +28,11 @@ class FlakyConnector:
     def _fault(self, method: str) -> None:
         try:
             with open(os.path.join(self.directory, "faults")) as f:
-                fault = json.load(f).get(method)
+                text = f.read()
         except FileNotFoundError:
             return
+        # It is empty while it is written anew.
+        fault = json.loads(text or "{}").get(method)
         if fault == "raise":
             raise RuntimeError(f"no route to the store ({method})")
         if fault:
