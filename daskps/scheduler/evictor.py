@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 # When (seconds) and how often to try again if a store refuses to delete.
 RETRY_SECONDS = 2.0
 EVICT_ATTEMPTS = 30
+# Pauses between looks at what a process that is gone has not finished writing.
+ORPHANS_FIRST_PAUSE_SECONDS = 0.5
+ORPHANS_LONGEST_PAUSE_SECONDS = 60.0
 # How often (seconds) a closing scheduler looks whether its stores are closed.
 CLOSE_LOOK_SECONDS = 0.01
 # For how long (seconds) a closing scheduler waits for stores that do not answer.
@@ -103,9 +106,16 @@ class Evictor:
             self._loop.add_callback(self._evict)
 
     async def evict_orphans(
-        self, store: Store, creator: str, needed: Callable[[], set[Any] | None]
+        self,
+        store: Store,
+        creator: str,
+        needed: Callable[[], set[Any] | None],
+        pause: float = ORPHANS_FIRST_PAUSE_SECONDS,
     ) -> None:
         """Delete what a process stored that is gone. A store that fails only logs it.
+
+        What the process is writing still is deleted later: its connection may end before
+        it does.
 
         Parameters
         ----------
@@ -116,22 +126,28 @@ class Evictor:
         needed
             Gives the keys of the objects that are to stay, or None if the process is there
             again. Called in the store's thread, which may have had to delete much before.
+        pause
+            When (seconds) to look again.
         """
         connector = store.connector
         if self._closed:
             return
 
-        def evict() -> None:
+        def evict() -> bool:
             try:
-                if (keep := needed()) is not None:
-                    connector.evict_orphans(creator, keep)
+                keep = needed()
+                return keep is not None and connector.evict_orphans(creator, keep)
             except Exception as e:
                 logger.error(
                     "Objects of a process that is gone may stay in %r: %r", store, e
                 )
+                return False
 
-        if connector.marks_creators:
-            await self._in_thread_of(store.name, evict)
+        if connector.marks_creators and await self._in_thread_of(store.name, evict):
+            later = min(2 * pause, ORPHANS_LONGEST_PAUSE_SECONDS)
+            self._loop.call_later(
+                pause, self.evict_orphans, store, creator, needed, later
+            )
 
     async def close(self, rest: Iterable[ObjectId]) -> None:
         """Delete what waits and `rest`, close the stores, and do nothing any more."""

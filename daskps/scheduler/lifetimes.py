@@ -65,9 +65,6 @@ if TYPE_CHECKING:
 
 # For how long (seconds) results of a worker that is gone can still be read.
 DEAD_WORKERS_RESULTS_SECONDS = 5.0
-# When (seconds) to look for what a client has left that is gone. Again, since its connection
-# may end before its process: what that was writing is locked until it has ended, too.
-ORPHANS_AFTER_SECONDS = 0.0, 1.0, 10.0, 60.0
 # Share of the workers' memory that tasks may read which do not wait for a free thread. What
 # they produce is as large, as a rule, and what comes of that again.
 SPREAD_MEMORY_SHARE = 0.25
@@ -500,8 +497,7 @@ class LifetimePlugin(SchedulerPlugin):
             clients.pop(client, None)
         # What it stored and did not live to announce. A client that has only lost its
         # connection comes back under the same name, and evicts such things itself.
-        for seconds in ORPHANS_AFTER_SECONDS:
-            scheduler.loop.call_later(seconds, self._evict_orphans, client)
+        scheduler.loop.add_callback(self._evict_orphans, client)
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
         self._workers[worker] = scheduler.workers[worker].server_id

@@ -137,7 +137,10 @@ async def acquire_in_thread(
 
 def _release_again(opening: Future[Store]) -> None:
     if opening.exception() is None:
-        release(opening.result().name)
+        # In a thread: the garbage collector, which must not wait for another store that is
+        # being opened, may have ended who waited.
+        name = opening.result().name
+        threading.Thread(target=release, args=(name,), daemon=True).start()
 
 
 def miss(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import copy
+import fcntl
 import multiprocessing
 import os
 import pickle
@@ -174,6 +175,17 @@ class TestTwoHosts:
         peers.owner.evict_orphans("dead", {keys[0]})
         left = [True, True, False, True]
         assert eventually(lambda: [here.exists(key) for key in keys] == left)
+
+    def test_what_a_process_was_writing_goes_once_it_has_ended(self, peers, here):
+        here.put(b"x")
+        path = os.path.join(here._here().segments.directories[0], "dead.object.part")
+        assert eventually(lambda: len(peers.owner._owner._hosts) == 1)
+        with open(path, "wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            peers.owner.evict_orphans("dead", set())
+            time.sleep(2 * LOOK_SECONDS)
+            assert os.path.exists(path)
+        assert eventually(lambda: not os.path.exists(path))
 
     def test_many_readers_at_once(self, here, there):
         data = [secrets.token_bytes(300_000 + i) for i in range(32)]

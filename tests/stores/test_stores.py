@@ -254,7 +254,7 @@ class TestOrphans:
         write_all = segments.write_all
 
         def sweep_meanwhile(*args):
-            connector.evict_orphans("me", set())
+            assert connector.evict_orphans("me", set()), "to be asked again"
             write_all(*args)
 
         monkeypatch.setattr(segments, "write_all", sweep_meanwhile)
@@ -263,8 +263,28 @@ class TestOrphans:
 
     def test_what_a_dead_process_was_writing_goes(self, connector, tmp_path):
         (tmp_path / "me.object.part").write_bytes(b"half")
-        connector.evict_orphans("me", set())
+        assert not connector.evict_orphans("me", set())
         assert not os.listdir(tmp_path)
+
+
+def test_a_place_that_has_become_read_only_is_passed_over(tmp_path, monkeypatch):
+    connector = make_connector(str(tmp_path), str(tmp_path))
+    create, unlink = segments._create, os.unlink
+
+    def read_only(do):
+        def refuse(path):
+            if path.startswith(connector.directories[0]):
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+            return do(path)
+
+        return refuse
+
+    monkeypatch.setattr(segments, "_create", read_only(create))
+    monkeypatch.setattr(os, "unlink", read_only(unlink))
+    with pytest.warns(UserWarning, match="goes to a file"):
+        key = connector.put(b"x")
+    assert key.place == 1
+    assert bytes(connector.get(key)) == b"x"
 
 
 class TestNoRoom:
@@ -725,11 +745,6 @@ class TestFork:
         subprocess.run([sys.executable, "-c", code, url, ending], check=True)
 
 
-def threads_of_loops():
-    """How many threads still do what an event loop has left them to do."""
-    return sum("asyncio" in thread.name for thread in threading.enumerate())
-
-
 class TestOpenStores:
     """Stores that several users in one process share."""
 
@@ -764,6 +779,7 @@ class TestOpenStores:
     def test_who_waited_is_gone_when_it_is_open(self, tmp_path, monkeypatch, end):
         """With the event loop: a client was closed meanwhile."""
         go, began = threading.Event(), threading.Event()
+        before = set(threading.enumerate())
         make = Store.from_config
 
         def slowly(config):
@@ -784,10 +800,11 @@ class TestOpenStores:
             opening._log_destroy_pending = False
         del opening
         loop.close()
+        (thread,) = set(threading.enumerate()) - before
         go.set()
-        assert eventually(lambda: threads_of_loops() == 0)
+        thread.join(30)
         gc.collect()  # what waits for ever on a loop that was closed
-        assert opened.get("late") is None
+        assert eventually(lambda: opened.get("late") is None)
 
 
 def test_a_store_is_in_the_temporary_directory_of_dask(tmp_path):

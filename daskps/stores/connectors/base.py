@@ -190,11 +190,8 @@ class StoreConnector(abc.ABC, Generic[Key]):
     def evict_copy(self, key: Key) -> None:
         """Delete this host's copy of an object, if hosts keep copies."""
 
-    def evict_orphans(self, creator: str, keep: set[Key]) -> None:
+    def evict_orphans(self, creator: str, keep: set[Key]) -> bool:
         """Delete what a process stored, or was storing, except what is needed.
-
-        What somebody is writing at this moment stays: it has lost its connection, and may
-        be alive.
 
         Parameters
         ----------
@@ -202,7 +199,14 @@ class StoreConnector(abc.ABC, Generic[Key]):
             As given to :meth:`put_frames`.
         keep
             What somebody needs.
+
+        Returns
+        -------
+        bool
+            Whether to do so again later: what is being written at this moment stays, since
+            the process has lost its connection, and may be alive.
         """
+        return False
 
     def heartbeat(self) -> None:
         """Say that the owner lives, to those whom no kernel tells."""

@@ -76,9 +76,9 @@ class WrappedConnector(StoreConnector[Key]):
         """Delete this host's copy."""
         self._connector.evict_copy(self.inner_key(key))
 
-    def evict_orphans(self, creator: str, keep: set[Key]) -> None:
+    def evict_orphans(self, creator: str, keep: set[Key]) -> bool:
         """Delete what a process stored, except what is needed."""
-        self._connector.evict_orphans(creator, set(map(self.inner_key, keep)))
+        return self._connector.evict_orphans(creator, set(map(self.inner_key, keep)))
 
     def renew(self, keys: Iterable[Key] | None) -> None:
         """Have objects kept for one more lease; None: all of the store."""

@@ -125,10 +125,11 @@ class DaosConnector(StoreConnector[DaosKey]):
         if self._is_ours(key):
             self._objects.delete([key])
 
-    def evict_orphans(self, creator: str, keep: set[DaosKey]) -> None:
+    def evict_orphans(self, creator: str, keep: set[DaosKey]) -> bool:
         """Delete what a process stored, or was storing, except what is needed."""
         found = self._objects.find(f"{self._cluster}.{creator}.")
         self._objects.delete(key for key in found if key not in keep)
+        return False
 
     def _is_ours(self, key: DaosKey) -> bool:
         """Other clusters' objects, in the same namespace, do not exist for this one."""

@@ -253,13 +253,10 @@ class SegmentConnector(StoreConnector[SegmentKey]):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
 
-    def evict_orphans(self, creator: str, keep: set[SegmentKey]) -> None:
-        """Delete what a process stored, or was storing, except what is needed.
-
-        What somebody is writing at this moment stays: it has lost its connection, and
-        may be alive.
-        """
-        unlink_orphans(self.directories, creator, {key.name for key in keep})
+    def evict_orphans(self, creator: str, keep: set[SegmentKey]) -> bool:
+        """Delete what a process stored, or was storing, except what is needed."""
+        names = {key.name for key in keep}
+        return bool(unlink_orphans(self.directories, creator, names))
 
     def _full(self, nbytes: int) -> StoreFullError:
         room = self.room()
@@ -305,9 +302,10 @@ class SegmentConnector(StoreConnector[SegmentKey]):
             raise
         finally:
             if not whole:
-                # Ctrl-C may come between any two steps, and nobody will know the name.
+                # Ctrl-C may come between any two of these steps, and nobody knows the
+                # name. A read-only file system refuses also what is not there.
                 for name in (path + ".part", path):
-                    with contextlib.suppress(FileNotFoundError):
+                    with contextlib.suppress(OSError):
                         os.unlink(name)
         return True
 

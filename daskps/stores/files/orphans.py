@@ -35,11 +35,20 @@ def unlink_unless_written(path: str) -> bool:
 
 def unlink_orphans(
     directories: Iterable[str], creator: str, keep: Iterable[str]
-) -> None:
-    """Delete the segments of one creator, except those with these names."""
-    keep = set(keep)
+) -> list[str]:
+    """Delete the segments of one creator, except those with these names.
+
+    Returns
+    -------
+    list of str
+        Paths of what somebody is writing at this moment, and so stays.
+    """
+    keep, written = set(keep), []
     for directory in directories:
         with os.scandir(directory) as entries:
             for entry in entries:
-                if entry.name.startswith(f"{creator}.") and entry.name not in keep:
-                    unlink_unless_written(entry.path)
+                if not entry.name.startswith(f"{creator}.") or entry.name in keep:
+                    continue
+                if not unlink_unless_written(entry.path):
+                    written.append(entry.path)
+    return written

@@ -276,14 +276,15 @@ class PeerConnector(StoreConnector[PeerKey]):
         if self._host is not None:
             self._host.cache.evict(key.name)
 
-    def evict_orphans(self, creator: str, keep: set[PeerKey]) -> None:
+    def evict_orphans(self, creator: str, keep: set[PeerKey]) -> bool:
         """Have all hosts delete what a process stored, except what is needed.
 
-        Only the store's owner can.
+        Only the store's owner can. What is being written there its server deletes later.
         """
         if self._owner is not None:
             mine = [key.name for key in keep if key.name.startswith(f"{creator}.")]
             self._owner.evict_orphans(creator, mine)
+        return False
 
     def _evict_here(self, key: PeerKey) -> None:
         """Delete an object of this host, of whose part of the store we are no user."""

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 from daskps.stores.files.directories import CACHED
 from daskps.stores.files.locks import lock_for_reading, try_lock
-from daskps.stores.files.orphans import unlink_orphans
+from daskps.stores.files.orphans import unlink_orphans, unlink_unless_written
 from daskps.stores.files.shared_directory import SharedDirectory
 from daskps.stores.files.warm import WarmSegments
 from daskps.stores.interfaces import Address, pair
@@ -107,6 +107,8 @@ class PeerServer:
         self._refusals = 0
         self._closed = threading.Event()
         self._obeying = threading.Lock()
+        #: Paths of what processes were writing whose connection to the scheduler has ended.
+        self._unfinished: list[str] = []
         self._sources = Sources(self._address)
         self._pushes = Pushes()
         self._listener = Listener(sock, self._keys, self._serve)
@@ -119,6 +121,10 @@ class PeerServer:
             if time.monotonic() > touched + TOUCH_SECONDS:
                 touched = time.monotonic()
                 self._touch()
+            with self._obeying:
+                self._unfinished = [
+                    path for path in self._unfinished if not unlink_unless_written(path)
+                ]
         # The directory may be missing since it is being deleted, by an order.
         with self._obeying:
             for directory in self._directories:
@@ -178,7 +184,9 @@ class PeerServer:
                 return self._evict(order["names"])
             case "orphans":
                 paths = [directory.path for directory in self._directories]
-                unlink_orphans(paths, order["creator"], order["keep"])
+                self._unfinished += unlink_orphans(
+                    paths, order["creator"], order["keep"]
+                )
             case "holds":
                 fd = self._open(order["name"], order["nbytes"]) or self._open_copy(
                     order["name"], order["nbytes"]

@@ -198,11 +198,12 @@ class RedisConnector(StoreConnector[RedisKey]):
         """Delete the object. Not there: does nothing."""
         self._server.delete(name for name, _ in self._parts(key))
 
-    def evict_orphans(self, creator: str, keep: set[RedisKey]) -> None:
+    def evict_orphans(self, creator: str, keep: set[RedisKey]) -> bool:
         """Delete what a process stored, except what is needed."""
         needed = {name for key in keep for name, _ in self._parts(key)}
         found = self._server.keys(f"{self._prefix}{creator}.")
         self._server.delete(set(found) - needed)
+        return False
 
     def _parts(self, key: RedisKey) -> list[tuple[str, int]]:
         """Names and sizes of the keys that an object is in."""
