@@ -7,6 +7,7 @@ on with them.
 
 from __future__ import annotations
 
+import logging
 import pickle
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from daskps.messages import UNREAD
 
 if TYPE_CHECKING:
     from distributed import Worker
+
+logger = logging.getLogger(__name__)
 
 
 class Calls:
@@ -40,8 +43,8 @@ class Calls:
         """
         try:
             parts = await offload(pickle.loads(reference).resolve)
-        except ObjectMissingError as e:
-            return {"status": UNREAD, "why": str(e)}
+        except Exception as e:
+            return _unread(e)
         named = dict(zip(("function", "args", "kwargs"), parts, strict=True))
         return await handle(self._worker, "run", comm, wait=wait, **named)
 
@@ -69,13 +72,23 @@ class Calls:
         message
             Which actor, and which method.
         """
-        stored = {place: pickle.loads(ref) for place, ref in references.items()}
         try:
+            stored = {place: pickle.loads(ref) for place, ref in references.items()}
             read = await offload(lambda: {p: s.resolve() for p, s in stored.items()})
-        except ObjectMissingError as e:
-            return {"status": UNREAD, "why": str(e)}
+        except Exception as e:
+            return _unread(e)
         message["args"] = [read.get(place, arg) for place, arg in enumerate(args)]
         message["kwargs"] = {name: read.get(name, arg) for name, arg in kwargs.items()}
         return await handle(
             self._worker, "actor_execute", comm, serializers=serializers, **message
         )
+
+
+def _unread(error: Exception) -> dict[str, Any]:
+    """The answer to a client, which then sends the arguments themselves.
+
+    Whatever the error is: if it is theirs, plain Dask will say so.
+    """
+    why = str(error) if isinstance(error, ObjectMissingError) else repr(error)
+    logger.info("Arguments could not be read, and are asked for as they are: %s", why)
+    return {"status": UNREAD, "why": why}

@@ -143,6 +143,13 @@ def first_result(name: str, part: str) -> str:
     return markdown(("", "time"), lines(name))
 
 
+def explaining(name: str, part: str) -> str:
+    """How long it takes to explain what is large in several ways."""
+    heading = ("", "pickled", "`explain`", "Dask alone, to make the graph")
+    empty = [""] * len(heading)
+    return markdown(heading, ([*row, *empty][: len(heading)] for row in lines(name)))
+
+
 def worker_memory(name: str, part: str) -> str:
     """Programs on workers that have little memory."""
     heading = ("program", "", "", "workers started anew", "pauses", "seconds")
@@ -284,6 +291,7 @@ TABLES: dict[str, Callable[[str, str], str]] = {
     "network-peer": network,
     "network-redis": network,
     "first-result": first_result,
+    "explaining": explaining,
     "hosts": hosts,
     "closed-clients": closed_clients,
     "thousand-hosts": thousand_hosts,

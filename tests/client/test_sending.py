@@ -110,9 +110,10 @@ def test_errors_of_what_is_run(own, plain):
     assert len(own.run(fails, data(), on_error="return")) == 2
 
 
-def test_a_run_on_workers_that_cannot_read(own):
+@pytest.mark.parametrize("error", [ObjectMissingError, RuntimeError])
+def test_a_run_on_workers_that_cannot_read(own, error):
     x = data()
-    own.run(_break_reading)
+    own.run(_break_reading, error)
     try:
         assert set(own.run(total_later, x).values()) == {float(x.sum())}
         actor = own.submit(Adder, actor=True).result()
@@ -123,9 +124,9 @@ def test_a_run_on_workers_that_cannot_read(own):
         own.run(_mend_reading)
 
 
-def _break_reading():
+def _break_reading(error):
     def resolve(self):
-        raise ObjectMissingError("broken for this test")
+        raise error("broken for this test")
 
     StoredValue.kept = StoredValue.resolve
     StoredValue.resolve = resolve

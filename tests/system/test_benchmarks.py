@@ -266,9 +266,10 @@ def test_the_benchmark_command_writes_everything(tmp_path):
     [
         ["benchmarks.spreading", "--mb", "8"],
         ["benchmarks.thousand_hosts", "--hosts", "20", "--seconds", "1"],
+        ["benchmarks.explaining", "--scale", "0.001"],
     ],
 )
-def test_what_is_simulated(command):
+def test_what_needs_no_cluster(command):
     output = subprocess.run(
         [sys.executable, "-m", *command],
         cwd=ROOT,
