@@ -18,16 +18,11 @@ SMALL = {
     "molecules": "--molecules 300 --rounds 2 --batch 10 --seeds 2",
     "predict_partitions": "--rows 2000 --trees 20 --partitions 4",
 }
-# Each takes minutes; the others show what they do.
-LONG = {"cholesky", "federated", "lookup_join"}
 NEEDS = {"anomalies_xarray": "xarray", "molecules": "rdkit"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=[pytest.mark.full] * (n in LONG)) for n in SMALL],
-)
+@pytest.mark.parametrize("name", SMALL)
 def test_an_application(name):
     if name in NEEDS:
         pytest.importorskip(NEEDS[name], reason="it is in the extra 'examples' alone")
