@@ -1,6 +1,6 @@
 """Programs at random give with daskps what they give without, in all that can be seen.
 
-By default these are a few programs, and some dozens as a slow test. For more::
+By default these are a few programs, and two hundred as a slow test. For more::
 
     export DASKPS_FUZZ_PROGRAMS=5000
     python -m pytest -s -m full tests/behaviour/test_random_programs.py
@@ -146,7 +146,7 @@ def test_a_few_programs_are_what_they_are_without(sides):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_more_programs_are_what_they_are_without(sides):
-    check(sides, range(5, 50))
+    check(sides, range(5, 200))
 
 
 @pytest.mark.full
