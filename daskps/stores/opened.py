@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Container, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from distributed import get_worker
@@ -25,7 +26,7 @@ from daskps.exceptions import ObjectMissingError
 from daskps.linux import is_linux
 from daskps.serialize.frames import frame_nbytes
 from daskps.stores.damaged import DamagedError
-from daskps.stores.patience import may_wait
+from daskps.stores.patience import may_wait, settle
 from daskps.stores.store import Store, StoreConfig
 from daskps.tls import Source, at_hand
 
@@ -120,15 +121,9 @@ async def acquire_in_thread(
     """Do so without holding up the event loop, if a server is slow or cannot be reached."""
     # Not one of asyncio's: who waits may be gone, and its event loop closed, by the time.
     opening: Future[Store] = Future()
-
-    def open_it() -> None:
-        try:
-            opening.set_result(acquire(config, read_timeout, tls))
-        except BaseException as e:
-            opening.set_exception(e)
-
+    open_it = partial(acquire, config, read_timeout, tls)
     try:
-        await asyncio.to_thread(open_it)
+        await asyncio.to_thread(settle, opening, open_it)
         return opening.result()
     except BaseException:
         opening.add_done_callback(_release_again)

@@ -78,7 +78,7 @@ class Patience:
             )
         seconds = ANSWER_WITHIN_SECONDS + nbytes / SLOWEST_BYTES_PER_SECOND
         future: Future[T] = Future()
-        threading.Thread(target=_run, args=(future, function), daemon=True).start()
+        threading.Thread(target=settle, args=(future, function), daemon=True).start()
         try:
             wait([future], seconds)
         except BaseException:
@@ -99,7 +99,8 @@ class Patience:
         )
 
 
-def _run(future: Future[T], function: Callable[[], T]) -> None:
+def settle(future: Future[T], function: Callable[[], T]) -> None:
+    """Call a function, and give a future what it returns or raises."""
     try:
         result = function()
     except BaseException as e:
