@@ -16,11 +16,11 @@ import dask
 import dask.array as da
 import numpy as np
 import pandas as pd
-from dask.base import collections_to_expr
 from dask.utils import format_bytes
 from tqdm import tqdm
 
 import daskps
+from daskps.dask_private.graphs import expression_of
 
 
 class Sample:
@@ -93,7 +93,7 @@ def measure(scale: float) -> Iterator[tuple[str, int, float, float]]:
         if not callable(call[0]):
             collections = call[0] if isinstance(call[0], list) else [call[0]]
             began = time.perf_counter()
-            values = collections_to_expr(collections).optimize().__dask_graph__()
+            values = expression_of(collections).__dask_graph__()
             dasks = time.perf_counter() - began
         yield what, len(pickle.dumps(values)), took, dasks
 
